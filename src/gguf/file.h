@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "numerics/formats.h"
 
 namespace orcd::gguf {
 
@@ -20,15 +21,6 @@ namespace orcd::gguf {
 enum class ValueType : uint32_t {
   kU8 = 0, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64
 };
-
-// Tensor element types, numbered as in ggml. kFormats in numerics/formats.h gives block sizes and codecs.
-enum class TensorType : uint32_t {
-  kF32 = 0, kF16 = 1, kQ4_0 = 2, kQ4_1 = 3, kQ5_0 = 6, kQ5_1 = 7, kQ8_0 = 8, kQ8_1 = 9, kQ2_K = 10, kQ3_K = 11,
-  kQ4_K = 12, kQ5_K = 13, kQ6_K = 14, kQ8_K = 15, kIQ2_XXS = 16, kIQ2_XS = 17, kIQ3_XXS = 18, kIQ1_S = 19,
-  kIQ4_NL = 20, kIQ3_S = 21, kIQ2_S = 22, kIQ4_XS = 23, kI8 = 24, kI16 = 25, kI32 = 26, kI64 = 27, kF64 = 28,
-  kIQ1_M = 29, kBF16 = 30, kTQ1_0 = 34, kTQ2_0 = 35, kMXFP4 = 39, kNVFP4 = 40
-};
-std::string_view tensor_type_name(TensorType type);  // "Q4_K"; "type 77" for one this build does not know
 
 // A metadata array. Strings point into the mapped file, so the File must outlive them.
 class Array {
