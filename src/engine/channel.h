@@ -1,0 +1,47 @@
+// The bounded event channel between the engine thread and one reader (SSE writer, stdout, orcd_next).
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <optional>
+
+#include "engine/request.h"
+
+namespace orcd::engine {
+
+// One producer (the engine), one consumer. The engine never blocks on it: a sequence whose channel is full is
+// paused by the scheduler until the reader has made room, and dropping the reader cancels the request.
+class Channel {
+ public:
+  explicit Channel(size_t capacity = 256);
+
+  // Producer. False when full (nothing is lost: try again later) or when the reader is gone.
+  bool try_push(Event event);
+  // The one terminal event; always accepted, also beyond capacity.
+  void push_terminal(Event event);
+  bool full() const;
+  bool reader_gone() const;
+
+  // Consumer. pop: blocks; nullopt after the terminal event was taken. try_pop: never blocks.
+  std::optional<Event> pop();
+  std::optional<Event> try_pop();
+  bool finished() const;  // the terminal event was taken
+  // Called on the engine thread after an event became available (a server posts to its strand). At most one;
+  // set before submit.
+  void on_event(std::function<void()> notify);
+  // Called on the reader's thread after room was made or the reader left; the engine sets it to wake itself.
+  void on_room(std::function<void()> notify);
+  void close_reader();
+
+ private:
+  mutable std::mutex mutex_;
+  std::condition_variable available_;
+  std::deque<Event> events_;
+  std::function<void()> notify_event_, notify_room_;
+  size_t capacity_;
+  bool terminal_pushed_ = false, terminal_taken_ = false, reader_gone_ = false;
+};
+
+}  // namespace orcd::engine

@@ -1,0 +1,64 @@
+// A request as the engine takes it, and the events it answers with.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/error.h"
+#include "numerics/digest.h"
+#include "sampling/params.h"
+
+namespace orcd::engine {
+
+// Already validated and tokenised (engine/prepare.h). Immutable once submitted.
+struct Request {
+  std::string id;                      // job_id; unique among active requests
+  std::vector<int32_t> prompt_tokens;  // at least one
+  uint32_t max_tokens = 2048;
+  sampling::SamplingParams sampling;
+  std::vector<std::string> stop;  // strings; matched across tokens and inside UTF-8, not part of the output
+  bool ignore_end = false;        // go on after end-of-generation ids (bench)
+  bool special_text = false;      // control tokens appear in the text
+  uint32_t n_logprobs = 0;        // top alternatives per token; 0 = none
+  std::vector<std::pair<int32_t, float>> logit_bias;
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+};
+
+enum class StopReason { kEnd, kMaxTokens, kStopString, kContext };
+const char* stop_reason_name(StopReason reason);  // "eos", "max_tokens", "stop", "context"
+
+struct Receipt {
+  std::string model_digest;   // hex of the weights' digest
+  std::string logits_digest;  // hex of the chained digest of the sampled rows
+  uint32_t numerics_version = 1;
+};
+
+struct StartedEvent {
+  std::chrono::system_clock::time_point at;
+  uint64_t seed;
+};
+// `text` is whole UTF-8 and may be empty (a token inside a character, or text held back for a stop string).
+struct TokenEvent {
+  std::string text;
+  int32_t id;
+  uint32_t index;
+};
+struct EndEvent {
+  StopReason reason;
+  std::string matched_stop;
+  std::string tail;  // text released at the end, after the last TokenEvent; usually empty
+  uint32_t prompt_tokens, tokens_out;
+  double queue_ms, prefill_ms, decode_ms, first_token_ms;
+  uint64_t seed;
+  Receipt receipt;
+};
+struct ErrorEvent {
+  Error error;
+};
+using Event = std::variant<StartedEvent, TokenEvent, EndEvent, ErrorEvent>;
+
+}  // namespace orcd::engine

@@ -1,0 +1,109 @@
+// The program: a flat list of fused ops that every executor walks. It also gives the plan, `inspect
+// --program` and the profile.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "model/spec.h"
+#include "numerics/formats.h"
+
+namespace orcd::model {
+
+// Activation names and shapes (f32), n = tokens in the step:
+//   x [n, dim]  residual stream      q [n, n_heads * head_dim]  rotated queries      a [n, n_heads *
+//   head_dim]  attention output h [n, ffn_dim]  activated gate*up      logits [n_logits, n_vocab]
+using WeightId = uint32_t;
+inline constexpr WeightId kNoWeight = ~WeightId{0};
+
+enum class WeightRole {
+  kMatrix,  // [rows, cols] used by linear layers, any computing format; also row look-ups when `embedding`
+  kVector,  // [cols] f32 (norms, biases); stored as f32 on the device whatever the file holds
+};
+
+struct Weight {
+  std::string name;  // tensor name, with "[begin:end]" for a slice of rows
+  WeightRole role;
+  TensorType type;
+  const gguf::TensorInfo* tensor;
+  uint64_t row_begin;
+  uint64_t rows;           // 1 for vectors
+  uint64_t cols;           // K
+  bool embedding = false;  // rows are looked up by token id
+};
+
+struct Norm {
+  NormKind kind = NormKind::kRms;
+  float eps = 0;
+  WeightId weight = kNoWeight, bias = kNoWeight;  // weight absent = no norm
+};
+
+// x = table[token] * scale (+ positions[position])
+struct EmbedOp {
+  WeightId table, positions;
+  float scale;
+};
+
+// xn = norm(x); q,k,v = W xn + b; per-head RMS norm of q and k if given; rope on q and k; q *= scale;
+// k and v are rounded to binary16 and written to the KV pages of `layer`.
+struct QkvOp {
+  uint32_t layer, n_heads, n_kv_heads, head_dim;
+  Norm norm;
+  WeightId q, k, v, q_bias, k_bias, v_bias, q_norm, k_norm;
+  float qk_norm_eps;
+  int32_t rope;  // index into Program::ropes, -1 = none
+  float scale;   // of the scores, multiplied into q
+};
+
+// a = softmax(softcap(q K^T)) V over the keys in the window (N4).
+struct AttentionOp {
+  uint32_t layer, n_heads, n_kv_heads, head_dim, window;
+  float softcap;
+};
+
+// x += post_norm(W a + b); `from_ffn`: the input is h instead of a.
+struct ProjectOp {
+  uint32_t layer;
+  bool from_ffn;
+  WeightId w, bias;
+  Norm post_norm;
+};
+
+// h = act(Wg xn + bg) * (Wu xn + bu), xn = norm(x); without gate: h = act(Wu xn + bu).
+struct GateUpOp {
+  uint32_t layer;
+  Norm norm;
+  WeightId gate, up, gate_bias, up_bias;
+  Activation activation;
+};
+
+// logits = softcap((W norm(x) + b) * scale), for the rows that are asked for.
+struct HeadOp {
+  Norm norm;
+  WeightId w, bias;
+  float scale, softcap;
+};
+
+using Op = std::variant<EmbedOp, QkvOp, AttentionOp, ProjectOp, GateUpOp, HeadOp>;
+
+struct Program {
+  ModelSpec spec;
+  std::vector<Weight> weights;  // each once; a tied head is the embedding's WeightId
+  std::vector<Op> ops;
+  std::vector<RopeSpec> ropes;
+  uint32_t max_q_dim = 0;   // max over layers of n_heads * head_dim
+  uint32_t max_kv_dim = 0;  // ... of n_kv_heads * head_dim
+  uint32_t max_ffn_dim = 0;
+};
+
+Program lower(ModelSpec spec);
+
+// One line per op with its shapes and weights, for `inspect --program`.
+std::string to_text(const Program& program);
+
+// Bytes of weights that one decoded token reads, all layers and the head, as stored in the file.
+uint64_t weight_bytes_per_token(const Program& program);
+
+}  // namespace orcd::model
