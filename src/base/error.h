@@ -41,7 +41,8 @@ using ErrorValues = std::vector<std::pair<std::string, ErrorValue>>;
 
 std::string error_value_text(const ErrorValue& value);
 
-// Thrown by value, caught at the four edges only: HTTP handler, C ABI entry, CLI main, the engine's per-request boundary.
+// Thrown by value, caught at the four edges only: HTTP handler, C ABI entry, CLI main, the engine's
+// per-request boundary.
 class Error : public std::exception {
  public:
   Error(ErrorCode code, std::string message, ErrorValues values = {}, std::string hint = {});

@@ -14,9 +14,7 @@ class Sha256 {
  public:
   Sha256();
   void update(std::span<const uint8_t> bytes);
-  void update(std::string_view text) {
-    update({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
-  }
+  void update(std::string_view text) { update({reinterpret_cast<const uint8_t*>(text.data()), text.size()}); }
   std::array<uint8_t, 32> finish();
 
  private:

@@ -16,7 +16,8 @@ std::string format_bytes(uint64_t bytes) {
   if (unit == 0) {
     std::snprintf(text, sizeof text, "%llu B", static_cast<unsigned long long>(bytes));
   } else {
-    std::snprintf(text, sizeof text, "%.1f %s (%llu)", value, kNames[unit], static_cast<unsigned long long>(bytes));
+    std::snprintf(text, sizeof text, "%.1f %s (%llu)", value, kNames[unit],
+                  static_cast<unsigned long long>(bytes));
   }
   return text;
 }
