@@ -1,0 +1,307 @@
+#!/usr/bin/env python3
+"""Evaluates a GGUF model in fp32 with numpy: the meaning that the worker's arithmetic is held against.
+
+Weights are dequantised by the `gguf` package, everything after that is plain float32 matrix algebra with an fp32 KV
+cache (here simply the K and V of the window). Families: llama, qwen2, gemma3. Nothing is shared with the C++ code.
+
+Perplexity protocol (the same as `worker-orcd perplexity`): the token ids of the file, BOS first if the vocabulary says so,
+are cut into windows of --ctx tokens that do not overlap; a last window of fewer than 2 tokens is dropped. Each window is
+evaluated from an empty cache starting at position 0. The negative log-likelihoods of tokens 1..n-1 of every window are
+summed, and ppl = exp(nll / predicted).
+
+  fp32_reference.py MODEL --ids ids.json                  ids: a JSON list, or blank-separated as `tokenize` prints them
+  fp32_reference.py MODEL --file text.txt                 ids from tools/tokenizer_oracle.py
+  fp32_reference.py MODEL --ids ids.json --logits out.npy logits of the first window, [n_tokens, vocab] float32
+"""
+
+import argparse
+import json
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from gguf import GGUFReader
+from gguf.quants import dequantize
+
+LOGIT_ROWS = 64  # tokens whose logits are held at once: 64 * 262,144 * 4 bytes = 64 MiB
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The hyperparameters of a model and the few facts in which the families differ."""
+
+    family: str
+    n_layers: int
+    dim: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    rope_dim: int
+    eps: float
+    rope_base: float  # of layers that see everything
+    rope_base_local: float  # of sliding-window layers
+    rope_scale: float  # positions are multiplied by it (linear scaling), not in sliding-window layers
+    rope_interleaved: bool  # rotates (2i, 2i+1); otherwise (i, i + rope_dim/2)
+    window: int  # a query sees its own and the window-1 positions before it; 0 = everything
+    window_pattern: int  # every window_pattern-th layer sees everything
+    query_scale: float
+    embedding_scale: float
+    gelu: bool  # GELU (tanh form) instead of SiLU on the gate
+
+    def layer_is_local(self, layer: int) -> bool:
+        return self.window > 0 and (layer + 1) % self.window_pattern != 0
+
+
+class GgufModel:
+    """Metadata and dequantised tensors of one GGUF file. Tensors are dequantised when first used, and kept."""
+
+    def __init__(self, path):
+        self.reader = GGUFReader(str(path))
+        self.tensors = {t.name: t for t in self.reader.tensors}
+        self.cache = {}
+        self.spec = read_spec(self)
+
+    def get(self, key, default=None):
+        field = self.reader.fields.get(key)
+        if field is not None:
+            return field.contents()
+        if default is None:
+            raise SystemExit(f"error: the file has no {key}")
+        return default
+
+    def has(self, name):
+        return name in self.tensors
+
+    def weight(self, name):
+        """[rows, K] (or [n]) float32."""
+        if name not in self.cache:
+            if name not in self.tensors:
+                raise SystemExit(f"error: the file has no tensor {name}")
+            tensor = self.tensors[name]
+            shape = [int(n) for n in reversed(tensor.shape)]
+            values = dequantize(tensor.data, tensor.tensor_type)
+            self.cache[name] = np.ascontiguousarray(values, dtype=np.float32).reshape(shape)
+        return self.cache[name]
+
+
+def read_spec(model):
+    family = model.get("general.architecture")
+    if family not in ("llama", "qwen2", "gemma3"):
+        raise SystemExit(f"error: no fp32 reference for the family '{family}' (llama, qwen2, gemma3)")
+
+    def key(name, default=None):
+        return model.get(f"{family}.{name}", default)
+
+    n_layers, dim, n_heads = key("block_count"), key("embedding_length"), key("attention.head_count")
+    head_dim = key("attention.key_length", dim // n_heads)
+    if key("attention.value_length", head_dim) != head_dim:
+        raise SystemExit("error: key_length and value_length differ")
+    scaling = key("rope.scaling.type", "none")
+    if scaling not in ("none", "linear"):
+        raise SystemExit(f"error: no fp32 reference for the rope scaling '{scaling}'")
+    gemma = family == "gemma3"
+    # Gemma 3 27B scales queries by its nominal head size, all others by the real one (Gemma 3 report, 2025).
+    scaled_dim = dim // n_heads if gemma and n_layers == 62 else head_dim
+    rope_base = key("rope.freq_base", 10000.0)
+    local_base = key("rope.freq_base_swa", key("rope.local.freq_base", 10000.0 if gemma else rope_base))
+    return Spec(
+        family=family,
+        n_layers=n_layers,
+        dim=dim,
+        n_heads=n_heads,
+        n_kv_heads=key("attention.head_count_kv", n_heads),
+        head_dim=head_dim,
+        rope_dim=key("rope.dimension_count", head_dim),
+        eps=key("attention.layer_norm_rms_epsilon"),
+        rope_base=rope_base,
+        rope_base_local=local_base,
+        rope_scale=1.0 / key("rope.scaling.factor", 1.0) if scaling == "linear" else 1.0,
+        rope_interleaved=family == "llama",
+        window=key("attention.sliding_window", 0) if gemma else 0,
+        window_pattern=key("attention.sliding_window_pattern", 6) if gemma else 1,
+        query_scale=1.0 / math.sqrt(scaled_dim),
+        embedding_scale=math.sqrt(dim) if gemma else 1.0,
+        gelu=gemma,
+    )
+
+
+def rms_norm(x, w, eps):
+    """x * rsqrt(mean(x^2) + eps) * w over the last axis (Zhang & Sennrich 2019)."""
+    return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(eps)) * w
+
+
+def rope(x, base, scale, rope_dim, interleaved, factors):
+    """Rotary positions (Su et al. 2021) on x [n_tokens, heads, head_dim]; token t stands at position t."""
+    half = rope_dim // 2
+    inverse = base ** (-2.0 * np.arange(half, dtype=np.float64) / rope_dim)
+    if factors is not None:
+        inverse = inverse / factors
+    angle = np.outer(np.arange(len(x)) * scale, inverse)[:, None, :]
+    cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    first, second = (slice(0, rope_dim, 2), slice(1, rope_dim, 2)) if interleaved else (slice(0, half), slice(half, rope_dim))
+    out = x.copy()
+    out[..., first] = x[..., first] * cos - x[..., second] * sin
+    out[..., second] = x[..., first] * sin + x[..., second] * cos
+    return out
+
+
+def silu(x):
+    with np.errstate(over="ignore"):  # exp(-x) = inf gives the right 0
+        return x / (1 + np.exp(-x))
+
+
+def gelu_tanh(x):
+    """The tanh form of GELU (Hendrycks & Gimpel 2016)."""
+    return np.float32(0.5) * x * (1 + np.tanh(np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)))
+
+
+def project(model, name, x):
+    y = x @ model.weight(f"{name}.weight").T
+    return y + model.weight(f"{name}.bias") if model.has(f"{name}.bias") else y
+
+
+def attention(model, layer, x):
+    spec, n_tokens, prefix = model.spec, len(x), f"blk.{layer}"
+    q = project(model, f"{prefix}.attn_q", x).reshape(n_tokens, spec.n_heads, spec.head_dim)
+    k = project(model, f"{prefix}.attn_k", x).reshape(n_tokens, spec.n_kv_heads, spec.head_dim)
+    v = project(model, f"{prefix}.attn_v", x).reshape(n_tokens, spec.n_kv_heads, spec.head_dim)
+    if model.has(f"{prefix}.attn_q_norm.weight"):
+        q = rms_norm(q, model.weight(f"{prefix}.attn_q_norm.weight"), spec.eps)
+        k = rms_norm(k, model.weight(f"{prefix}.attn_k_norm.weight"), spec.eps)
+    local = spec.layer_is_local(layer)
+    base, scale = (spec.rope_base_local, 1.0) if local else (spec.rope_base, spec.rope_scale)
+    factors = model.weight("rope_freqs.weight") if model.has("rope_freqs.weight") else None
+    q = rope(q, base, scale, spec.rope_dim, spec.rope_interleaved, factors) * np.float32(spec.query_scale)
+    k = rope(k, base, scale, spec.rope_dim, spec.rope_interleaved, factors)
+
+    distance = np.arange(n_tokens)[:, None] - np.arange(n_tokens)[None, :]  # query - key
+    hidden = distance < 0
+    if local:
+        hidden |= distance >= spec.window
+    group = spec.n_heads // spec.n_kv_heads
+    out = np.empty_like(q)
+    for head in range(spec.n_heads):
+        scores = q[:, head] @ k[:, head // group].T
+        scores[hidden] = -np.inf
+        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        out[:, head] = (scores / scores.sum(axis=-1, keepdims=True)) @ v[:, head // group]
+    return project(model, f"{prefix}.attn_output", out.reshape(n_tokens, -1))
+
+
+def feed_forward(model, layer, x):
+    prefix = f"blk.{layer}"
+    gate = project(model, f"{prefix}.ffn_gate", x)
+    gate = gelu_tanh(gate) if model.spec.gelu else silu(gate)
+    return project(model, f"{prefix}.ffn_down", gate * project(model, f"{prefix}.ffn_up", x))
+
+
+def hidden_states(model, ids):
+    """ids at positions 0.. from an empty cache -> the normed states before the head, [n_tokens, dim]."""
+    spec = model.spec
+    embedding = model.weight("token_embd.weight")
+    if min(ids) < 0 or max(ids) >= len(embedding):
+        raise SystemExit(f"error: a token id is outside the vocabulary of {len(embedding)}")
+    x = embedding[np.asarray(ids)] * np.float32(spec.embedding_scale)
+
+    def norm(name, y):
+        return rms_norm(y, model.weight(f"{name}.weight"), spec.eps)
+
+    for layer in range(spec.n_layers):
+        prefix = f"blk.{layer}"
+        y = attention(model, layer, norm(f"{prefix}.attn_norm", x))
+        if model.has(f"{prefix}.post_attention_norm.weight"):
+            y = norm(f"{prefix}.post_attention_norm", y)
+        x = x + y
+        y = feed_forward(model, layer, norm(f"{prefix}.ffn_norm", x))
+        if model.has(f"{prefix}.post_ffw_norm.weight"):
+            y = norm(f"{prefix}.post_ffw_norm", y)
+        x = x + y
+    return norm("output_norm", x)
+
+
+def logits_of(model, states):
+    head = "output.weight" if model.has("output.weight") else "token_embd.weight"
+    return states @ model.weight(head).T
+
+
+def window_nll(model, ids):
+    """Sum of -log p(ids[t] | ids[:t]) for t = 1 .. n-1."""
+    states = hidden_states(model, ids)
+    nll = 0.0
+    for start in range(0, len(ids) - 1, LOGIT_ROWS):
+        stop = min(start + LOGIT_ROWS, len(ids) - 1)
+        logits = logits_of(model, states[start:stop])
+        top = logits.max(axis=-1, keepdims=True)
+        log_sum = np.log(np.exp(logits - top).sum(axis=-1, dtype=np.float64)) + top[:, 0].astype(np.float64)
+        chosen = logits[np.arange(stop - start), ids[start + 1 : stop + 1]].astype(np.float64)
+        nll += float((log_sum - chosen).sum())
+    return nll
+
+
+def perplexity(model, ids, window, progress=None):
+    predicted, nll = 0, 0.0
+    for start in range(0, len(ids), window):
+        part = ids[start : start + window]
+        if len(part) < 2:
+            break
+        nll += window_nll(model, part)
+        predicted += len(part) - 1
+        if progress:
+            progress(start + len(part), math.exp(nll / predicted))
+    if predicted == 0:
+        raise SystemExit("error: a perplexity needs at least 2 tokens")
+    return {"tokens": len(ids), "predicted": predicted, "nll": nll, "ppl": math.exp(nll / predicted)}
+
+
+def read_ids(path):
+    text = Path(path).read_text()
+    ids = json.loads(text) if text.lstrip().startswith("[") else [int(word) for word in text.split()]
+    if not isinstance(ids, list) or not ids or not all(type(i) is int for i in ids):
+        raise SystemExit(f"error: {path} is not a list of token ids")
+    return ids
+
+
+def parse_args(argv):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="Prints JSON: tokens, predicted, nll, ppl.")
+    parser.add_argument("model", help="GGUF file of the family llama, qwen2 or gemma3")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--ids", metavar="FILE", help="token ids: a JSON list, or separated by blanks")
+    source.add_argument("--file", metavar="FILE", help="text, tokenised by tools/tokenizer_oracle.py")
+    parser.add_argument("--bytes", type=int, metavar="N", help="only the first N bytes of --file")
+    parser.add_argument("--ctx", type=int, default=512, metavar="N", help="tokens in a window (default 512)")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N tokens")
+    parser.add_argument("--logits", metavar="OUT.npy", help="write the first window's logits instead of a perplexity")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    args = parser.parse_args(argv)
+    if args.ctx < 2:
+        parser.error("--ctx must be at least 2")
+    return args
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    if args.ids:
+        ids = read_ids(args.ids)
+    else:
+        sys.path.insert(0, str(Path(__file__).resolve().parent))
+        from tokenizer_oracle import encode_text
+
+        ids = encode_text(args.model, Path(args.file).read_bytes()[: args.bytes])
+    ids = ids[: args.limit]
+    model = GgufModel(args.model)
+    if args.logits:
+        logits = logits_of(model, hidden_states(model, ids[: args.ctx]))
+        np.save(args.logits, logits)
+        print(json.dumps({"tokens": len(logits), "vocab": logits.shape[1], "argmax": logits.argmax(axis=-1).tolist()}))
+        return
+
+    def progress(done, ppl):
+        print(f"{done}/{len(ids)} tokens, ppl {ppl:.4f}", file=sys.stderr)
+
+    print(json.dumps(perplexity(model, ids, args.ctx, None if args.quiet else progress)))
+
+
+if __name__ == "__main__":
+    main()
