@@ -103,6 +103,9 @@ Program lower(ModelSpec spec);
 // One line per op with its shapes and weights, for `inspect --program`.
 std::string to_text(const Program& program);
 
+// Bytes of one row of a weight as stored in the file.
+uint64_t row_bytes(const Weight& weight);
+
 // Bytes of weights that one decoded token reads, all layers and the head, as stored in the file.
 uint64_t weight_bytes_per_token(const Program& program);
 

@@ -1,0 +1,226 @@
+#include "model/adapters/reader.h"
+
+#include <charconv>
+#include <cmath>
+
+#include "numerics/attention.h"
+
+namespace orcd::model {
+namespace {
+
+std::string range_text(uint64_t value, uint64_t min, uint64_t max) {
+  return std::to_string(value) + " is outside " + std::to_string(min) + ".." + std::to_string(max);
+}
+
+// N of "blk.N.", or nullopt.
+std::optional<uint64_t> block_index(std::string_view tensor_name) {
+  if (!tensor_name.starts_with("blk.")) return std::nullopt;
+  uint64_t index = 0;
+  const char* end = tensor_name.data() + tensor_name.size();
+  const auto [stop, error] = std::from_chars(tensor_name.data() + 4, end, index);
+  if (error != std::errc() || stop == end || *stop != '.') return std::nullopt;
+  return index;
+}
+
+}  // namespace
+
+Reader::Reader(std::shared_ptr<const gguf::File> file)
+    : file_(std::move(file)), architecture_(file_->need_string("general.architecture")) {}
+
+void Reader::fail(std::string_view name, std::string message, std::string hint) const {
+  const std::string field = key(name);
+  const gguf::MetadataEntry* entry = file_->find(field);
+  throw gguf::load_error(*file_, field, entry ? entry->offset : 0, std::move(message), std::move(hint));
+}
+
+uint32_t Reader::count(std::string_view name, uint64_t max) const {
+  const uint64_t value = file_->need_uint(key(name));
+  if (value < 1 || value > max) fail(name, range_text(value, 1, max));
+  return static_cast<uint32_t>(value);
+}
+
+std::optional<uint32_t> Reader::optional_count(std::string_view name, uint64_t max, uint64_t min) const {
+  const auto value = file_->get_uint(key(name));
+  if (!value) return std::nullopt;
+  if (*value < min || *value > max) fail(name, range_text(*value, min, max));
+  return static_cast<uint32_t>(*value);
+}
+
+std::vector<uint32_t> Reader::layer_counts(std::string_view name, uint32_t n_layers, uint64_t max,
+                                           const std::vector<uint32_t>& fallback) const {
+  const gguf::MetadataEntry* entry = file_->find(key(name));
+  if (!entry && !fallback.empty()) return fallback;
+  if (!entry || entry->type != gguf::ValueType::kArray)
+    return std::vector<uint32_t>(n_layers, count(name, max));
+  const auto& array = std::get<gguf::Array>(entry->value);
+  switch (array.element_type) {
+    case gguf::ValueType::kF32:
+    case gguf::ValueType::kF64:
+    case gguf::ValueType::kBool:
+    case gguf::ValueType::kString:
+    case gguf::ValueType::kArray:
+      fail(name, "must be an integer, or an array of integers");
+    default:
+      break;
+  }
+  if (array.size != n_layers) {
+    fail(name, "has " + std::to_string(array.size) + " values for " + std::to_string(n_layers) + " layers");
+  }
+  std::vector<uint32_t> out(n_layers);
+  for (uint32_t layer = 0; layer < n_layers; ++layer) {
+    const int64_t value = array.as_int(layer);
+    if (value < 1 || static_cast<uint64_t>(value) > max) {
+      fail(name, "value " + std::to_string(value) + " of layer " + std::to_string(layer) + " is outside 1.." +
+                     std::to_string(max));
+    }
+    out[layer] = static_cast<uint32_t>(value);
+  }
+  return out;
+}
+
+std::optional<double> Reader::positive(std::string_view name, double above) const {
+  const auto value = file_->get_float(key(name));
+  if (value && !(std::isfinite(*value) && *value > above)) {
+    fail(name, std::to_string(*value) + " is not a finite number above " + std::to_string(above));
+  }
+  return value;
+}
+
+float Reader::epsilon(std::string_view name) const {
+  const double value = file_->need_float(key(name));
+  if (!(value > 0 && value <= 1)) fail(name, std::to_string(value) + " is outside (0, 1]");
+  // A binary64 value may be too small for binary32.
+  const float eps = static_cast<float>(value);
+  if (!(eps > 0)) fail(name, "is zero in binary32");
+  return eps;
+}
+
+void Reader::refuse_if_set(std::string_view name, std::string_view why) const {
+  const gguf::MetadataEntry* entry = file_->find(key(name));
+  if (!entry) return;
+  const bool is_float = entry->type == gguf::ValueType::kF32 || entry->type == gguf::ValueType::kF64;
+  const bool is_bool = entry->type == gguf::ValueType::kBool;
+  const bool zero = is_float  ? *file_->get_float(key(name)) == 0
+                    : is_bool ? !*file_->get_bool(key(name))
+                              : *file_->get_uint(key(name)) == 0;
+  if (!zero) fail(name, std::string(why));
+}
+
+ModelSpec Reader::start() const {
+  ModelSpec spec{};
+  spec.file = file_;
+  spec.architecture = architecture_;
+  spec.name = file_->get_string("general.name").value_or(architecture_);
+  spec.n_layers = count("block_count", kMaxLayers);
+  spec.dim = count("embedding_length", kMaxDim);
+  spec.context_length = count("context_length", kMaxContext);
+
+  const auto heads = layer_counts("attention.head_count", spec.n_layers, kMaxHeads);
+  const auto kv_heads = layer_counts("attention.head_count_kv", spec.n_layers, kMaxHeads, heads);
+  const auto ffn = layer_counts("feed_forward_length", spec.n_layers, kMaxFfnDim);
+  const auto key_length = optional_count("attention.key_length", numerics::kMaxHeadDim);
+  if (!key_length && spec.dim % heads[0] != 0) {
+    fail("attention.head_count", std::to_string(heads[0]) + " heads do not divide the embedding length of " +
+                                     std::to_string(spec.dim));
+  }
+  const uint32_t head_dim = key_length.value_or(spec.dim / heads[0]);
+  const std::string_view head_dim_key = key_length ? "attention.key_length" : "attention.head_count";
+  if (head_dim % 2 != 0 || head_dim > numerics::kMaxHeadDim) {
+    fail(head_dim_key, "gives heads of " + std::to_string(head_dim) + " dimensions; an even number up to " +
+                           std::to_string(numerics::kMaxHeadDim) + " is needed");
+  }
+  const auto value_length = optional_count("attention.value_length", numerics::kMaxHeadDim);
+  if (value_length && *value_length != head_dim) {
+    fail("attention.value_length", std::to_string(*value_length) + " differs from the key length of " +
+                                       std::to_string(head_dim) + ", which is not supported");
+  }
+  const double scale = positive("attention.scale").value_or(0);
+  for (uint32_t i = 0; i < spec.n_layers; ++i) {
+    if (kv_heads[i] > heads[i] || heads[i] % kv_heads[i] != 0) {
+      fail("attention.head_count_kv", std::to_string(kv_heads[i]) + " key heads do not divide " +
+                                          std::to_string(heads[i]) + " query heads in layer " +
+                                          std::to_string(i));
+    }
+    LayerSpec layer{};
+    layer.n_heads = heads[i];
+    layer.n_kv_heads = kv_heads[i];
+    layer.head_dim = head_dim;
+    layer.ffn_dim = ffn[i];
+    layer.attention_scale =
+        scale > 0 ? static_cast<float>(scale) : 1.0f / numerics::sqrt_rn(static_cast<float>(head_dim));
+    spec.layers.push_back(layer);
+  }
+  uint64_t n_blocks = 0;
+  for (const gguf::TensorInfo& tensor : file_->tensors()) {
+    if (const auto index = block_index(tensor.name)) n_blocks = std::max(n_blocks, *index + 1);
+  }
+  if (n_blocks != spec.n_layers) {
+    fail("block_count", "says " + std::to_string(spec.n_layers) + " layers, but the tensors go up to layer " +
+                            (n_blocks ? std::to_string(n_blocks - 1) : "none"));
+  }
+
+  const gguf::TensorInfo* embedding = take("token_embd.weight", true);
+  const uint64_t rows = embedding->dims[1];
+  if (rows > kMaxVocab) fail_tensor(*embedding, range_text(rows, 1, kMaxVocab) + " rows");
+  spec.token_embedding = matrix("token_embd.weight", rows, spec.dim);
+  spec.n_vocab = static_cast<uint32_t>(rows);
+  check_vocabulary(spec);
+  spec.output_norm = norm("output_norm", spec.dim);
+  spec.head = maybe_matrix("output.weight", rows, spec.dim);
+  if (!spec.head) spec.head = spec.token_embedding;
+  spec.head_bias = maybe_vector("output.bias", rows);
+  return spec;
+}
+
+void Reader::check_vocabulary(const ModelSpec& spec) const {
+  const std::string rows = std::to_string(spec.n_vocab) + " embedding rows";
+  const auto vocab_size = file_->get_uint(key("vocab_size"));
+  if (vocab_size && *vocab_size > spec.n_vocab) {
+    fail("vocab_size", std::to_string(*vocab_size) + " tokens, but only " + rows);
+  }
+  const gguf::MetadataEntry* tokens = file_->find("tokenizer.ggml.tokens");
+  const auto* array = tokens ? std::get_if<gguf::Array>(&tokens->value) : nullptr;
+  if (array && array->size > spec.n_vocab) {
+    throw gguf::load_error(*file_, tokens->key, tokens->offset,
+                           std::to_string(array->size) + " tokens, but only " + rows);
+  }
+}
+
+void Reader::read_blocks(ModelSpec& spec) const {
+  const uint64_t dim = spec.dim;
+  for (uint32_t i = 0; i < spec.n_layers; ++i) {
+    LayerSpec& layer = spec.layers[i];
+    const uint64_t q_rows = uint64_t{layer.n_heads} * layer.head_dim;
+    const uint64_t kv_rows = uint64_t{layer.n_kv_heads} * layer.head_dim;
+    layer.attention_norm = norm(block(i, "attn_norm"), dim);
+    layer.q = matrix(block(i, "attn_q.weight"), q_rows, dim);
+    layer.k = matrix(block(i, "attn_k.weight"), kv_rows, dim);
+    layer.v = matrix(block(i, "attn_v.weight"), kv_rows, dim);
+    layer.o = matrix(block(i, "attn_output.weight"), dim, q_rows);
+    layer.q_bias = maybe_vector(block(i, "attn_q.bias"), q_rows);
+    layer.k_bias = maybe_vector(block(i, "attn_k.bias"), kv_rows);
+    layer.v_bias = maybe_vector(block(i, "attn_v.bias"), kv_rows);
+    layer.o_bias = maybe_vector(block(i, "attn_output.bias"), dim);
+    layer.ffn_norm = norm(block(i, "ffn_norm"), dim);
+    layer.gate = matrix(block(i, "ffn_gate.weight"), layer.ffn_dim, dim);
+    layer.up = matrix(block(i, "ffn_up.weight"), layer.ffn_dim, dim);
+    layer.down = matrix(block(i, "ffn_down.weight"), dim, layer.ffn_dim);
+    layer.gate_bias = maybe_vector(block(i, "ffn_gate.bias"), layer.ffn_dim);
+    layer.up_bias = maybe_vector(block(i, "ffn_up.bias"), layer.ffn_dim);
+    layer.down_bias = maybe_vector(block(i, "ffn_down.bias"), dim);
+  }
+}
+
+std::string Reader::block(uint32_t layer, std::string_view name) {
+  return "blk." + std::to_string(layer) + "." + std::string(name);
+}
+
+int32_t Reader::add_rope(ModelSpec& spec, const RopeSpec& rope) {
+  for (size_t i = 0; i < spec.ropes.size(); ++i) {
+    if (spec.ropes[i] == rope) return static_cast<int32_t>(i);
+  }
+  spec.ropes.push_back(rope);
+  return static_cast<int32_t>(spec.ropes.size() - 1);
+}
+
+}  // namespace orcd::model

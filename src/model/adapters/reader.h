@@ -1,0 +1,80 @@
+// What adapters read with: hyperparameters "<arch>.<name>" and tensors, each checked on the way.
+// Every refusal is a load_error with the field and its byte offset.
+#pragma once
+
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/spec.h"
+
+namespace orcd::model {
+
+// Bounds that keep every product of two dimensions far inside 64 bits.
+inline constexpr uint64_t kMaxLayers = 1024;
+inline constexpr uint64_t kMaxHeads = 4096;
+inline constexpr uint64_t kMaxDim = 1 << 20;
+inline constexpr uint64_t kMaxFfnDim = 1 << 22;
+inline constexpr uint64_t kMaxVocab = 1 << 24;
+inline constexpr uint64_t kMaxContext = 1 << 27;
+
+class Reader {
+ public:
+  explicit Reader(std::shared_ptr<const gguf::File> file);
+
+  const gguf::File& file() const { return *file_; }
+  std::string key(std::string_view name) const { return architecture_ + "." + std::string(name); }
+
+  // Hyperparameters, by their name after "<arch>.". Values outside [1, max] (or [0, max]) are refused.
+  uint32_t count(std::string_view name, uint64_t max) const;
+  std::optional<uint32_t> optional_count(std::string_view name, uint64_t max, uint64_t min = 1) const;
+  // One value for all layers, or an array with one for each. `fallback` replaces an absent key.
+  std::vector<uint32_t> layer_counts(std::string_view name, uint32_t n_layers, uint64_t max,
+                                     const std::vector<uint32_t>& fallback = {}) const;
+  // Finite and above `above`.
+  std::optional<double> positive(std::string_view name, double above = 0) const;
+  float epsilon(std::string_view name) const;
+  // Refuses the model where a key is present and not zero: something this build would compute wrongly.
+  void refuse_if_set(std::string_view name, std::string_view why) const;
+
+  // Architecture, name, layer count, dim, context length; token embedding, output norm and head (tied where
+  // output.weight is absent); layers with their head counts, head_dim, ffn_dim and attention scale.
+  ModelSpec start() const;
+
+  // Tensors, checked for shape and type. `maybe_` gives an empty reference where the tensor is absent.
+  TensorRef matrix(std::string_view name, uint64_t rows, uint64_t cols) const;
+  TensorRef vector(std::string_view name, uint64_t n) const;
+  TensorRef maybe_matrix(std::string_view name, uint64_t rows, uint64_t cols) const;
+  TensorRef maybe_vector(std::string_view name, uint64_t n) const;
+  // A norm: "<stem>.weight", and "<stem>.bias" where present.
+  NormSpec norm(std::string_view stem, uint64_t n) const;
+  // Separate q, k, v and output projections with optional biases, gate, up and down likewise, and the two
+  // norms before them: what most families have.
+  void read_blocks(ModelSpec& spec) const;
+  static std::string block(uint32_t layer, std::string_view name);
+
+  // The rope of a family: base, and the scaling that the file declares (linear, YaRN, or rope_freqs.weight).
+  RopeSpec rope(RopeStyle style, const ModelSpec& spec) const;
+  // Index of an equal table in spec.ropes, added where it is new.
+  static int32_t add_rope(ModelSpec& spec, const RopeSpec& rope);
+
+  // Refuses tensors that nothing has read: the model would be computed without them, and wrongly.
+  void refuse_unread(const ModelSpec& spec) const;
+
+  [[noreturn]] void fail(std::string_view name, std::string message, std::string hint = {}) const;
+  [[noreturn]] void fail_tensor(const gguf::TensorInfo& tensor, std::string message,
+                                std::string hint = {}) const;
+
+ private:
+  const gguf::TensorInfo* take(std::string_view name, bool needed) const;
+  void check_vocabulary(const ModelSpec& spec) const;
+  void scale_rope(RopeSpec& rope, const ModelSpec& spec) const;
+
+  std::shared_ptr<const gguf::File> file_;
+  std::string architecture_;
+  mutable std::set<std::string, std::less<>> read_;
+};
+
+}  // namespace orcd::model

@@ -1,0 +1,144 @@
+// Tensors of a Reader: presence, shape and type; and the rope tables that the file declares.
+#include <cmath>
+
+#include "model/adapters/reader.h"
+#include "numerics/blocks.h"
+#include "numerics/rope.h"
+
+namespace orcd::model {
+namespace {
+
+constexpr std::string_view kTypeHint = "convert or requantise it to F16, BF16, Q8_0, Q4_0 or Q4_K_M";
+
+std::string shape_text(const gguf::TensorInfo& tensor) {
+  std::string text = "[";
+  for (uint32_t i = 0; i < tensor.n_dims; ++i) text += (i ? ", " : "") + std::to_string(tensor.dims[i]);
+  return text + "]";
+}
+
+}  // namespace
+
+void Reader::fail_tensor(const gguf::TensorInfo& tensor, std::string message, std::string hint) const {
+  throw gguf::load_error(*file_, tensor.name, tensor.info_offset, std::move(message), std::move(hint));
+}
+
+const gguf::TensorInfo* Reader::take(std::string_view name, bool needed) const {
+  const gguf::TensorInfo* tensor = file_->find_tensor(name);
+  if (tensor) {
+    read_.emplace(name);
+  } else if (needed) {
+    throw gguf::load_error(*file_, name, 0, "tensor is missing; " + architecture_ + " needs it");
+  }
+  return tensor;
+}
+
+TensorRef Reader::maybe_matrix(std::string_view name, uint64_t rows, uint64_t cols) const {
+  const gguf::TensorInfo* tensor = take(name, false);
+  if (!tensor) return {};
+  if (tensor->dims[0] != cols || tensor->dims[1] != rows || tensor->dims[2] != 1 || tensor->dims[3] != 1) {
+    fail_tensor(*tensor, "tensor has shape " + shape_text(*tensor) + ", but [" + std::to_string(cols) + ", " +
+                             std::to_string(rows) + "] is needed");
+  }
+  const FormatInfo* format = find_format(tensor->type);
+  if (!format || !format->computes) {
+    fail_tensor(*tensor,
+                "tensor has type " + tensor_type_name(tensor->type) + ", which this build cannot compute",
+                std::string(kTypeHint));
+  }
+  return {tensor, 0, rows};
+}
+
+TensorRef Reader::maybe_vector(std::string_view name, uint64_t n) const {
+  const gguf::TensorInfo* tensor = take(name, false);
+  if (!tensor) return {};
+  if (tensor->dims[0] != n || tensor->n_elements() != n) {
+    fail_tensor(*tensor,
+                "tensor has shape " + shape_text(*tensor) + ", but [" + std::to_string(n) + "] is needed");
+  }
+  if (tensor->type != TensorType::kF32 && tensor->type != TensorType::kF16 &&
+      tensor->type != TensorType::kBF16) {
+    fail_tensor(*tensor,
+                "tensor has type " + tensor_type_name(tensor->type) + ", but a vector must be a float type",
+                "convert it to F32, F16 or BF16");
+  }
+  return {tensor, 0, n};
+}
+
+TensorRef Reader::matrix(std::string_view name, uint64_t rows, uint64_t cols) const {
+  take(name, true);
+  return maybe_matrix(name, rows, cols);
+}
+
+TensorRef Reader::vector(std::string_view name, uint64_t n) const {
+  take(name, true);
+  return maybe_vector(name, n);
+}
+
+NormSpec Reader::norm(std::string_view stem, uint64_t n) const {
+  const std::string name(stem);
+  return {vector(name + ".weight", n), maybe_vector(name + ".bias", n)};
+}
+
+RopeSpec Reader::rope(RopeStyle style, const ModelSpec& spec) const {
+  RopeSpec rope{};
+  const uint32_t head_dim = spec.layers.front().head_dim;
+  rope.n_dims = optional_count("rope.dimension_count", head_dim).value_or(head_dim);
+  if (rope.n_dims % 2 != 0) fail("rope.dimension_count", std::to_string(rope.n_dims) + " is odd");
+  rope.base = positive("rope.freq_base", 1.0).value_or(10000.0);
+  rope.style = style;
+  scale_rope(rope, spec);
+  // Llama 3.1 and later: the converter stores the factors of its own scaling rule.
+  if (const TensorRef factors = maybe_vector("rope_freqs.weight", rope.n_dims / 2)) {
+    std::vector<uint8_t> bytes(factors.tensor->n_bytes);
+    file_->read(*factors.tensor, 0, bytes);
+    rope.freq_factors.resize(rope.n_dims / 2);
+    numerics::dequantize_row(factors.tensor->type, bytes.data(), rope.n_dims / 2, rope.freq_factors.data());
+    for (const float factor : rope.freq_factors) {
+      if (!(std::isfinite(factor) && factor > 0))
+        fail_tensor(*factors.tensor, "holds a factor that is not above 0");
+    }
+  }
+  return rope;
+}
+
+void Reader::scale_rope(RopeSpec& rope, const ModelSpec& spec) const {
+  const auto factor = positive("rope.scaling.factor");
+  const auto old_factor = positive("rope.scale_linear");  // files before rope.scaling.factor
+  const auto type =
+      file_->get_string(key("rope.scaling.type")).value_or(factor || old_factor ? "linear" : "none");
+  if (type == "none") return;
+  if (type != "linear" && type != "yarn") {
+    fail("rope.scaling.type", std::string(type) + " is not supported", "known: none, linear, yarn");
+  }
+  if (!factor && !old_factor) fail("rope.scaling.factor", "is missing, but rope.scaling.type needs it");
+  if (type == "linear") {
+    rope.scale = 1.0 / factor.value_or(old_factor.value_or(1.0));
+    return;
+  }
+  refuse_if_set("rope.scaling.yarn_log_multiplier", "a YaRN log multiplier is not supported");
+  rope.yarn_factor = factor.value_or(old_factor.value_or(1.0));
+  if (rope.yarn_factor < 1) fail("rope.scaling.factor", "is below 1");
+  rope.yarn_original_ctx =
+      optional_count("rope.scaling.original_context_length", kMaxContext).value_or(spec.context_length);
+  rope.yarn_beta_fast = positive("rope.scaling.yarn_beta_fast").value_or(32);
+  rope.yarn_beta_slow = positive("rope.scaling.yarn_beta_slow").value_or(1);
+  if (rope.yarn_beta_fast < rope.yarn_beta_slow) {
+    fail("rope.scaling.yarn_beta_fast", "is below rope.scaling.yarn_beta_slow");
+  }
+  // Peng et al. 2023, eq. 22: attention temperature as a factor of cos and sin.
+  rope.yarn_attention_factor = positive("rope.scaling.attn_factor").value_or(1.0) *
+                               positive("rope.scaling.yarn_attn_factor").value_or(1.0) *
+                               (1.0 + 0.1 * numerics::log_f64(rope.yarn_factor));
+}
+
+void Reader::refuse_unread(const ModelSpec& spec) const {
+  for (const gguf::TensorInfo& tensor : file_->tensors()) {
+    if (read_.contains(tensor.name)) continue;
+    // The vision tower and its projector, which some files carry beside the text model.
+    if (tensor.name.starts_with("v.") || tensor.name.starts_with("mm.")) continue;
+    fail_tensor(tensor, "tensor is not part of a " + spec.architecture +
+                            " model as this build knows it; the results would be wrong without it");
+  }
+}
+
+}  // namespace orcd::model

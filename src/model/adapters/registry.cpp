@@ -1,0 +1,15 @@
+#include "model/adapters/registry.h"
+
+namespace orcd::model {
+namespace {
+
+constexpr Adapter kAdapters[] = {
+    {"llama", read_llama},
+    {"gemma3", read_gemma3},
+};
+
+}  // namespace
+
+std::span<const Adapter> adapters() { return kAdapters; }
+
+}  // namespace orcd::model

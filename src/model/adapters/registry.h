@@ -1,0 +1,22 @@
+// The families this build knows: one row for each value of general.architecture.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "model/adapters/reader.h"
+
+namespace orcd::model {
+
+struct Adapter {
+  std::string_view architecture;
+  ModelSpec (*read)(const Reader& reader);
+};
+
+std::span<const Adapter> adapters();
+
+// One function for each family, defined in its own file.
+ModelSpec read_llama(const Reader& reader);
+ModelSpec read_gemma3(const Reader& reader);
+
+}  // namespace orcd::model
