@@ -1,0 +1,203 @@
+#include "device/cpu/simd_avx512.h"
+// The lanes come first: kernels_shared.h is written over them.
+#include "device/cpu/kernels_shared.h"
+
+namespace orcd::cpu {
+namespace {
+
+constexpr int zero_point(TensorType type) {
+  switch (type) {
+    case TensorType::kQ4_0:
+      return 8;
+    case TensorType::kQ5_0:
+      return 16;
+    case TensorType::kQ6_K:
+      return 32;
+    case TensorType::kQ8_0:
+      return 128;
+    default:
+      return 0;
+  }
+}
+
+// The 8 vectors of unsigned codes of a group: vector j holds elements 4j .. 4j + 3 of each row.
+template <TensorType kType>
+ORCD_INLINE void load_codes(const uint8_t* quants, __m512i* w) {
+  const __m512i nibble = _mm512_set1_epi8(15);
+  if constexpr (kType == TensorType::kQ8_0) {
+    const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80));
+    for (int j = 0; j < 8; ++j) w[j] = _mm512_xor_si512(_mm512_load_si512(quants + 64 * j), flip);
+    return;
+  }
+  for (int j = 0; j < 4; ++j) {
+    const __m512i bytes = _mm512_load_si512(quants + 64 * j);
+    w[j] = _mm512_and_si512(bytes, nibble);
+    w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble);
+  }
+  if constexpr (group_quant_bytes(kType) == 256 + 64) {
+    const auto* masks = reinterpret_cast<const __mmask64*>(quants + 256);
+    const __m512i bit = _mm512_set1_epi8(16);
+    for (int j = 0; j < 8; ++j) w[j] = _mm512_mask_add_epi8(w[j], masks[j], w[j], bit);
+  } else if constexpr (kType == TensorType::kQ6_K) {
+    const __m512i pair = _mm512_set1_epi8(0x30);
+    for (int h = 0; h < 2; ++h) {
+      const __m512i bytes = _mm512_load_si512(quants + 256 + 64 * h);
+      w[4 * h] = _mm512_or_si512(w[4 * h], _mm512_and_si512(_mm512_slli_epi16(bytes, 4), pair));
+      w[4 * h + 1] = _mm512_or_si512(w[4 * h + 1], _mm512_and_si512(_mm512_slli_epi16(bytes, 2), pair));
+      w[4 * h + 2] = _mm512_or_si512(w[4 * h + 2], _mm512_and_si512(bytes, pair));
+      w[4 * h + 3] = _mm512_or_si512(w[4 * h + 3], _mm512_and_si512(_mm512_srli_epi16(bytes, 2), pair));
+    }
+  }
+}
+
+ORCD_INLINE __m512 load_halves(const uint8_t* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+ORCD_INLINE __m512 load_u8(const uint8_t* p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+ORCD_INLINE __m512 load_i8(const uint8_t* p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+
+struct Scales {
+  __m512 d, dm, scale0, scale1, min;
+};
+
+template <TensorType kType>
+ORCD_INLINE Scales load_scales(const uint8_t* scales, uint64_t group) {
+  Scales s{};
+  if constexpr (is_super_block(kType)) {
+    const uint8_t* block = scales + group / 8 * block_scale_bytes(kType);
+    s.d = load_halves(block);
+    if constexpr (kType == TensorType::kQ6_K) {
+      s.scale0 = load_i8(block + 32 + group % 8 * 32);
+      s.scale1 = load_i8(block + 48 + group % 8 * 32);
+    } else {
+      s.dm = _mm512_xor_ps(load_halves(block + 32), _mm512_set1_ps(-0.0f));
+      s.scale0 = load_u8(block + 64 + group % 8 * 32);
+      s.min = load_u8(block + 80 + group % 8 * 32);
+    }
+  } else {
+    s.d = load_halves(scales + group * block_scale_bytes(kType));
+    if constexpr (numerics::has_minimum(kType))
+      s.dm = load_halves(scales + group * block_scale_bytes(kType) + 32);
+  }
+  return s;
+}
+
+ORCD_INLINE __m512i dot4(const __m512i* w, const int8_t* x, __m512i acc) {
+  for (int j = 0; j < 4; ++j) {
+    int32_t quad;
+    memcpy(&quad, x + 4 * j, 4);
+    acc = _mm512_dpbusd_epi32(acc, w[j], _mm512_set1_epi32(quad));
+  }
+  return acc;
+}
+
+// One link of the chain for 16 rows and one token. The products with integer scales are exact in binary32
+// (below 2^24), so they may be taken after the conversion.
+template <TensorType kType>
+ORCD_INLINE __m512 chain(const __m512i* w, const Scales& s, const int8_t* x, const GroupScale& xs,
+                         __m512 acc) {
+  const __m512 dx = _mm512_set1_ps(xs.d);
+  if constexpr (kType == TensorType::kQ6_K) {
+    const __m512i low = dot4(w, x, _mm512_set1_epi32(-32 * xs.sum_low));
+    const __m512i high = dot4(w + 4, x + 16, _mm512_set1_epi32(-32 * xs.sum_high));
+    const __m512 sum =
+        _mm512_fmadd_ps(s.scale1, _mm512_cvtepi32_ps(high), _mm512_mul_ps(s.scale0, _mm512_cvtepi32_ps(low)));
+    return _mm512_fmadd_ps(_mm512_mul_ps(s.d, dx), sum, acc);
+  } else {
+    const __m512i start =
+        zero_point(kType) == 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(-zero_point(kType) * xs.sum);
+    const __m512i sum = _mm512_add_epi32(dot4(w, x, start), dot4(w + 4, x + 16, _mm512_setzero_si512()));
+    __m512 isum = _mm512_cvtepi32_ps(sum);
+    if constexpr (is_super_block(kType)) isum = _mm512_mul_ps(isum, s.scale0);
+    acc = _mm512_fmadd_ps(_mm512_mul_ps(s.d, dx), isum, acc);
+    if constexpr (numerics::has_minimum(kType)) {
+      __m512 msum = _mm512_set1_ps(static_cast<float>(xs.sum));
+      if constexpr (is_super_block(kType)) msum = _mm512_mul_ps(msum, s.min);
+      acc = _mm512_fmadd_ps(_mm512_mul_ps(s.dm, dx), msum, acc);
+    }
+    return acc;
+  }
+}
+
+template <TensorType kType, int kTokens>
+ORCD_INLINE void block_tokens(const LinearArgs& args, const uint8_t* data, const uint8_t* scales,
+                              uint64_t tile, uint32_t token) {
+  const uint64_t groups = args.cols / 32;
+  const int8_t* xq = args.xq + token * args.cols;
+  const GroupScale* xs = args.xs + token * groups;
+  __m512 total[kTokens] = {};
+  for (uint32_t s = 0; s < args.strips; ++s) {
+    __m512 acc[kTokens];
+    for (__m512& a : acc) a = _mm512_setzero_ps();
+    const uint64_t end = numerics::strip_begin(args.cols, args.strips, s + 1) / 32;
+    for (uint64_t g = numerics::strip_begin(args.cols, args.strips, s) / 32; g < end; ++g) {
+      __m512i w[8];
+      load_codes<kType>(data + g * group_quant_bytes(kType), w);
+      const Scales scale = load_scales<kType>(scales, g);
+#pragma GCC unroll 16
+      for (int t = 0; t < kTokens; ++t) {
+        acc[t] = chain<kType>(w, scale, xq + t * args.cols + g * 32, xs[t * groups + g], acc[t]);
+      }
+    }
+#pragma GCC unroll 16
+    for (int t = 0; t < kTokens; ++t) total[t] = s == 0 ? acc[t] : _mm512_add_ps(total[t], acc[t]);
+  }
+  for (int t = 0; t < kTokens; ++t) store_tile(args, tile, token + static_cast<uint32_t>(t), V16{total[t]});
+}
+
+template <TensorType kType>
+void linear_blocks(const LinearArgs& args) {
+  const TileLayout layout = tile_layout(kType, args.cols);
+  for (uint64_t tile = args.tile_begin; tile < args.tile_end; ++tile) {
+    const uint8_t* data = args.weights + tile * layout.tile_bytes;
+    const uint8_t* scales = data + layout.quant_bytes;
+    uint32_t token = 0;
+    for (; token + 8 <= args.n_tokens; token += 8) block_tokens<kType, 8>(args, data, scales, tile, token);
+    if (token + 4 <= args.n_tokens) {
+      block_tokens<kType, 4>(args, data, scales, tile, token);
+      token += 4;
+    }
+    if (token + 2 <= args.n_tokens) {
+      block_tokens<kType, 2>(args, data, scales, tile, token);
+      token += 2;
+    }
+    if (token < args.n_tokens) block_tokens<kType, 1>(args, data, scales, tile, token);
+  }
+}
+
+void linear(const LinearArgs& args) {
+  switch (args.type) {
+    case TensorType::kQ4_0:
+      return linear_blocks<TensorType::kQ4_0>(args);
+    case TensorType::kQ4_1:
+      return linear_blocks<TensorType::kQ4_1>(args);
+    case TensorType::kQ5_0:
+      return linear_blocks<TensorType::kQ5_0>(args);
+    case TensorType::kQ5_1:
+      return linear_blocks<TensorType::kQ5_1>(args);
+    case TensorType::kQ8_0:
+      return linear_blocks<TensorType::kQ8_0>(args);
+    case TensorType::kQ4_K:
+      return linear_blocks<TensorType::kQ4_K>(args);
+    case TensorType::kQ5_K:
+      return linear_blocks<TensorType::kQ5_K>(args);
+    case TensorType::kQ6_K:
+      return linear_blocks<TensorType::kQ6_K>(args);
+    default:
+      return linear_float_format(args);
+  }
+}
+
+}  // namespace
+
+const Kernels& avx512_kernels() {
+  static constexpr Kernels kTable = {linear, attend,  quantize,    rms_norm, glu,
+                                     add,    to_half, softcap_row, digest,   read_sum};
+  return kTable;
+}
+
+}  // namespace orcd::cpu

@@ -1,0 +1,113 @@
+// What the CPU executor's parts share: the program, its memory, and the step that is being run.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "device/cpu/arena.h"
+#include "device/cpu/kernels.h"
+#include "device/cpu/plan.h"
+#include "device/cpu/thread_pool.h"
+#include "device/device.h"
+
+namespace orcd::cpu {
+
+struct State {
+  State(std::shared_ptr<const model::Program> program_in, const device::ResolvedLimits& limits_in,
+        uint32_t n_threads, const Kernels& kernels_in);
+
+  std::shared_ptr<const model::Program> program;
+  device::ResolvedLimits limits;
+  CpuPlan plan;
+  memory::Ledger ledger;
+  const Kernels& kernels;
+  ThreadPool pool;
+  std::vector<HostArena> arenas;  // by category
+
+  uint8_t* item(uint32_t index) const {
+    const memory::PlanItem& item = plan.plan.items()[index];
+    return arenas[static_cast<size_t>(item.category)].data() + item.offset;
+  }
+  float* floats(uint32_t index) const { return reinterpret_cast<float*>(item(index)); }
+  const uint8_t* matrix(model::WeightId id) const { return item(plan.weights[id]); }
+  // nullptr for kNoWeight.
+  const float* vector(model::WeightId id) const {
+    return id == model::kNoWeight ? nullptr : floats(plan.weights[id]);
+  }
+  const model::Weight& weight(model::WeightId id) const { return program->weights[id]; }
+};
+
+// Reads, packs and digests every weight. Returns the digest of each, as it lies in memory.
+std::vector<numerics::Digest> load_weights(State& state, const device::Progress& progress);
+// Recomputes the digests where the weights lie.
+std::vector<numerics::Digest> digest_weights(State& state);
+
+// One token of a step.
+struct TokenRow {
+  int32_t token;
+  uint32_t position;
+  uint32_t sequence;  // index into Step::sequences
+};
+
+// Some query heads of one KV head, for some consecutive tokens of one sequence.
+struct AttendItem {
+  uint32_t sequence, first_row, n_rows, kv_head, first_head, n_heads;
+};
+
+struct Step {
+  std::span<const device::SequenceStep> sequences;
+  std::vector<TokenRow> rows;
+  std::vector<uint32_t> logits_rows;  // indices into rows
+};
+
+// Runs the whole program for a step: logits of step.logits_rows are in plan.logits afterwards.
+class StepRunner {
+ public:
+  explicit StepRunner(State& state);
+  void run(const Step& step);
+
+ private:
+  struct Range {
+    uint64_t begin, end;
+  };
+  struct Matrix {
+    model::WeightId id;
+    model::WeightId bias;
+    float* y;
+    uint64_t y_stride;
+  };
+
+  void walk(uint32_t thread);
+  void op(const model::EmbedOp& op, uint32_t thread);
+  void op(const model::QkvOp& op, uint32_t thread);
+  void op(const model::AttentionOp& op, uint32_t thread);
+  void op(const model::ProjectOp& op, uint32_t thread);
+  void op(const model::GateUpOp& op, uint32_t thread);
+  void op(const model::HeadOp& op, uint32_t thread);
+
+  Range share(uint64_t n, uint32_t thread) const;
+  void barrier() { state_.pool.barrier().wait(); }
+  void normalize(const model::Norm& norm, const float* x, uint64_t width, float* y) const;
+  // xn[row] = norm(x[row]), and its quantised form, for this thread's rows. No barrier.
+  void norm_rows(const model::Norm& norm, std::span<const uint32_t> rows, uint32_t thread);
+  void quantize_rows(const float* x, uint64_t stride, uint64_t width, uint32_t n_rows, uint32_t thread);
+  LinearArgs linear_args(model::WeightId id, const float* xf, uint64_t xf_stride, uint32_t n_rows,
+                         uint32_t thread) const;
+  // This thread's share of the tiles of several matrices with the same input; bias added.
+  void linear(std::span<const Matrix> matrices, const float* xf, uint64_t xf_stride, uint32_t n_rows,
+              uint32_t thread);
+  void add_bias(model::WeightId bias, uint64_t row_begin, uint64_t row_end, uint32_t n_rows, float* y,
+                uint64_t stride) const;
+  void plan_attention(const model::AttentionOp& op);
+  void rotate_head(const model::QkvOp& op, model::WeightId norm, uint32_t position, float* head) const;
+
+  State& state_;
+  const Step* step_ = nullptr;
+  std::vector<uint32_t> all_rows_;
+  std::vector<AttendItem> attend_items_;
+  uint32_t items_heads_ = 0, items_kv_heads_ = 0;  // the head counts that attend_items_ was made for
+};
+
+}  // namespace orcd::cpu

@@ -1,0 +1,29 @@
+#include "device/device.h"
+
+#include <charconv>
+
+#include "base/error.h"
+#include "device/cpu/cpu_device.h"
+#include "device/cuda_device.h"
+
+namespace orcd::device {
+
+std::unique_ptr<Device> open_device(const DeviceRequest& request) {
+  if (request.name == "cpu") return cpu::open_cpu_device(request.n_threads);
+  if (request.name.starts_with("cuda:")) {
+    const std::string digits = request.name.substr(5);
+    uint32_t index = 0;
+    const auto [end, status] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
+    if (status == std::errc() && end == digits.data() + digits.size() && !digits.empty())
+      return open_cuda_device(index);
+  }
+  throw Error(ErrorCode::kInvalidRequest, "unknown device", {{"device", request.name}}, "use cpu or cuda:N");
+}
+
+std::vector<DeviceInfo> list_devices() {
+  std::vector<DeviceInfo> devices = {cpu::open_cpu_device(0)->info()};
+  for (DeviceInfo& info : list_cuda_devices()) devices.push_back(std::move(info));
+  return devices;
+}
+
+}  // namespace orcd::device

@@ -1,0 +1,92 @@
+// Turns the limits a user gave into the ones a device plans with; shared by every device.
+#pragma once
+
+#include <algorithm>
+#include <functional>
+#include <string>
+
+#include "base/units.h"
+#include "device/device.h"
+#include "kv/layout.h"
+
+namespace orcd::device {
+
+// Bytes of one KV page over all layers.
+inline uint64_t kv_bytes_per_page(const model::Program& program) {
+  uint64_t bytes = 0;
+  for (const model::LayerSpec& layer : program.spec.layers)
+    bytes += kv::page_bytes(layer.n_kv_heads, layer.head_dim);
+  return bytes;
+}
+
+using PlanFunction = std::function<memory::Plan(const ResolvedLimits&)>;
+
+// available: bytes that the plan may take (the budget, or what is free). Where the user named neither a
+// context nor a KV size, the context shrinks to the largest that fits; what the user named is kept or
+// refused. Default KV: one whole context, or 2,048 positions for every slot if that is more.
+inline ResolvedLimits resolve_limits(const model::Program& program, const Limits& limits,
+                                     const std::string& device, uint64_t available,
+                                     const PlanFunction& plan) {
+  const uint32_t model_context = program.spec.context_length;
+  if (limits.context > model_context) {
+    throw Error(ErrorCode::kInvalidRequest, "the context asked for is longer than the model was made for",
+                {{"ctx", uint64_t{limits.context}}, {"context_length", uint64_t{model_context}}},
+                "lower --ctx");
+  }
+  if (limits.slots == 0 || limits.batch_tokens == 0) {
+    throw Error(ErrorCode::kInvalidRequest, "slots and batch tokens must be at least 1",
+                {{"slots", uint64_t{limits.slots}}, {"batch_tokens", uint64_t{limits.batch_tokens}}});
+  }
+  const auto with_context = [&](uint32_t context) {
+    const uint32_t pages =
+        std::max(kv::pages_for(context), limits.slots * kv::pages_for(std::min(context, 2048u)));
+    return ResolvedLimits{context, limits.slots, limits.batch_tokens,
+                          std::max(limits.logits_rows, limits.slots), pages};
+  };
+  const auto fits = [&](const ResolvedLimits& resolved) { return plan(resolved).total_bytes() <= available; };
+  const auto largest_context = [&] {
+    uint32_t low = 0, high = kv::pages_for(model_context);
+    while (low < high) {
+      const uint32_t middle = low + (high - low + 1) / 2;
+      const uint32_t context = std::min(middle * kv::kPagePositions, model_context);
+      if (fits(with_context(context))) {
+        low = middle;
+      } else {
+        high = middle - 1;
+      }
+    }
+    return std::min(low * kv::kPagePositions, model_context);
+  };
+
+  ResolvedLimits resolved = with_context(limits.context != 0 ? limits.context : model_context);
+  if (limits.kv_cache_bytes != 0) {
+    const uint64_t pages = limits.kv_cache_bytes / kv_bytes_per_page(program);
+    resolved.kv_pages = static_cast<uint32_t>(std::min<uint64_t>(pages, ~uint32_t{0} / kv::kPagePositions));
+    const uint32_t positions = resolved.kv_pages * kv::kPagePositions;
+    if (resolved.kv_pages == 0 || (limits.context != 0 && positions < limits.context)) {
+      throw Error(ErrorCode::kInvalidRequest, "the KV cache asked for is too small for the context",
+                  {{"kv_cache_bytes", limits.kv_cache_bytes},
+                   {"positions", uint64_t{positions}},
+                   {"ctx", uint64_t{limits.context}},
+                   {"bytes_per_page", kv_bytes_per_page(program)}},
+                  "raise --kv-cache-size-mb or lower --ctx");
+    }
+    resolved.context = std::min(resolved.context, positions);
+  }
+  if (fits(resolved)) return resolved;
+  const uint32_t max_context = largest_context();
+  if (limits.context != 0 || limits.kv_cache_bytes != 0 || max_context == 0) {
+    throw Error(ErrorCode::kInsufficientVram, "the model does not fit on the device",
+                {{"required", plan(resolved).total_bytes()},
+                 {"available", available},
+                 {"device", device},
+                 {"model", program.spec.name.empty() ? program.spec.file->path() : program.spec.name},
+                 {"max_context", uint64_t{max_context}}},
+                max_context == 0
+                    ? "free memory, raise the budget, or choose a smaller model or fewer --slots"
+                    : "lower --ctx to " + std::to_string(max_context) + " or less, or raise the budget");
+  }
+  return with_context(max_context);
+}
+
+}  // namespace orcd::device
