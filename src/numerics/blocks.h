@@ -160,7 +160,7 @@ ORCD_HD WeightGroup decode_group(TensorType type, const uint8_t* row, uint64_t g
 }
 
 // Formats whose linear layers use quantised activations and integer sums.
-ORCD_HD bool is_block_format(TensorType type) {
+ORCD_HD constexpr bool is_block_format(TensorType type) {
   return type != TensorType::kF32 && type != TensorType::kF16 && type != TensorType::kBF16;
 }
 
@@ -172,7 +172,7 @@ ORCD_HD float load_element(TensorType type, const uint8_t* row, uint64_t i) {
                     static_cast<uint32_t>(load_u16(row + 4 * i + 2)) << 16);
 }
 
-ORCD_HD bool has_minimum(TensorType type) {
+ORCD_HD constexpr bool has_minimum(TensorType type) {
   return type == TensorType::kQ4_1 || type == TensorType::kQ5_1 || type == TensorType::kQ2_K ||
          type == TensorType::kQ4_K || type == TensorType::kQ5_K;
 }
