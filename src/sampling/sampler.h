@@ -35,6 +35,9 @@ class SlotSampler {
   // position.
   SampleResult sample(std::span<const float> logits, uint64_t position, std::span<std::byte> workspace);
 
+  // Adds a token to the seen set without drawing it (a sequence that is being rebuilt).
+  void mark_seen(int32_t id);
+
  private:
   SamplingParams params_;
   uint32_t n_vocab_;
