@@ -1,4 +1,5 @@
-// Text <-> token ids for one vocabulary. Kinds: gguf-bpe (byte-level BPE), gguf-spm (SentencePiece), hf-json (later).
+// Text <-> token ids for one vocabulary. Kinds: gguf-bpe (byte-level BPE), gguf-spm (SentencePiece), hf-json
+// (later).
 #pragma once
 
 #include <cstdint>
@@ -13,8 +14,9 @@
 namespace orcd::tokenizer {
 
 struct EncodeOptions {
-  bool add_bos = true;         // prepend BOS if the vocabulary says so (tokenizer.ggml.add_bos_token)
-  bool parse_special = false;  // control tokens written in the text become their ids; otherwise they are plain text
+  bool add_bos = true;  // prepend BOS if the vocabulary says so (tokenizer.ggml.add_bos_token)
+  bool parse_special =
+      false;  // control tokens written in the text become their ids; otherwise they are plain text
 };
 
 // Immutable after construction, so safe to share between threads.
@@ -22,33 +24,43 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // Any bytes are accepted, invalid UTF-8 too (byte tokens or U+FFFD as the vocabulary's oracle does it); linear in text.
+  // Any bytes are accepted: those that are not UTF-8 become byte tokens. Time is linear in the text but for a
+  // logarithm.
   virtual std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options) const = 0;
-  // The bytes of one token as they appear in text. Control tokens give "" unless `special` (then their written form).
-  // SPM: the leading space of the first piece of a text is dropped by Detokenizer, not here.
+  // The bytes of one token as they appear in text. Control tokens give "" unless `special` (then their
+  // written form). SPM: the leading space of the first piece of a text is dropped by Detokenizer, not here.
   virtual std::string_view token_bytes(int32_t id, bool special) const = 0;
   virtual std::string_view token_text(int32_t id) const = 0;  // as the vocabulary spells it
 
   virtual std::string_view kind() const = 0;  // "gguf-bpe", "gguf-spm", "hf-json"
   virtual std::string_view pre() const = 0;   // pre-tokenizer family, "" for spm
   virtual int32_t vocab_size() const = 0;
-  virtual int32_t bos_id() const = 0;         // -1 if the vocabulary has none
+  virtual int32_t bos_id() const = 0;  // -1 if the vocabulary has none
   virtual int32_t eos_id() const = 0;
   virtual bool adds_bos() const = 0;
-  virtual bool adds_space_prefix() const = 0;  // the text's first piece carries a space that the text does not
-  // End-of-generation ids: eos, eot, eom and the family's end-of-turn tokens (<|im_end|>, <end_of_turn>, <|eot_id|>...).
+  virtual bool adds_space_prefix()
+      const = 0;  // the text's first piece carries a space that the text does not
+  // End-of-generation ids: eos, eot, eom and the family's end-of-turn tokens (<|im_end|>, <end_of_turn>,
+  // <|eot_id|>...).
   virtual std::span<const int32_t> end_ids() const = 0;
-  virtual bool is_control(int32_t id) const = 0;
+  virtual bool is_control(int32_t id) const = 0;  // false for ids outside the vocabulary
+  virtual bool is_user_defined(
+      int32_t id) const = 0;  // always matched in text; false for ids outside the vocabulary
+  virtual int32_t token_id(std::string_view text) const = 0;  // by token_text; -1 if no token is spelled so
 
   // kind chosen from the file's metadata; an unknown model or pre family is an Error that names it.
   static std::shared_ptr<const Tokenizer> from_gguf(const std::shared_ptr<const gguf::File>& file);
 };
 
-// Streams token ids to text. Every piece returned is whole UTF-8; bytes that cannot start or continue a sequence
-// are each replaced by U+FFFD only in `text` mode; in `bytes` mode the concatenation is byte-exact.
+// Streams token ids to text. Every piece returned is whole UTF-8; what is not UTF-8 becomes U+FFFD, one for
+// each maximal subpart (WHATWG Encoding), however the bytes are spread over tokens. Byte-exact text:
+// decode_bytes.
 class Detokenizer {
  public:
+  // At the start of a text: the space prefix of its first piece is dropped, if the vocabulary adds one.
   explicit Detokenizer(const Tokenizer& tokenizer, bool special = false);
+  // For ids that follow the ids of a prompt: its last one decides whether a space prefix is dropped.
+  Detokenizer(const Tokenizer& tokenizer, std::span<const int32_t> before, bool special);
   std::string push(int32_t id);  // text completed by this token, "" while a character is incomplete
   std::string finish();          // what is left: an incomplete tail becomes one U+FFFD
  private:
@@ -58,7 +70,9 @@ class Detokenizer {
   std::string pending_;
 };
 
-// All at once, byte-exact (no U+FFFD): the inverse of encode.
+// All at once, byte-exact (no U+FFFD): the inverse of encode, with two exceptions that the oracles share: a
+// family that normalises gives NFC back, and a SentencePiece vocabulary gives a space back for U+2581, its
+// sign for a space.
 std::string decode_bytes(const Tokenizer& tokenizer, std::span<const int32_t> ids, bool special);
 
 }  // namespace orcd::tokenizer

@@ -1,0 +1,229 @@
+#include "tokenizer/gguf_spm.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <queue>
+
+#include "tokenizer/unicode.h"
+#include "tokenizer/vocabulary.h"
+
+namespace orcd::tokenizer {
+namespace {
+
+constexpr std::string_view kScoresKey = "tokenizer.ggml.scores";
+constexpr std::string_view kSpaceSign = "\xE2\x96\x81";  // U+2581 stands for a space in token texts
+constexpr uint32_t kEnd = std::numeric_limits<uint32_t>::max();
+
+std::vector<float> read_scores(const gguf::File& file, uint64_t n_tokens) {
+  const gguf::Array& array = file.need_array(kScoresKey);
+  const bool floats =
+      array.element_type == gguf::ValueType::kF32 || array.element_type == gguf::ValueType::kF64;
+  if (!floats || array.size != n_tokens) {
+    throw gguf::load_error(file, kScoresKey, file.find(kScoresKey)->offset,
+                           "scores must be " + std::to_string(n_tokens) + " floats, one for each token");
+  }
+  std::vector<float> scores(n_tokens);
+  for (uint64_t id = 0; id < n_tokens; ++id) {
+    scores[id] = static_cast<float>(array.as_double(id));
+    if (!std::isfinite(scores[id]))
+      throw array_error(file, kScoresKey, id, "a score must be a finite number");
+  }
+  return scores;
+}
+
+// "<0x0A>" -> 10; -1 for any other form.
+int byte_of_text(std::string_view text) {
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  if (text.size() != 6 || text.substr(0, 3) != "<0x" || text[5] != '>') return -1;
+  const size_t high = kDigits.find(text[3]);
+  const size_t low = kDigits.find(text[4]);
+  if (high == std::string_view::npos || low == std::string_view::npos) return -1;
+  return static_cast<int>(high * 16 + low);
+}
+
+void replace_all(std::string_view text, std::string_view from, std::string_view to, std::string& out) {
+  size_t at = 0;
+  for (size_t found; (found = text.find(from, at)) != std::string_view::npos; at = found + from.size()) {
+    out.append(text, at, found - at).append(to);
+  }
+  out.append(text, at);
+}
+
+// Orders scores as unsigned integers, the highest score first. REQUIRES a finite score.
+uint32_t descending_key(float score) {
+  const uint32_t bits = std::bit_cast<uint32_t>(score == 0.0f ? 0.0f : score);  // -0 is 0
+  return (bits & 0x80000000u) ? bits : ~(bits | 0x80000000u);
+}
+
+struct Candidate {
+  uint64_t key;  // descending_key(score) << 32 | left symbol: best score first, of equal ones the leftmost
+  uint32_t n_bytes;  // of both symbols; tells whether one of them has changed since
+  bool operator>(const Candidate& other) const { return key > other.key; }
+};
+
+// The symbols of one text: a linked list, in which a merged symbol stays at its left part's place.
+struct Symbols {
+  std::vector<uint32_t> offset;
+  std::vector<uint32_t> n_bytes;  // 0: merged into another
+  std::vector<uint32_t> next;
+  std::vector<uint32_t> previous;
+
+  explicit Symbols(std::string_view text) {
+    for (size_t at = 0; at < text.size();) {
+      const Utf8Char c = decode_utf8(text.substr(at));
+      const uint32_t length = c.status == Utf8Status::kValid ? c.n_bytes : 1;
+      offset.push_back(static_cast<uint32_t>(at));
+      n_bytes.push_back(length);
+      at += length;
+    }
+    const uint32_t n = static_cast<uint32_t>(offset.size());
+    next.resize(n);
+    previous.resize(n);
+    for (uint32_t i = 0; i < n; ++i) {
+      next[i] = i + 1 < n ? i + 1 : kEnd;
+      previous[i] = i > 0 ? i - 1 : kEnd;
+    }
+  }
+  std::string_view text_of(std::string_view text, uint32_t symbol) const {
+    return text.substr(offset[symbol], n_bytes[symbol]);
+  }
+};
+
+class GgufSpm final : public VocabularyTokenizer {
+ public:
+  GgufSpm(Vocabulary vocabulary, std::vector<float> scores, const std::array<int32_t, 256>& byte_ids)
+      : VocabularyTokenizer(std::move(vocabulary)), byte_ids_(byte_ids) {
+    keys_.reserve(scores.size());
+    for (size_t id = 0; id < scores.size(); ++id) {
+      keys_.push_back(descending_key(scores[id]));
+      max_bytes_ = std::max(max_bytes_, this->vocabulary().texts[id].size());
+    }
+  }
+
+  std::string_view kind() const override { return "gguf-spm"; }
+  std::string_view pre() const override { return ""; }
+
+ protected:
+  void encode_plain(std::string_view text, std::vector<int32_t>& ids) const override {
+    std::string escaped(adds_space_prefix() ? kSpaceSign : "");
+    escaped.reserve(text.size() + text.size() / 2);
+    replace_all(text, " ", kSpaceSign, escaped);
+    Symbols symbols(escaped);
+    merge(escaped, symbols);
+    for (uint32_t at = 0; at != kEnd; at = symbols.next[at]) append(symbols.text_of(escaped, at), ids);
+  }
+
+ private:
+  // A token that text can become by merging; -1 for control, unknown and byte tokens: text never spells
+  // those.
+  int32_t find_piece(std::string_view text) const {
+    const int32_t id = vocabulary().ids.find(text);
+    if (id < 0 || vocabulary().is_control(id) || vocabulary().types[id] == TokenType::kByte) return -1;
+    return id;
+  }
+
+  void merge(std::string_view text, Symbols& symbols) const {
+    std::vector<Candidate> initial;
+    Candidate item;
+    const auto candidate = [&](uint32_t at) {
+      const uint32_t length = symbols.n_bytes[at] + symbols.n_bytes[symbols.next[at]];
+      if (length > max_bytes_) return false;
+      const int32_t id = find_piece(text.substr(symbols.offset[at], length));
+      if (id < 0) return false;
+      item = {(uint64_t{keys_[id]} << 32) | at, length};
+      return true;
+    };
+    for (uint32_t at = 0; symbols.next[at] != kEnd; ++at) {
+      if (candidate(at)) initial.push_back(item);
+    }
+    std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue(std::greater<>(),
+                                                                                 std::move(initial));
+    while (!queue.empty()) {
+      const Candidate top = queue.top();
+      queue.pop();
+      const uint32_t at = static_cast<uint32_t>(top.key);
+      const uint32_t gone = symbols.next[at];
+      if (symbols.n_bytes[at] == 0 || gone == kEnd ||
+          symbols.n_bytes[at] + symbols.n_bytes[gone] != top.n_bytes) {
+        continue;  // overtaken by another merge
+      }
+      symbols.n_bytes[at] = top.n_bytes;
+      symbols.n_bytes[gone] = 0;
+      symbols.next[at] = symbols.next[gone];
+      if (symbols.next[at] != kEnd) {
+        symbols.previous[symbols.next[at]] = at;
+        if (candidate(at)) queue.push(item);
+      }
+      if (symbols.previous[at] != kEnd && candidate(symbols.previous[at])) queue.push(item);
+    }
+  }
+
+  // A symbol that is no token falls back to its bytes, and without byte tokens to the unknown token.
+  void append(std::string_view symbol, std::vector<int32_t>& ids) const {
+    const int32_t id = find_piece(symbol);
+    if (id >= 0) {
+      ids.push_back(id);
+      return;
+    }
+    if (byte_ids_[0] < 0) {
+      if (vocabulary().unknown_id >= 0) ids.push_back(vocabulary().unknown_id);
+      return;
+    }
+    for (const char c : symbol) ids.push_back(byte_ids_[static_cast<uint8_t>(c)]);
+  }
+
+  std::vector<uint32_t> keys_;  // descending_key of each token's score
+  size_t max_bytes_ = 0;        // of the longest token
+  std::array<int32_t, 256> byte_ids_;
+};
+
+// Byte tokens by value: all 256 of them, or none. Fills in the bytes of plain and byte tokens.
+std::array<int32_t, 256> decode_pieces(const gguf::File& file, Vocabulary& vocabulary) {
+  constexpr std::string_view kTokens = "tokenizer.ggml.tokens";
+  std::array<int32_t, 256> byte_ids;
+  byte_ids.fill(-1);
+  int n_found = 0;
+  vocabulary.own_pieces.reserve(vocabulary.texts.size());
+  for (int32_t id = 0; id < vocabulary.size(); ++id) {
+    const std::string_view text = vocabulary.texts[id];
+    if (vocabulary.types[id] == TokenType::kByte) {
+      const int byte = byte_of_text(text);
+      if (byte < 0 || byte_ids[byte] >= 0) {
+        throw array_error(file, kTokens, id,
+                          byte < 0 ? "a byte token must be spelled <0xHH> with capital digits"
+                                   : "two byte tokens stand for the same byte");
+      }
+      byte_ids[byte] = id;
+      ++n_found;
+      vocabulary.pieces[id] = vocabulary.own_pieces.emplace_back(1, static_cast<char>(byte));
+    } else if (vocabulary.is_plain(id) && text.find(kSpaceSign) != std::string_view::npos) {
+      std::string& piece = vocabulary.own_pieces.emplace_back();
+      replace_all(text, kSpaceSign, " ", piece);
+      vocabulary.pieces[id] = piece;
+    }
+  }
+  if (n_found != 0 && n_found != 256) {
+    throw gguf::load_error(
+        file, kTokens, file.find(kTokens)->offset,
+        "byte tokens must be there for all 256 bytes or for none; the file has " + std::to_string(n_found));
+  }
+  return byte_ids;
+}
+
+}  // namespace
+
+std::shared_ptr<const Tokenizer> make_gguf_spm(const std::shared_ptr<const gguf::File>& file) {
+  // What SentencePiece's trainer writes unless told otherwise.
+  const VocabularyDefaults defaults{
+      .bos_id = 1, .eos_id = 2, .unknown_id = 0, .adds_bos = true, .adds_space_prefix = true};
+  Vocabulary vocabulary = read_vocabulary(file, defaults);
+  vocabulary.adds_space_prefix = file->get_bool("tokenizer.ggml.add_space_prefix").value_or(true);
+  std::vector<float> scores = read_scores(*file, vocabulary.texts.size());
+  const std::array<int32_t, 256> byte_ids = decode_pieces(*file, vocabulary);
+  return std::make_shared<GgufSpm>(std::move(vocabulary), std::move(scores), byte_ids);
+}
+
+}  // namespace orcd::tokenizer

@@ -1,0 +1,147 @@
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "tokenizer/pre_tokenizer.h"
+
+#include <pcre2.h>
+
+#include <new>
+
+#include "base/error.h"
+#include "tokenizer/pattern.h"
+#include "tokenizer/unicode.h"
+
+namespace orcd::tokenizer {
+namespace {
+
+struct Free {
+  void operator()(pcre2_code* p) const { pcre2_code_free(p); }
+  void operator()(pcre2_match_data* p) const { pcre2_match_data_free(p); }
+  void operator()(pcre2_match_context* p) const { pcre2_match_context_free(p); }
+  void operator()(pcre2_jit_stack* p) const { pcre2_jit_stack_free(p); }
+};
+using Code = std::unique_ptr<pcre2_code, Free>;
+
+std::string error_text(int code) {
+  PCRE2_UCHAR text[256];
+  pcre2_get_error_message(code, text, sizeof text);
+  return reinterpret_cast<const char*>(text);
+}
+
+// What one thread needs to run expressions; made once for each thread, since a text has many pieces.
+struct Workspace {
+  std::unique_ptr<pcre2_match_data, Free> data{pcre2_match_data_create(1, nullptr)};
+  std::unique_ptr<pcre2_match_context, Free> context{pcre2_match_context_create(nullptr)};
+  std::unique_ptr<pcre2_jit_stack, Free> stack{pcre2_jit_stack_create(32 * 1024, 64 * 1024 * 1024, nullptr)};
+  Workspace() {
+    if (!data || !context) throw std::bad_alloc();
+    // A run of a million characters is legitimate; the expressions are ours, or were vetted at load.
+    pcre2_set_match_limit(context.get(), UINT32_MAX);
+    pcre2_set_depth_limit(context.get(), UINT32_MAX);
+    pcre2_set_heap_limit(context.get(), UINT32_MAX);
+    if (stack) pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
+  }
+};
+
+// Cuts text[begin, end) into matches and the gaps between them. Lookarounds see that stretch only.
+void cut(const pcre2_code* code, Workspace& workspace, std::string_view text, size_t begin, size_t end,
+         std::vector<size_t>& ends) {
+  const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data()) + begin;
+  const size_t length = end - begin;
+  size_t at = 0;    // end of the last piece
+  size_t from = 0;  // where the search goes on
+  while (from < length) {
+    const int rc = pcre2_match(code, subject, length, from, 0, workspace.data.get(), workspace.context.get());
+    if (rc == PCRE2_ERROR_NOMATCH) break;
+    if (rc < 0) {
+      throw Error(ErrorCode::kInternal, "pre-tokenizer expression failed on a text",
+                  {{"reason", error_text(rc)}, {"n_characters", uint64_t{length}}});
+    }
+    const size_t* match = pcre2_get_ovector_pointer(workspace.data.get());
+    if (match[1] <= match[0]) {  // an empty match cuts nothing
+      from = match[0] + 1;
+      continue;
+    }
+    if (match[0] > at) ends.push_back(begin + match[0]);
+    ends.push_back(begin + match[1]);
+    at = from = match[1];
+  }
+  if (at < length) ends.push_back(end);
+}
+
+}  // namespace
+
+struct PreTokenizer::State {
+  ClassAlphabet alphabet;
+  std::vector<Code> stages;
+};
+
+PreTokenizer::PreTokenizer(std::span<const std::string_view> patterns) {
+  CompiledPatterns compiled = compile_patterns(patterns);
+  auto state = std::make_unique<State>();
+  state->alphabet = std::move(compiled.alphabet);
+  for (const std::string& expression : compiled.expressions) {
+    int error = 0;
+    size_t offset = 0;
+    Code code(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression.data()), expression.size(), 0, &error,
+                            &offset, nullptr));
+    if (!code) {
+      throw Error(
+          ErrorCode::kModelLoadFailed, "pre-tokenizer expression is malformed: " + error_text(error),
+          {{"field", std::string("pre_tokenizer")}, {"pattern", expression}, {"position", uint64_t{offset}}});
+    }
+    // Without just-in-time compilation on this machine the interpreter gives the same matches, only slower.
+    pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);
+    state->stages.push_back(std::move(code));
+  }
+  state_ = std::move(state);
+}
+
+PreTokenizer::~PreTokenizer() = default;
+
+void PreTokenizer::split(std::string_view text, std::vector<size_t>& ends) const {
+  if (text.empty()) return;
+  // One byte per character, and how many bytes of text each one stands for.
+  std::string classes(text.size(), '\0');
+  std::string widths;
+  size_t n = 0;
+  size_t at = 0;
+  while (at < text.size() && static_cast<uint8_t>(text[at]) < 0x80) classes[n++] = text[at++];
+  if (at < text.size()) {
+    widths.assign(text.size(), '\1');
+    while (at < text.size()) {
+      const Utf8Char c = decode_utf8(text.substr(at));
+      const bool valid = c.status == Utf8Status::kValid;
+      widths[n] = static_cast<char>(valid ? c.n_bytes : 1);
+      classes[n] =
+          static_cast<char>(valid ? state_->alphabet.class_of(c.code_point) : ClassAlphabet::kInvalid);
+      at += valid ? c.n_bytes : 1;
+      ++n;
+    }
+    classes.resize(n);
+  }
+
+  static thread_local Workspace workspace;
+  std::vector<size_t> cuts{n};
+  std::vector<size_t> next;
+  for (const Code& stage : state_->stages) {
+    next.clear();
+    size_t begin = 0;
+    for (const size_t end : cuts) {
+      cut(stage.get(), workspace, classes, begin, end, next);
+      begin = end;
+    }
+    cuts.swap(next);
+  }
+  ends.reserve(ends.size() + cuts.size());
+  if (widths.empty()) {
+    ends.insert(ends.end(), cuts.begin(), cuts.end());
+    return;
+  }
+  size_t character = 0;
+  size_t offset = 0;
+  for (const size_t end : cuts) {
+    for (; character < end; ++character) offset += static_cast<uint8_t>(widths[character]);
+    ends.push_back(offset);
+  }
+}
+
+}  // namespace orcd::tokenizer

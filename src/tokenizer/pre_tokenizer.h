@@ -1,0 +1,35 @@
+// Splits text by the regular expressions of a pre-tokenizer. The expressions run over one byte for each
+// character (ASCII as itself, other characters by their class), so matching is fast, linear in memory,
+// indifferent to invalid UTF-8 and to the Unicode version of the installed PCRE2: the classes come from our
+// own tables.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace orcd::tokenizer {
+
+// Immutable after construction, so safe to share between threads.
+class PreTokenizer {
+ public:
+  // The patterns are applied one after the other, each to the pieces that the one before it left; matches and
+  // the gaps between them are both kept ("isolated"). Syntax: see pattern.h. Throws Error(kModelLoadFailed)
+  // for others.
+  explicit PreTokenizer(std::span<const std::string_view> patterns);
+  ~PreTokenizer();
+  PreTokenizer(const PreTokenizer&) = delete;
+  PreTokenizer& operator=(const PreTokenizer&) = delete;
+
+  // Appends the end offset (in bytes) of every piece of text, ascending; nothing for an empty text.
+  void split(std::string_view text, std::vector<size_t>& ends) const;
+
+ private:
+  struct State;
+  std::unique_ptr<const State> state_;
+};
+
+}  // namespace orcd::tokenizer

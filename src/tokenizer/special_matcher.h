@@ -1,0 +1,40 @@
+// Finds tokens that are matched in the text itself, before any other step: leftmost first, of those the
+// longest.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace orcd::tokenizer {
+
+// A trie of bytes. Immutable once filled, so safe to share between threads.
+class SpecialMatcher {
+ public:
+  struct Match {
+    size_t offset = 0;
+    size_t n_bytes = 0;  // 0: no match
+    int32_t id = -1;
+  };
+
+  SpecialMatcher();
+  void add(std::string_view text, int32_t id);  // an empty text is ignored; of equal texts the first counts
+  // The leftmost longest match at or after `from`.
+  Match find(std::string_view text, size_t from) const;
+  bool empty() const { return nodes_.size() == 1; }
+
+ private:
+  struct Node {
+    int32_t id = -1;  // of the token that ends here
+    uint32_t first_child = 0;
+    uint32_t next_sibling = 0;
+    uint8_t byte = 0;
+  };
+  uint32_t child(uint32_t node, uint8_t byte) const;  // 0 if there is none
+
+  std::vector<Node> nodes_;            // nodes_[0] is the root
+  std::array<uint32_t, 256> roots_{};  // the root's children by byte
+};
+
+}  // namespace orcd::tokenizer

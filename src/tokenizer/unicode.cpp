@@ -1,0 +1,163 @@
+#include "tokenizer/unicode.h"
+
+#include <utf8proc.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include "base/error.h"
+#include "tokenizer/unicode_tables.h"
+
+namespace orcd::tokenizer {
+namespace {
+
+constexpr uint32_t kCodePoints = 0x110000;
+constexpr uint32_t kPageBits = 8;
+constexpr uint32_t kPageSize = 1u << kPageBits;
+
+constexpr std::array<std::string_view, kCategoryCount> kCategoryNames = {
+    "Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "No", "Pc", "Pd", "Ps", "Pe",
+    "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc", "Cf", "Co", "Cn"};
+
+// Two stages: a page number for every 256 code points, equal pages stored once.
+struct CategoryTable {
+  std::array<uint16_t, kCodePoints / kPageSize> page_of{};
+  std::vector<std::array<uint8_t, kPageSize>> pages;
+
+  CategoryTable() {
+    const auto ranges = category_ranges();
+    size_t range = 0;
+    std::array<uint8_t, kPageSize> page{};
+    for (uint32_t first = 0; first < kCodePoints; first += kPageSize) {
+      for (uint32_t i = 0; i < kPageSize; ++i) {
+        while (range + 1 < ranges.size() && (ranges[range + 1] >> 8) <= first + i) ++range;
+        page[i] = static_cast<uint8_t>(ranges[range] & 0xFF);
+      }
+      // Neighbours are alike (whole planes of Lo, Co, Cn), so looking back over a few pages finds most
+      // repeats.
+      auto found = std::find(pages.rbegin(), pages.rend(), page);
+      if (found == pages.rend()) {
+        pages.push_back(page);
+        page_of[first >> kPageBits] = static_cast<uint16_t>(pages.size() - 1);
+      } else {
+        page_of[first >> kPageBits] = static_cast<uint16_t>(pages.rend() - found - 1);
+      }
+    }
+  }
+};
+
+bool is_continuation(uint8_t byte) { return (byte & 0xC0) == 0x80; }
+
+// Below U+0300 every character is its own NFC and composes with nothing before it.
+bool may_change(std::string_view text) {
+  return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<uint8_t>(c) >= 0xCC; });
+}
+
+bool is_inert(uint32_t code_point) {
+  const auto inert = inert_in_nfc();
+  return std::binary_search(inert.begin(), inert.end(), code_point);
+}
+
+void append_nfc_of_valid(std::string_view text, std::string& out) {
+  if (!may_change(text)) {
+    out.append(text);
+    return;
+  }
+  utf8proc_uint8_t* mapped = nullptr;
+  const auto n = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                              static_cast<utf8proc_ssize_t>(text.size()), &mapped,
+                              static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, &std::free);
+  if (n < 0) {
+    throw Error(ErrorCode::kInternal, "Unicode normalisation failed",
+                {{"reason", std::string(utf8proc_errmsg(n))}, {"n_bytes", uint64_t{text.size()}}});
+  }
+  out.append(reinterpret_cast<const char*>(mapped), static_cast<size_t>(n));
+}
+
+}  // namespace
+
+int category_index(std::string_view name) {
+  const auto found = std::find(kCategoryNames.begin(), kCategoryNames.end(), name);
+  return found == kCategoryNames.end() ? -1 : static_cast<int>(found - kCategoryNames.begin());
+}
+
+Category category_of(uint32_t code_point) {
+  static const CategoryTable table;
+  const uint16_t page = table.page_of[code_point >> kPageBits];
+  return static_cast<Category>(table.pages[page][code_point & (kPageSize - 1)]);
+}
+
+Utf8Char decode_utf8(std::string_view text) {
+  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
+  const uint8_t lead = byte(0);
+  if (lead < 0x80) return {lead, 1, Utf8Status::kValid};
+  uint8_t length = 0;
+  uint8_t low =
+      0x80;  // bounds of the second byte: they shut out overlong forms, surrogates and beyond U+10FFFF
+  uint8_t high = 0xBF;
+  if (lead >= 0xC2 && lead <= 0xDF) {
+    length = 2;
+  } else if (lead >= 0xE0 && lead <= 0xEF) {
+    length = 3;
+    if (lead == 0xE0) low = 0xA0;
+    if (lead == 0xED) high = 0x9F;
+  } else if (lead >= 0xF0 && lead <= 0xF4) {
+    length = 4;
+    if (lead == 0xF0) low = 0x90;
+    if (lead == 0xF4) high = 0x8F;
+  } else {
+    return {0xFFFD, 1, Utf8Status::kInvalid};
+  }
+  uint32_t code_point = lead & (0x7Fu >> length);
+  for (uint8_t i = 1; i < length; ++i) {
+    if (i == text.size()) return {0xFFFD, i, Utf8Status::kIncomplete};
+    const bool fits = i == 1 ? byte(1) >= low && byte(1) <= high : is_continuation(byte(i));
+    if (!fits) return {0xFFFD, i, Utf8Status::kInvalid};
+    code_point = (code_point << 6) | (byte(i) & 0x3Fu);
+  }
+  return {code_point, length, Utf8Status::kValid};
+}
+
+void append_utf8(uint32_t code_point, std::string& out) {
+  const auto put = [&](uint32_t byte) { out.push_back(static_cast<char>(byte)); };
+  if (code_point < 0x80) {
+    put(code_point);
+  } else if (code_point < 0x800) {
+    put(0xC0 | (code_point >> 6));
+    put(0x80 | (code_point & 0x3F));
+  } else if (code_point < 0x10000) {
+    put(0xE0 | (code_point >> 12));
+    put(0x80 | ((code_point >> 6) & 0x3F));
+    put(0x80 | (code_point & 0x3F));
+  } else {
+    put(0xF0 | (code_point >> 18));
+    put(0x80 | ((code_point >> 12) & 0x3F));
+    put(0x80 | ((code_point >> 6) & 0x3F));
+    put(0x80 | (code_point & 0x3F));
+  }
+}
+
+bool normalize_nfc(std::string_view text, std::string& out) {
+  if (!may_change(text)) return false;
+  out.clear();
+  out.reserve(text.size());
+  size_t start = 0;  // of the stretch not yet normalised
+  size_t at = 0;
+  while (at < text.size()) {
+    const Utf8Char next = decode_utf8(text.substr(at));
+    if (next.status != Utf8Status::kValid || (next.code_point >= 0x300 && is_inert(next.code_point))) {
+      append_nfc_of_valid(text.substr(start, at - start), out);
+      out.append(text.substr(at, next.n_bytes));
+      start = at + next.n_bytes;
+    }
+    at += next.n_bytes;
+  }
+  append_nfc_of_valid(text.substr(start), out);
+  return true;
+}
+
+}  // namespace orcd::tokenizer

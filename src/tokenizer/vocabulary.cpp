@@ -1,0 +1,170 @@
+#include "tokenizer/vocabulary.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+
+namespace orcd::tokenizer {
+namespace {
+
+// Tokens by which the families end a turn, beside those that the metadata names.
+constexpr std::array<std::string_view, 17> kEndTexts = {"<|eot_id|>",
+                                                        "<|im_end|>",
+                                                        "<|end|>",
+                                                        "<|return|>",
+                                                        "<|call|>",
+                                                        "<end_of_turn>",
+                                                        "<turn|>",
+                                                        "<|endoftext|>",
+                                                        "<|end_of_text|>",
+                                                        "<|eom_id|>",
+                                                        "<|eot|>",
+                                                        "<|eom|>",
+                                                        "<EOT>",
+                                                        "_<EOT>",
+                                                        "<|END_OF_TURN_TOKEN|>",
+                                                        "<｜end▁of▁sentence｜>",
+                                                        "<|end_of_turn|>"};
+
+std::vector<TokenType> read_types(const gguf::File& file, uint64_t n_tokens) {
+  constexpr std::string_view kKey = "tokenizer.ggml.token_type";
+  std::vector<TokenType> types(n_tokens, TokenType::kNormal);
+  const gguf::Array* array = file.get_array(kKey);
+  if (array == nullptr) return types;
+  const bool integers = array->element_type <= gguf::ValueType::kI32 ||
+                        array->element_type == gguf::ValueType::kU64 ||
+                        array->element_type == gguf::ValueType::kI64;
+  if (!integers || array->size != n_tokens) {
+    throw gguf::load_error(file, kKey, file.find(kKey)->offset,
+                           "token types must be " + std::to_string(n_tokens) +
+                               " integers, one for each token; the file has " + std::to_string(array->size) +
+                               (integers ? "" : " values of another type"));
+  }
+  for (uint64_t id = 0; id < n_tokens; ++id) {
+    const int64_t type = array->as_int(id);
+    if (type < 0 || type > 6) {
+      throw array_error(file, kKey, id, "token type " + std::to_string(type) + " is not one of 0 to 6");
+    }
+    types[id] = type == 0 ? TokenType::kNormal : static_cast<TokenType>(type);
+  }
+  return types;
+}
+
+std::vector<int32_t> find_end_ids(const gguf::File& file, const Vocabulary& vocabulary) {
+  std::vector<int32_t> ids;
+  const auto add = [&](int32_t id) {
+    if (id >= 0) ids.push_back(id);
+  };
+  add(vocabulary.eos_id);
+  for (const std::string_view key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+    add(read_id(file, key, vocabulary.texts.size(), -1));
+  }
+  for (const std::string_view text : kEndTexts) {
+    const int32_t id = vocabulary.ids.find(text);
+    if (id >= 0 && !vocabulary.is_plain(id)) ids.push_back(id);
+  }
+  // In the harmony format <|end|> ends a message, and the turn goes on until <|return|> or <|call|>.
+  const int32_t end = vocabulary.ids.find("<|end|>");
+  if (end >= 0 && end != vocabulary.eos_id && vocabulary.ids.find("<|return|>") >= 0 &&
+      vocabulary.ids.find("<|call|>") >= 0) {
+    std::erase(ids, end);
+  }
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
+
+}  // namespace
+
+Error array_error(const gguf::File& file, std::string_view key, uint64_t index, std::string message) {
+  const gguf::MetadataEntry* entry = file.find(key);
+  return gguf::load_error(file, std::string(key) + "[" + std::to_string(index) + "]",
+                          entry ? entry->offset : 0, std::move(message));
+}
+
+int32_t read_id(const gguf::File& file, std::string_view key, uint64_t n_tokens, int32_t missing) {
+  const gguf::MetadataEntry* entry = file.find(key);
+  if (entry == nullptr) return missing >= 0 && static_cast<uint64_t>(missing) < n_tokens ? missing : -1;
+  // Some exporters write -1 for "none".
+  if (const int64_t* value = std::get_if<int64_t>(&entry->value); value != nullptr && *value == -1) return -1;
+  if (entry->type == gguf::ValueType::kU32 && file.get_uint(key) == std::numeric_limits<uint32_t>::max())
+    return -1;
+  const uint64_t id = file.need_uint(key);
+  if (id >= n_tokens) {
+    throw gguf::load_error(file, key, entry->offset,
+                           "token id " + std::to_string(id) + " is outside the vocabulary of " +
+                               std::to_string(n_tokens) + " tokens");
+  }
+  return static_cast<int32_t>(id);
+}
+
+Vocabulary read_vocabulary(const std::shared_ptr<const gguf::File>& file,
+                           const VocabularyDefaults& defaults) {
+  constexpr std::string_view kTokens = "tokenizer.ggml.tokens";
+  const gguf::Array& tokens = file->need_array(kTokens);
+  if (tokens.element_type != gguf::ValueType::kString || tokens.size == 0 ||
+      tokens.size > static_cast<uint64_t>(std::numeric_limits<int32_t>::max())) {
+    throw gguf::load_error(*file, kTokens, file->find(kTokens)->offset,
+                           "the vocabulary must be an array of 1 to 2147483647 strings");
+  }
+  Vocabulary vocabulary;
+  vocabulary.owner = file;
+  vocabulary.texts.assign(tokens.strings.begin(), tokens.strings.end());
+  vocabulary.types = read_types(*file, tokens.size);
+  vocabulary.pieces = vocabulary.texts;
+  vocabulary.ids = TokenMap(vocabulary.texts);
+  for (int32_t id = 0; id < vocabulary.size(); ++id) {
+    const TokenType type = vocabulary.types[id];
+    if (type == TokenType::kUserDefined) vocabulary.user_defined.add(vocabulary.texts[id], id);
+    if (type == TokenType::kUserDefined || vocabulary.is_control(id))
+      vocabulary.all_special.add(vocabulary.texts[id], id);
+  }
+  vocabulary.bos_id = read_id(*file, "tokenizer.ggml.bos_token_id", tokens.size, defaults.bos_id);
+  vocabulary.eos_id = read_id(*file, "tokenizer.ggml.eos_token_id", tokens.size, defaults.eos_id);
+  vocabulary.unknown_id = read_id(*file, "tokenizer.ggml.unknown_token_id", tokens.size, defaults.unknown_id);
+  vocabulary.adds_bos = file->get_bool("tokenizer.ggml.add_bos_token").value_or(defaults.adds_bos);
+  vocabulary.adds_space_prefix = defaults.adds_space_prefix;
+  vocabulary.end_ids = find_end_ids(*file, vocabulary);
+  return vocabulary;
+}
+
+std::vector<int32_t> VocabularyTokenizer::encode(std::string_view text, const EncodeOptions& options) const {
+  constexpr size_t kMaxBytes = size_t{1} << 30;  // positions are 32-bit, and a space may take three bytes
+  if (text.size() > kMaxBytes) {
+    throw Error(ErrorCode::kInvalidRequest, "text is too long to tokenize",
+                {{"n_bytes", uint64_t{text.size()}}, {"limit", uint64_t{kMaxBytes}}}, "send it in parts");
+  }
+  std::vector<int32_t> ids;
+  ids.reserve(text.size() / 3 + 2);
+  if (options.add_bos && adds_bos() && bos_id() >= 0) ids.push_back(bos_id());
+  const SpecialMatcher& special = options.parse_special ? vocabulary_.all_special : vocabulary_.user_defined;
+  size_t at = 0;
+  while (at < text.size()) {
+    const SpecialMatcher::Match match = special.find(text, at);
+    const size_t plain_end = match.n_bytes == 0 ? text.size() : match.offset;
+    if (plain_end > at) encode_plain(text.substr(at, plain_end - at), ids);
+    if (match.n_bytes != 0) ids.push_back(match.id);
+    at = plain_end + match.n_bytes;
+  }
+  return ids;
+}
+
+void VocabularyTokenizer::require_id(int32_t id) const {
+  if (id >= 0 && id < vocabulary_.size()) return;
+  throw Error(ErrorCode::kInvalidRequest, "token id is outside the vocabulary",
+              {{"id", int64_t{id}}, {"vocab_size", int64_t{vocabulary_.size()}}},
+              "use ids from 0 to vocab_size - 1");
+}
+
+std::string_view VocabularyTokenizer::token_bytes(int32_t id, bool special) const {
+  require_id(id);
+  if (!special && vocabulary_.is_control(id)) return {};
+  return vocabulary_.pieces[id];
+}
+
+std::string_view VocabularyTokenizer::token_text(int32_t id) const {
+  require_id(id);
+  return vocabulary_.texts[id];
+}
+
+}  // namespace orcd::tokenizer

@@ -1,0 +1,98 @@
+// What every kind of tokenizer shares: the token texts and types of a GGUF file, the tokens matched in text
+// before anything else, the ids that open and end a text; and a Tokenizer that leaves only plain stretches to
+// its kind.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gguf/file.h"
+#include "tokenizer/special_matcher.h"
+#include "tokenizer/token_map.h"
+#include "tokenizer/tokenizer.h"
+
+namespace orcd::tokenizer {
+
+// tokenizer.ggml.token_type, as the file stores it.
+enum class TokenType : uint8_t { kNormal = 1, kUnknown, kControl, kUserDefined, kUnused, kByte };
+
+struct Vocabulary {
+  std::shared_ptr<const void> owner;    // keeps what texts point to
+  std::vector<std::string_view> texts;  // as the file spells them
+  std::vector<TokenType> types;
+  std::vector<std::string_view>
+      pieces;  // the bytes of each token in text, control tokens in their written form
+  std::vector<std::string> own_pieces;  // backs those pieces that the file does not spell
+  TokenMap ids;
+  SpecialMatcher user_defined;   // always matched in text
+  SpecialMatcher all_special;    // these, and control and unknown tokens: matched on request
+  std::vector<int32_t> end_ids;  // ascending
+  int32_t bos_id = -1;
+  int32_t eos_id = -1;
+  int32_t unknown_id = -1;
+  bool adds_bos = false;
+  bool adds_space_prefix = false;
+
+  int32_t size() const { return static_cast<int32_t>(texts.size()); }
+  // Never produced from plain text: control and unknown tokens.
+  bool is_control(int32_t id) const {
+    return types[id] == TokenType::kControl || types[id] == TokenType::kUnknown;
+  }
+  // A token that stands for text by its spelling, not matched before: normal, unused.
+  bool is_plain(int32_t id) const {
+    return types[id] == TokenType::kNormal || types[id] == TokenType::kUnused;
+  }
+};
+
+// What the metadata says where it says nothing, by kind.
+struct VocabularyDefaults {
+  int32_t bos_id = -1;
+  int32_t eos_id = -1;
+  int32_t unknown_id = -1;
+  bool adds_bos = false;
+  bool adds_space_prefix = false;
+};
+
+// Reads tokens, types and ids; `pieces` are the texts until the kind fills in others. Throws
+// Error(kModelLoadFailed).
+Vocabulary read_vocabulary(const std::shared_ptr<const gguf::File>& file, const VocabularyDefaults& defaults);
+// The error for a bad element of a tokenizer array: names key and index; the offset is the key's.
+Error array_error(const gguf::File& file, std::string_view key, uint64_t index, std::string message);
+// An id read from `key`, or `missing`. Throws when it is not an id of the vocabulary.
+int32_t read_id(const gguf::File& file, std::string_view key, uint64_t n_tokens, int32_t missing);
+
+class VocabularyTokenizer : public Tokenizer {
+ public:
+  explicit VocabularyTokenizer(Vocabulary vocabulary) : vocabulary_(std::move(vocabulary)) {}
+
+  std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options) const final;
+  std::string_view token_bytes(int32_t id, bool special) const final;
+  std::string_view token_text(int32_t id) const final;
+  int32_t token_id(std::string_view text) const final { return vocabulary_.ids.find(text); }
+  int32_t vocab_size() const final { return vocabulary_.size(); }
+  int32_t bos_id() const final { return vocabulary_.bos_id; }
+  int32_t eos_id() const final { return vocabulary_.eos_id; }
+  bool adds_bos() const final { return vocabulary_.adds_bos; }
+  bool adds_space_prefix() const final { return vocabulary_.adds_space_prefix; }
+  std::span<const int32_t> end_ids() const final { return vocabulary_.end_ids; }
+  bool is_control(int32_t id) const final {
+    return id >= 0 && id < vocabulary_.size() && vocabulary_.is_control(id);
+  }
+  bool is_user_defined(int32_t id) const final {
+    return id >= 0 && id < vocabulary_.size() && vocabulary_.types[id] == TokenType::kUserDefined;
+  }
+
+ protected:
+  // Appends the ids of a stretch without special tokens. REQUIRES !text.empty().
+  virtual void encode_plain(std::string_view text, std::vector<int32_t>& ids) const = 0;
+  const Vocabulary& vocabulary() const { return vocabulary_; }
+
+ private:
+  void require_id(int32_t id) const;
+  Vocabulary vocabulary_;
+};
+
+}  // namespace orcd::tokenizer
