@@ -29,7 +29,7 @@ def main() -> int:
         elif field.startswith("{"):  # not a stream: the JSON of a refused request
             print(line.decode("utf-8"), file=sys.stderr)
     if not text.strip() or names[:1] != ["started"] or names.count("end") != 1 or names[-1] != "end":
-        print(f"error: not a whole answer; events: {' '.join(names) or 'none'}", file=sys.stderr)
+        print(f"\nerror: not a whole answer; events: {' '.join(names) or 'none'}", file=sys.stderr)
         return 1
     return 0
 
