@@ -15,7 +15,7 @@ namespace orcd::gguf {
 namespace {
 
 // Enough for the metadata of most models, so that they are read once.
-constexpr uint64_t kFirstReadBytes = 8 * kMiB;
+constexpr uint64_t kFirstReadBytes = 2 * kMiB;
 // Smallest encodings: key (length and one byte), type, value; name, n_dims, one dimension, type, offset.
 constexpr uint64_t kMinEntryBytes = 8 + 1 + 4 + 1;
 constexpr uint64_t kMinTensorBytes = 8 + 1 + 4 + 8 + 4 + 8;
@@ -80,7 +80,7 @@ Counts read_header(Reader& reader, Part& part) {
 }
 
 void read_entry(Reader& reader, Part& part, uint64_t index) {
-  MetadataEntry entry;
+  MetadataEntry entry{};
   entry.offset = reader.offset();
   entry.key = reader.string({"metadata", index, "key"}, kMaxKeyBytes);
   if (entry.key.empty()) reader.refuse_at(entry.offset, {"metadata", index, "key"}, "is empty");

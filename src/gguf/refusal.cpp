@@ -8,9 +8,10 @@ namespace orcd::gguf {
 
 std::string Field::text() const {
   std::string out = printable(name);
-  if (index != kNoIndex) out += "[" + std::to_string(index) + "]";
-  if (!suffix.empty()) out += (out.empty() ? "" : ".") + std::string(suffix);
-  return out;
+  if (index != kNoIndex) out.append("[").append(std::to_string(index)).append("]");
+  if (suffix.empty()) return out;
+  if (!out.empty()) out.append(".");
+  return out.append(suffix);
 }
 
 Error refusal(std::string_view file, std::string_view field, uint64_t offset, std::string message,
