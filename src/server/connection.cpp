@@ -1,0 +1,332 @@
+#include "server/connection.h"
+
+#include <boost/asio/post.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/beast/http/read.hpp>
+#include <cstdio>
+#include <exception>
+
+#include "base/log.h"
+#include "server/error_reply.h"
+#include "server/reply_text.h"
+
+namespace orcd::server {
+
+namespace asio = boost::asio;
+namespace http = boost::beast::http;
+
+namespace {
+
+constexpr size_t kPieceBytes = 16 * 1024;      // of a stream, per write
+constexpr size_t kPipelinedBytes = 64 * 1024;  // kept while a stream runs
+constexpr uint64_t kDiscardBytes = 64 << 20;   // read and dropped after a refusal, so that the reply is seen
+constexpr std::chrono::milliseconds kLinger{2'000};
+constexpr std::chrono::milliseconds kProbeInterval{
+    20};  // writes that find out whether a half-closed client still reads
+
+Reply guarded(const Handler& handler, const HttpRequest& request) {
+  try {
+    return handler(request);
+  } catch (const Error& error) {
+    return error_reply(error);
+  } catch (const std::exception& error) {
+    log_event(
+        LogLevel::kError, "error",
+        {{"code", std::string("INTERNAL")}, {"message", std::string(error.what())}, {"path", request.path}});
+    return error_reply(
+        Error(ErrorCode::kInternal, "the request failed inside the worker", {}, "see the worker's log"));
+  }
+}
+
+}  // namespace
+
+Connection::Connection(asio::ip::tcp::socket socket, ConnectionShared* shared)
+    : socket_(std::move(socket)),
+      shared_(shared),
+      deadline_(socket_.get_executor()),
+      silence_(socket_.get_executor()) {
+  ++shared_->n_connections;
+}
+
+Connection::~Connection() {
+  stream_.reset();
+  leave_flight();
+  --shared_->n_connections;
+}
+
+void Connection::run() {
+  asio::post(socket_.get_executor(), [self = shared_from_this()] { self->read_request(); });
+}
+
+void Connection::leave_flight() {
+  if (in_flight_) --shared_->in_flight;
+  in_flight_ = false;
+}
+
+void Connection::set_deadline(std::chrono::milliseconds limit) {
+  deadline_.expires_after(limit);
+  deadline_.async_wait([weak = weak_from_this()](SocketError error) {
+    if (error) return;
+    const auto self = weak.lock();
+    // A wait that had already fired when the deadline was moved comes too late to count.
+    if (self && self->deadline_.expiry() <= std::chrono::steady_clock::now()) self->drop();
+  });
+}
+
+void Connection::clear_deadline() { deadline_.expires_at(std::chrono::steady_clock::time_point::max()); }
+
+void Connection::drop() {
+  stream_over_ = true;
+  stream_.reset();
+  leave_flight();
+  silence_.cancel();
+  deadline_.cancel();
+  SocketError ignored;
+  socket_.close(ignored);
+}
+
+// --- one request
+// -----------------------------------------------------------------------------------------------
+
+void Connection::read_request() {
+  parser_.emplace();
+  parser_->header_limit(shared_->options.max_header_bytes);
+  parser_->body_limit(shared_->options.max_body_bytes);
+  set_deadline(first_request_ || buffer_.size() > 0 ? shared_->options.header_timeout
+                                                    : shared_->options.idle_timeout);
+  first_request_ = false;
+  http::async_read_header(socket_, buffer_, *parser_,
+                          [self = shared_from_this()](SocketError error, size_t) { self->on_header(error); });
+}
+
+void Connection::on_header(SocketError error) {
+  if (error) return refuse_unreadable(error);
+  const auto& message = parser_->get();
+  if (message.version() >= 11 && message["Expect"] == "100-continue" && !parser_->is_done()) {
+    out_ = "HTTP/1.1 100 Continue\r\n\r\n";
+    asio::async_write(socket_, asio::buffer(out_),
+                      [self = shared_from_this()](SocketError write_error, size_t) {
+                        write_error ? self->drop() : self->read_body();
+                      });
+    return;
+  }
+  read_body();
+}
+
+void Connection::read_body() {
+  set_deadline(shared_->options.body_timeout);
+  http::async_read(socket_, buffer_, *parser_,
+                   [self = shared_from_this()](SocketError error, size_t) { self->on_request(error); });
+}
+
+void Connection::refuse_unreadable(SocketError error) {
+  clear_deadline();
+  if (error.category() != http::make_error_code(http::error::bad_method).category() ||
+      error == http::error::end_of_stream || error == http::error::partial_message) {
+    return drop();  // the socket failed or the client left: nobody to answer
+  }
+  request_ = {};
+  request_.request_id = make_request_id("");
+  keep_alive_ = false;
+  Reply reply;
+  if (error == http::error::body_limit) {
+    reply = error_reply(Error(ErrorCode::kPayloadTooLarge, "the body is larger than this worker takes",
+                              {{"limit_bytes", shared_->options.max_body_bytes}}));
+  } else if (error == http::error::header_limit) {
+    reply = error_reply(Error(ErrorCode::kInvalidRequest, "the header is larger than this worker takes",
+                              {{"limit_bytes", uint64_t{shared_->options.max_header_bytes}}}),
+                        431);
+  } else {
+    reply = error_reply(Error(ErrorCode::kInvalidRequest, "not an HTTP/1.1 request: " + error.message()));
+  }
+  answer(std::move(reply));
+}
+
+void Connection::on_request(SocketError error) {
+  if (error) return refuse_unreadable(error);
+  clear_deadline();
+  auto message = parser_->release();
+  parser_.reset();
+  keep_alive_ = message.keep_alive();
+  chunked_ = message.version() >= 11;
+  request_ = {};
+  request_.method = std::string(message.method_string());
+  const std::string target(message.target());
+  const size_t question = target.find('?');
+  request_.path = target.substr(0, question);
+  if (question != target.npos) request_.query = target.substr(question + 1);
+  for (const auto& field : message) request_.headers.emplace_back(field.name_string(), field.value());
+  request_.body = std::move(message.body());
+  request_.request_id = make_request_id(request_.header("x-request-id"));
+  ++shared_->in_flight;
+  in_flight_ = true;
+  dispatch();
+}
+
+void Connection::dispatch() {
+  if (chunked_ && request_.count("host") == 0) {
+    keep_alive_ = false;
+    return answer(error_reply(Error(ErrorCode::kInvalidRequest, "an HTTP/1.1 request needs a Host header",
+                                    {{"param", std::string("host")}})));
+  }
+  Router::Choice choice = shared_->router->choose(request_);
+  if (!choice.route) {
+    shared_->router->decorate(request_, &choice.reply);
+    return answer(std::move(choice.reply));
+  }
+  call(choice.route->handler, choice.route->run_on);
+}
+
+void Connection::call(const Handler& handler, RunOn run_on) {
+  const auto work = [self = shared_from_this(), &handler] {
+    Reply reply = guarded(handler, self->request_);
+    self->shared_->router->decorate(self->request_, &reply);
+    return reply;
+  };
+  if (run_on == RunOn::kIo) return answer(work());
+  asio::thread_pool& pool = run_on == RunOn::kPrepare ? shared_->prepare_pool : shared_->slow_pool;
+  asio::post(pool, [self = shared_from_this(), work] {
+    auto reply = std::make_shared<Reply>(work());
+    asio::post(self->socket_.get_executor(), [self, reply] { self->answer(std::move(*reply)); });
+  });
+}
+
+std::string Connection::head(const Reply& reply, bool stream) const {
+  return reply_head(reply, {.request_id = request_.request_id,
+                            .keep_alive = keep_alive_ && (!stream || chunked_),
+                            .http_1_0 = !chunked_,
+                            .chunked = stream && chunked_,
+                            .stream = stream});
+}
+
+void Connection::answer(Reply reply) {
+  if (!socket_.is_open()) return;
+  if (reply.stream && request_.method != "HEAD") return start_stream(std::move(reply));
+  out_ = head(reply, false);
+  if (request_.method != "HEAD") out_ += reply.body;
+  set_deadline(shared_->options.write_timeout);
+  asio::async_write(socket_, asio::buffer(out_), [self = shared_from_this()](SocketError error, size_t) {
+    error ? self->drop() : self->after_reply();
+  });
+}
+
+void Connection::after_reply() {
+  clear_deadline();
+  leave_flight();
+  keep_alive_ ? read_request() : linger();
+}
+
+// Closing with unread input would reset the connection and the client might never see the reply.
+void Connection::linger() {
+  SocketError ignored;
+  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  set_deadline(kLinger);
+  discard();
+}
+
+void Connection::discard() {
+  buffer_.clear();
+  socket_.async_read_some(buffer_.prepare(kPieceBytes),
+                          [self = shared_from_this()](SocketError error, size_t n) {
+                            self->discarded_bytes_ += n;
+                            error || self->discarded_bytes_ > kDiscardBytes ? self->drop() : self->discard();
+                          });
+}
+
+// --- a stream
+// --------------------------------------------------------------------------------------------------
+
+void Connection::start_stream(Reply reply) {
+  stream_ = std::move(reply.stream);
+  stream_over_ = half_closed_ = false;
+  writing_ = true;
+  if (!chunked_) keep_alive_ = false;
+  out_ = head(reply, true);
+  set_deadline(shared_->options.write_timeout);
+  asio::async_write(socket_, asio::buffer(out_), [self = shared_from_this()](SocketError error, size_t) {
+    if (error || !self->stream_) return self->drop();
+    self->writing_ = false;
+    self->clear_deadline();
+    self->stream_->on_ready([weak = self->weak_from_this()] {
+      if (const auto alive = weak.lock()) alive->notify();
+    });
+    self->pump();
+  });
+  watch_client();
+  stream_timer();
+}
+
+void Connection::notify() {
+  if (notified_.exchange(true)) return;
+  asio::post(socket_.get_executor(), [self = shared_from_this()] { self->pump(); });
+}
+
+void Connection::pump() {
+  if (writing_ || !stream_) return;
+  notified_ = false;
+  std::string piece;
+  const bool more = stream_->next(&piece, kPieceBytes);
+  if (!piece.empty() || !more) write_piece(std::move(piece), !more);
+}
+
+void Connection::write_piece(std::string text, bool last) {
+  if (chunked_) {
+    char size[24];
+    std::snprintf(size, sizeof size, "%zx\r\n", text.size());
+    out_ = text.empty() ? "" : size + text + "\r\n";
+    if (last) out_ += "0\r\n\r\n";
+  } else {
+    out_ = std::move(text);
+  }
+  writing_ = true;
+  set_deadline(shared_->options.write_timeout);
+  asio::async_write(socket_, asio::buffer(out_),
+                    [self = shared_from_this(), last](SocketError error, size_t) {
+                      self->writing_ = false;
+                      if (error || !self->stream_) return self->drop();
+                      self->clear_deadline();
+                      self->stream_timer();
+                      last ? self->end_stream() : self->pump();
+                    });
+}
+
+void Connection::end_stream() {
+  stream_.reset();
+  stream_over_ = true;
+  silence_.cancel();
+  if (half_closed_) keep_alive_ = false;
+  if (!watching_) return after_reply();
+  // The read that watches the client must end before the next request is read; its handler goes on from
+  // there.
+  socket_.cancel();
+}
+
+void Connection::watch_client() {
+  if (buffer_.size() >= kPipelinedBytes) return;
+  watching_ = true;
+  socket_.async_read_some(buffer_.prepare(4096), [self = shared_from_this()](SocketError error, size_t n) {
+    self->watching_ = false;
+    if (!self->socket_.is_open()) return;
+    self->buffer_.commit(n);
+    if (self->stream_over_) return self->after_reply();
+    if (!error) return self->watch_client();
+    if (error != asio::error::eof) return self->drop();
+    // The client has closed at least its sending side. Whether it still reads, only writing tells.
+    self->half_closed_ = true;
+    self->stream_timer();
+  });
+}
+
+// A comment goes out when the stream was silent: keeps proxies open, and finds out whether the client is
+// there.
+void Connection::stream_timer() {
+  if (!stream_) return;
+  silence_.expires_after(half_closed_ ? kProbeInterval : shared_->options.keep_alive_interval);
+  silence_.async_wait([weak = weak_from_this()](SocketError error) {
+    const auto self = weak.lock();
+    if (error || !self || !self->stream_) return;
+    self->writing_ ? self->stream_timer() : self->write_piece(":\n\n", false);
+  });
+}
+
+}  // namespace orcd::server

@@ -1,0 +1,82 @@
+// One connection: reads requests one after the other, answers each, streams bodies without ever buffering
+// more than one write, and notices when the client leaves.
+#pragma once
+
+#include <atomic>
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "server/http.h"
+#include "server/http_server.h"
+#include "server/router.h"
+
+namespace orcd::server {
+
+// What all connections of a server share. Outlives them.
+struct ConnectionShared {
+  HttpOptions options;
+  std::shared_ptr<const Router> router;
+  std::atomic<uint32_t> n_connections = 0, in_flight = 0;
+  boost::asio::thread_pool prepare_pool{1}, slow_pool{1};
+};
+
+// Everything but notify() runs on the socket's strand.
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(boost::asio::ip::tcp::socket socket, ConnectionShared* shared);
+  ~Connection();
+  void run();
+
+ private:
+  using SocketError = boost::system::error_code;
+
+  void read_request();
+  void on_header(SocketError error);
+  void read_body();
+  void on_request(SocketError error);
+  void refuse_unreadable(SocketError error);
+  void dispatch();
+  void call(const Handler& handler, RunOn run_on);
+  void answer(Reply reply);
+  void after_reply();
+  void linger();
+  void discard();
+
+  void start_stream(Reply reply);
+  void notify();  // any thread
+  void pump();
+  void write_piece(std::string text, bool last);
+  void end_stream();
+  void watch_client();  // reads while streaming: sees the client leave, keeps pipelined requests
+  void stream_timer();
+  void drop();  // the client is gone
+
+  std::string head(const Reply& reply, bool stream) const;
+  void set_deadline(std::chrono::milliseconds limit);
+  void clear_deadline();
+  void leave_flight();
+
+  boost::asio::ip::tcp::socket socket_;
+  ConnectionShared* shared_;
+  boost::asio::steady_timer deadline_, silence_;
+  boost::beast::flat_buffer buffer_;
+  std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
+  HttpRequest request_;
+  bool keep_alive_ = false, chunked_ = true, in_flight_ = false, first_request_ = true;
+  std::string out_;
+
+  std::unique_ptr<StreamSource> stream_;
+  std::atomic<bool> notified_ = false;
+  bool writing_ = false, watching_ = false, stream_over_ = false, half_closed_ = false;
+  uint64_t discarded_bytes_ = 0;
+};
+
+}  // namespace orcd::server

@@ -1,0 +1,166 @@
+#include "server/execute_stream.h"
+
+#include <cmath>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "server/error_reply.h"
+
+namespace orcd::server {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string utc_text(std::chrono::system_clock::time_point at) {
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(at.time_since_epoch()).count();
+  const std::time_t seconds = static_cast<std::time_t>(ms / 1000);
+  std::tm utc{};
+  gmtime_r(&seconds, &utc);
+  char date[32], text[48];
+  std::strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &utc);
+  std::snprintf(text, sizeof text, "%s.%03dZ", date, static_cast<int>(ms % 1000));
+  return text;
+}
+
+// Microseconds are what a clock can tell; more digits only make the stream longer.
+double rounded_ms(double ms) { return std::round(ms * 1e3) / 1e3; }
+
+std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+}  // namespace
+
+std::string sse_event(std::string_view name, std::string_view json) {
+  std::string text = "event: ";
+  text.append(name).append("\ndata: ").append(json).append("\n\n");
+  return text;
+}
+
+void ReadySignal::fire() {
+  std::lock_guard lock(mutex_);
+  fired_ = true;
+  if (notify_) notify_();
+}
+
+void ReadySignal::listen(std::function<void()> notify) {
+  std::lock_guard lock(mutex_);
+  notify_ = std::move(notify);
+  if (fired_ && notify_) notify_();
+}
+
+ExecuteStream::ExecuteStream(Options options, std::unique_ptr<engine::Generation> generation,
+                             std::shared_ptr<ReadySignal> signal, Metrics* metrics,
+                             std::function<void(const StreamSummary&)> done)
+    : options_(std::move(options)),
+      generation_(std::move(generation)),
+      signal_(std::move(signal)),
+      metrics_(metrics),
+      done_(std::move(done)) {
+  summary_.job_id = options_.job_id;
+}
+
+ExecuteStream::~ExecuteStream() {
+  signal_->listen({});
+  generation_.reset();
+  finish();
+}
+
+void ExecuteStream::on_ready(std::function<void()> notify) { signal_->listen(std::move(notify)); }
+
+double ExecuteStream::seconds_since_arrival() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - options_.arrived).count();
+}
+
+bool ExecuteStream::next(std::string* out, size_t max_bytes) {
+  const size_t begin = out->size();
+  while (!ended_ && out->size() - begin < max_bytes) {
+    const std::optional<engine::Event> event = generation_->channel().try_pop();
+    if (!event) return true;
+    std::visit([&](const auto& e) { add(e, out); }, *event);
+  }
+  return !ended_;
+}
+
+void ExecuteStream::add(const engine::StartedEvent& event, std::string* out) {
+  started_ = true;
+  const Json json = {{"job_id", options_.job_id},
+                     {"model", options_.model},
+                     {"started_at", utc_text(event.at)},
+                     {"seed", event.seed}};
+  *out += sse_event("started", dump(json));
+}
+
+void ExecuteStream::add_token(std::string_view text, uint64_t index, std::string* out) {
+  output_digest_.update(text);
+  summary_.output_bytes += text.size();
+  const Json json = {{"t", text}, {"i", index}};
+  *out += sse_event("token", dump(json));
+}
+
+void ExecuteStream::add_held(std::string_view text, std::string* out) {
+  if (held_index_) add_token(text, *std::exchange(held_index_, std::nullopt), out);
+}
+
+void ExecuteStream::add(const engine::TokenEvent& event, std::string* out) {
+  const double now = seconds_since_arrival();
+  summary_.tokens_out++ == 0 ? metrics_->first_token(now) : metrics_->inter_token(now - last_token_at_);
+  last_token_at_ = now;
+  add_held({}, out);
+  next_index_ = uint64_t{event.index} + 1;
+  if (event.text.empty())
+    held_index_ = event.index;
+  else
+    add_token(event.text, event.index, out);
+}
+
+void ExecuteStream::add(const engine::EndEvent& event, std::string* out) {
+  if (held_index_)
+    add_held(event.tail, out);
+  else if (!event.tail.empty())
+    add_token(event.tail, next_index_, out);
+  const double total_seconds = seconds_since_arrival();
+  const double tokens_per_s =
+      event.decode_ms > 0 && event.tokens_out > 1 ? (event.tokens_out - 1) / event.decode_ms * 1e3 : 0;
+  const Json metrics = {{"prompt_tokens", event.prompt_tokens},
+                        {"tokens_out", event.tokens_out},
+                        {"queue_ms", rounded_ms(event.queue_ms)},
+                        {"prefill_ms", rounded_ms(event.prefill_ms)},
+                        {"first_token_ms", rounded_ms(event.first_token_ms)},
+                        {"decode_ms", rounded_ms(event.decode_ms)},
+                        {"decode_tokens_per_s", rounded_ms(tokens_per_s)}};
+  *out += sse_event("metrics", dump(metrics));
+  const Json receipt = {{"model_digest", event.receipt.model_digest},
+                        {"logits_digest", event.receipt.logits_digest},
+                        {"numerics_version", event.receipt.numerics_version}};
+  const Json end = {{"tokens_out", event.tokens_out},
+                    {"decode_time_ms", rounded_ms(event.decode_ms)},
+                    {"stop_reason", engine::stop_reason_name(event.reason)},
+                    {"seed", event.seed},
+                    {"receipt", receipt}};
+  *out += sse_event("end", dump(end));
+  ended_ = true;
+  summary_.outcome = Outcome::kOk;
+  summary_.end = event;
+  metrics_->finished(event, total_seconds);
+  finish();
+}
+
+void ExecuteStream::add(const engine::ErrorEvent& event, std::string* out) {
+  if (!started_) add(engine::StartedEvent{std::chrono::system_clock::now(), options_.seed}, out);
+  add_held({}, out);
+  *out += sse_event("error", error_event_json(event.error));
+  ended_ = true;
+  summary_.outcome = outcome_of(event.error);
+  summary_.error = event.error;
+  finish();
+}
+
+void ExecuteStream::finish() {
+  if (!done_) return;
+  summary_.total_ms = seconds_since_arrival() * 1e3;
+  summary_.output_sha256 = to_hex(output_digest_.finish());
+  metrics_->request_ended(summary_.outcome);
+  std::exchange(done_, {})(summary_);
+}
+
+}  // namespace orcd::server

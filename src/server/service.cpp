@@ -1,0 +1,269 @@
+#include "server/service.h"
+
+#include <utility>
+
+#include "base/log.h"
+#include "server/error_reply.h"
+#include "server/service_json.h"
+
+namespace orcd::server {
+namespace {
+
+Error loading_error() {
+  return Error(ErrorCode::kOverloaded, "the model is still loading", {}, "ask again when /readyz says 200");
+}
+
+Error draining_error() {
+  return Error(ErrorCode::kShuttingDown, "the worker is shutting down and takes no new work", {},
+               "send the request to another worker");
+}
+
+Reply json_reply(int status, std::string body) {
+  Reply reply;
+  reply.status = status;
+  reply.body = std::move(body);
+  return reply;
+}
+
+ErrorValues start_fields(const ExecuteRequest& prepared) {
+  const engine::Request& request = prepared.request;
+  return {{"job_id", request.id},
+          {"prompt_characters", uint64_t{prepared.prompt_characters}},
+          {"prompt_bytes", uint64_t{prepared.prompt_bytes}},
+          {"prompt_sha256", prepared.prompt_sha256},
+          {"prompt_tokens", uint64_t{request.prompt_tokens.size()}},
+          {"max_tokens", uint64_t{request.max_tokens}},
+          {"seed", request.sampling.seed}};
+}
+
+void log_end(const StreamSummary& summary) {
+  ErrorValues fields = {{"job_id", summary.job_id},
+                        {"outcome", std::string(outcome_name(summary.outcome))},
+                        {"tokens_out", summary.tokens_out},
+                        {"output_bytes", summary.output_bytes},
+                        {"output_sha256", summary.output_sha256},
+                        {"total_ms", summary.total_ms}};
+  if (summary.end) {
+    fields.emplace_back("stop_reason", std::string(engine::stop_reason_name(summary.end->reason)));
+    fields.emplace_back("queue_ms", summary.end->queue_ms);
+    fields.emplace_back("prefill_ms", summary.end->prefill_ms);
+    fields.emplace_back("decode_time_ms", summary.end->decode_ms);
+  } else {
+    fields.emplace_back(
+        "code", std::string(error_code_name(summary.error ? summary.error->code() : ErrorCode::kCancelled)));
+    fields.emplace_back("reason", summary.error ? summary.error->message() : std::string("the reader left"));
+  }
+  const bool expected = summary.outcome == Outcome::kOk || summary.outcome == Outcome::kCancelled;
+  log_event(expected ? LogLevel::kInfo : LogLevel::kWarn, "execute_end", fields);
+}
+
+}  // namespace
+
+Service::Service(WorkerFacts facts, ServiceOptions options) : options_(std::move(options)) {
+  state_.facts = std::move(facts);
+}
+
+Service::~Service() = default;
+
+void Service::add_routes(Router* router) {
+  const auto on = [this](Reply (Service::*handler)()) {
+    return [this, handler](const HttpRequest&) { return (this->*handler)(); };
+  };
+  router->add({"POST", "/execute", [this](const HttpRequest& r) { return execute(r); }, RunOn::kPrepare});
+  router->add({"POST", "/cancel", [this](const HttpRequest& r) { return cancel(r); }, RunOn::kIo});
+  router->add({"POST", "/shutdown", on(&Service::shutdown), RunOn::kIo});
+  router->add({"GET", "/health", [this](const HttpRequest&) { return health(); }, RunOn::kIo, true});
+  router->add({"GET", "/livez", [](const HttpRequest&) { return json_reply(200, R"({"status":"ok"})"); },
+               RunOn::kIo, true});
+  router->add({"GET", "/readyz", [this](const HttpRequest&) { return readiness(); }, RunOn::kIo, true});
+  router->add({"GET", "/v1/residency", on(&Service::residency), RunOn::kSlow});
+  router->add({"GET", "/metrics",
+               [this](const HttpRequest&) {
+                 Reply reply = json_reply(200, metrics_.text(state().engine, uptime_seconds()));
+                 reply.content_type = "text/plain; version=0.0.4; charset=utf-8";
+                 return reply;
+               },
+               RunOn::kIo});
+}
+
+void Service::set_ready(WorkerFacts facts, engine::Engine* engine,
+                        std::shared_ptr<const tokenizer::Tokenizer> tokenizer) {
+  std::lock_guard lock(mutex_);
+  resident_ = true;
+  state_.facts = std::move(facts);
+  state_.engine = engine;
+  state_.tokenizer = std::move(tokenizer);
+  if (state_.draining) engine->stop_accepting();
+}
+
+void Service::start_draining() {
+  std::lock_guard lock(mutex_);
+  state_.draining = true;
+  if (state_.engine) state_.engine->stop_accepting();
+}
+
+void Service::cancel_all() {
+  std::lock_guard lock(mutex_);
+  for (auto& [id, cancelled] : jobs_) {
+    cancelled = true;
+    if (state_.engine) state_.engine->cancel(id);
+  }
+}
+
+void Service::mark_unhealthy(std::string reason) {
+  std::lock_guard lock(mutex_);
+  if (state_.unhealthy_reason.empty()) state_.unhealthy_reason = std::move(reason);
+}
+
+size_t Service::n_active_jobs() const {
+  std::lock_guard lock(mutex_);
+  return jobs_.size();
+}
+
+Service::State Service::state() const {
+  std::lock_guard lock(mutex_);
+  return state_;
+}
+
+Service::State Service::ready_state() const {
+  State now = state();
+  if (now.draining) throw draining_error();
+  if (!now.engine) throw loading_error();
+  return now;
+}
+
+double Service::uptime_seconds() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - started_at_).count();
+}
+
+bool Service::begin_job(const std::string& id) {
+  std::lock_guard lock(mutex_);
+  return jobs_.emplace(id, false).second;
+}
+
+void Service::end_job(const StreamSummary& summary) {
+  log_end(summary);
+  std::lock_guard lock(mutex_);
+  jobs_.erase(summary.job_id);
+}
+
+Reply Service::execute(const HttpRequest& http) {
+  const auto arrived = std::chrono::steady_clock::now();
+  try {
+    const State now = ready_state();
+    ExecuteRequest prepared = parse_execute(http.body, *now.tokenizer, options_.execute);
+    if (!begin_job(prepared.request.id)) {
+      throw InvalidRequest("job_id", "a job of this id is active");
+    }
+    const std::string id = prepared.request.id;
+    try {
+      return submit(std::move(prepared), now, arrived);
+    } catch (...) {
+      std::lock_guard lock(mutex_);
+      jobs_.erase(id);
+      throw;
+    }
+  } catch (const Error& error) {
+    metrics_.request_ended(outcome_of(error));
+    // A worker that is loading is not busy: say "unavailable", as the field's servers do.
+    return error_reply(error, error.code() == ErrorCode::kOverloaded && !state().engine ? 503 : 0);
+  }
+}
+
+Reply Service::submit(ExecuteRequest prepared, const State& now,
+                      std::chrono::steady_clock::time_point arrived) {
+  ExecuteStream::Options options{prepared.request.id, now.facts.model, prepared.request.sampling.seed,
+                                 arrived};
+  prepared.request.deadline = arrived + options_.inference_timeout;
+  auto signal = std::make_shared<ReadySignal>();
+  const ErrorValues described = start_fields(prepared);
+  auto generation = now.engine->submit(std::move(prepared.request), [signal] { signal->fire(); });
+  log_event(LogLevel::kInfo, "execute_start", described);
+  {
+    std::lock_guard lock(mutex_);
+    if (jobs_[options.job_id]) generation->cancel();
+  }
+  Reply reply;
+  reply.content_type = "text/event-stream";
+  reply.headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
+  reply.stream =
+      std::make_unique<ExecuteStream>(std::move(options), std::move(generation), std::move(signal), &metrics_,
+                                      [this](const StreamSummary& summary) { end_job(summary); });
+  return reply;
+}
+
+Reply Service::cancel(const HttpRequest& request) {
+  const std::string id = parse_cancel(request.body);
+  std::lock_guard lock(mutex_);
+  const auto job = jobs_.find(id);
+  const bool active = job != jobs_.end();
+  if (active) {
+    job->second = true;
+    if (state_.engine) state_.engine->cancel(id);
+  }
+  return json_reply(202, cancel_json(id, active));
+}
+
+Reply Service::shutdown() {
+  start_draining();
+  shutdown_requested_ = true;
+  return json_reply(202, R"({"status":"shutting_down"})");
+}
+
+Reply Service::health() const {
+  const State now = state();
+  HealthReport report;
+  report.facts = &now.facts;
+  report.uptime_seconds = uptime_seconds();
+  report.resident = resident_;
+  if (!now.engine) {
+    report.status = now.unhealthy_reason.empty() ? "loading" : "unhealthy";
+    report.reason = now.unhealthy_reason;
+  } else {
+    const engine::EngineStats stats = now.engine->stats();
+    report.vram_bytes_used = now.engine->ledger().total_bytes();
+    report.tokenizer_kind = now.tokenizer->kind();
+    report.vocab_size = now.tokenizer->vocab_size();
+    report.running = stats.running;
+    report.waiting = stats.waiting;
+    report.reason = !stats.healthy ? stats.unhealthy_reason : now.unhealthy_reason;
+    if (report.reason.empty() && now.draining) report.reason = "shutting down";
+    report.status = stats.healthy && report.reason.empty() ? "healthy" : "unhealthy";
+  }
+  return json_reply(report.status == "healthy" ? 200 : 503, health_json(report));
+}
+
+Reply Service::readiness() const {
+  const State now = state();
+  const bool ready =
+      now.engine && !now.draining && now.unhealthy_reason.empty() && now.engine->stats().healthy;
+  return json_reply(ready ? 200 : 503, ready ? R"({"status":"ready"})" : R"({"status":"not ready"})");
+}
+
+std::vector<device::Executor::Residency> Service::check_residency() {
+  const State now = state();
+  if (!now.engine) throw loading_error();
+  std::lock_guard lock(residency_mutex_);
+  std::vector<device::Executor::Residency> arenas = now.engine->check_residency();
+  for (const auto& arena : arenas) {
+    if (arena.digest == arena.expected) continue;
+    resident_ = false;
+    mark_unhealthy("the weights on the device differ from those loaded");
+    log_event(LogLevel::kError, "error",
+              {{"code", std::string("INTERNAL")},
+               {"message", std::string("residency check failed")},
+               {"arena", arena.arena},
+               {"tensor", arena.first_mismatch}});
+  }
+  return arenas;
+}
+
+Reply Service::residency() {
+  const auto begin = std::chrono::steady_clock::now();
+  const std::vector<device::Executor::Residency> arenas = check_residency();
+  const double ms =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  return json_reply(resident_ ? 200 : 503, residency_json(state().facts, arenas, resident_, ms));
+}
+
+}  // namespace orcd::server

@@ -1,0 +1,90 @@
+// The worker behind the HTTP routes: its identity, its phase (loading, ready, draining) and its engine.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+
+#include "engine/engine.h"
+#include "server/execute_request.h"
+#include "server/execute_stream.h"
+#include "server/http.h"
+#include "server/metrics.h"
+#include "server/router.h"
+
+namespace orcd::server {
+
+// What /health says that does not change. Filled at ready; the first three are known before.
+struct WorkerFacts {
+  std::string worker_id, model, device;
+  std::string quant_kind;        // "Q4_K_M"
+  std::string isa;               // "avx2", "sm_90"
+  int cuda_runtime_version = 0;  // 0 on the cpu
+  uint32_t context_length = 0;   // positions a sequence may use here
+};
+
+struct ServiceOptions {
+  ExecuteLimits execute;
+  std::chrono::milliseconds inference_timeout{300'000};
+};
+
+// Thread-safe.
+class Service {
+ public:
+  Service(WorkerFacts facts, ServiceOptions options);
+  ~Service();
+
+  // Adds POST /execute, /cancel, /shutdown, GET /health, /livez, /readyz, /metrics, /v1/residency.
+  // The service must outlive the router's use.
+  void add_routes(Router* router);
+
+  // From now on requests are served. The engine is not owned and stays until after the last request.
+  void set_ready(WorkerFacts facts, engine::Engine* engine,
+                 std::shared_ptr<const tokenizer::Tokenizer> tokenizer);
+  // New work is refused with SHUTTING_DOWN; active work goes on.
+  void start_draining();
+  void cancel_all();
+  bool shutdown_requested() const { return shutdown_requested_; }  // POST /shutdown was taken
+  void mark_unhealthy(std::string reason);
+  // Compares the digests of the weights with what was loaded; a difference marks the worker unhealthy.
+  // Waits for the engine: not for the io thread. Throws SHUTTING_DOWN or INTERNAL while there is no engine.
+  std::vector<device::Executor::Residency> check_residency();
+  size_t n_active_jobs() const;
+
+ private:
+  struct State {
+    WorkerFacts facts;
+    engine::Engine* engine = nullptr;  // null while loading
+    std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
+    std::string unhealthy_reason;
+    bool draining = false;
+  };
+  State state() const;
+  State ready_state() const;  // throws while loading and draining
+  Reply execute(const HttpRequest& request);
+  Reply submit(ExecuteRequest prepared, const State& now, std::chrono::steady_clock::time_point arrived);
+  Reply cancel(const HttpRequest& request);
+  Reply shutdown();
+  Reply health() const;
+  Reply readiness() const;
+  Reply residency();
+  double uptime_seconds() const;
+  bool begin_job(const std::string& id);
+  void end_job(const StreamSummary& summary);
+
+  ServiceOptions options_;
+  Metrics metrics_;
+  const std::chrono::steady_clock::time_point started_at_ = std::chrono::steady_clock::now();
+  mutable std::mutex mutex_;
+  State state_;
+  // Jobs from acceptance to their last event; true = cancelled before the engine had them.
+  std::map<std::string, bool, std::less<>> jobs_;
+  std::mutex residency_mutex_;
+  std::atomic<bool> resident_ = false, shutdown_requested_ = false;
+};
+
+}  // namespace orcd::server
