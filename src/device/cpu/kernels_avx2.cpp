@@ -196,18 +196,17 @@ ORCD_INLINE void unpack_tile(const uint8_t* data, uint64_t groups, uint8_t* scra
 }
 
 template <TensorType kType, bool kUnpacked, int kTokens>
-ORCD_INLINE void block_tokens(const LinearArgs& args, const uint8_t* data, const uint8_t* scales,
-                              uint64_t tile, uint32_t token) {
+ORCD_INLINE void block_tokens(const LinearArgs& args, const Strips& strips, const uint8_t* data,
+                              const uint8_t* scales, uint64_t tile, uint32_t token) {
   const uint64_t groups = args.cols / 32;
   const int8_t* xq = args.xq + token * args.cols;
   const GroupScale* xs = args.xs + token * groups;
   __m256 total[2][kTokens] = {};
   for (int half = 0; half < 2; ++half) {
-    for (uint32_t s = 0; s < args.strips; ++s) {
+    for (uint32_t s = 0; s < strips.n; ++s) {
       __m256 acc[kTokens];
       for (__m256& a : acc) a = _mm256_setzero_ps();
-      const uint64_t end = numerics::strip_begin(args.cols, args.strips, s + 1) / 32;
-      for (uint64_t g = numerics::strip_begin(args.cols, args.strips, s) / 32; g < end; ++g) {
+      for (uint64_t g = strips.begin[s]; g < strips.begin[s + 1]; ++g) {
         __m256i w[8];
         group_codes<kType, kUnpacked>(data, args.scratch, g, half, w);
         const Scales scale = load_scales<kType>(scales, g, half);
@@ -227,6 +226,7 @@ ORCD_INLINE void block_tokens(const LinearArgs& args, const uint8_t* data, const
 
 template <TensorType kType>
 void linear_blocks(const LinearArgs& args) {
+  const Strips strips = strips_of(args, 32);
   const TileLayout layout = tile_layout(kType, args.cols);
   const bool unpack = args.n_tokens > 8 && kType != TensorType::kQ8_0;
   for (uint64_t tile = args.tile_begin; tile < args.tile_end; ++tile) {
@@ -236,12 +236,13 @@ void linear_blocks(const LinearArgs& args) {
     if (unpack) {
       unpack_tile<kType>(data, args.cols / 32, args.scratch);
       for (; token + 4 <= args.n_tokens; token += 4)
-        block_tokens<kType, true, 4>(args, data, scales, tile, token);
+        block_tokens<kType, true, 4>(args, strips, data, scales, tile, token);
     } else {
       for (; token + 4 <= args.n_tokens; token += 4)
-        block_tokens<kType, false, 4>(args, data, scales, tile, token);
+        block_tokens<kType, false, 4>(args, strips, data, scales, tile, token);
     }
-    for (; token < args.n_tokens; ++token) block_tokens<kType, false, 1>(args, data, scales, tile, token);
+    for (; token < args.n_tokens; ++token)
+      block_tokens<kType, false, 1>(args, strips, data, scales, tile, token);
   }
 }
 

@@ -124,17 +124,16 @@ ORCD_INLINE __m512 chain(const __m512i* w, const Scales& s, const int8_t* x, con
 }
 
 template <TensorType kType, int kTokens>
-ORCD_INLINE void block_tokens(const LinearArgs& args, const uint8_t* data, const uint8_t* scales,
-                              uint64_t tile, uint32_t token) {
+ORCD_INLINE void block_tokens(const LinearArgs& args, const Strips& strips, const uint8_t* data,
+                              const uint8_t* scales, uint64_t tile, uint32_t token) {
   const uint64_t groups = args.cols / 32;
   const int8_t* xq = args.xq + token * args.cols;
   const GroupScale* xs = args.xs + token * groups;
   __m512 total[kTokens] = {};
-  for (uint32_t s = 0; s < args.strips; ++s) {
+  for (uint32_t s = 0; s < strips.n; ++s) {
     __m512 acc[kTokens];
     for (__m512& a : acc) a = _mm512_setzero_ps();
-    const uint64_t end = numerics::strip_begin(args.cols, args.strips, s + 1) / 32;
-    for (uint64_t g = numerics::strip_begin(args.cols, args.strips, s) / 32; g < end; ++g) {
+    for (uint64_t g = strips.begin[s]; g < strips.begin[s + 1]; ++g) {
       __m512i w[8];
       load_codes<kType>(data + g * group_quant_bytes(kType), w);
       const Scales scale = load_scales<kType>(scales, g);
@@ -151,21 +150,23 @@ ORCD_INLINE void block_tokens(const LinearArgs& args, const uint8_t* data, const
 
 template <TensorType kType>
 void linear_blocks(const LinearArgs& args) {
+  const Strips strips = strips_of(args, 32);
   const TileLayout layout = tile_layout(kType, args.cols);
   for (uint64_t tile = args.tile_begin; tile < args.tile_end; ++tile) {
     const uint8_t* data = args.weights + tile * layout.tile_bytes;
     const uint8_t* scales = data + layout.quant_bytes;
     uint32_t token = 0;
-    for (; token + 8 <= args.n_tokens; token += 8) block_tokens<kType, 8>(args, data, scales, tile, token);
+    for (; token + 8 <= args.n_tokens; token += 8)
+      block_tokens<kType, 8>(args, strips, data, scales, tile, token);
     if (token + 4 <= args.n_tokens) {
-      block_tokens<kType, 4>(args, data, scales, tile, token);
+      block_tokens<kType, 4>(args, strips, data, scales, tile, token);
       token += 4;
     }
     if (token + 2 <= args.n_tokens) {
-      block_tokens<kType, 2>(args, data, scales, tile, token);
+      block_tokens<kType, 2>(args, strips, data, scales, tile, token);
       token += 2;
     }
-    if (token < args.n_tokens) block_tokens<kType, 1>(args, data, scales, tile, token);
+    if (token < args.n_tokens) block_tokens<kType, 1>(args, strips, data, scales, tile, token);
   }
 }
 

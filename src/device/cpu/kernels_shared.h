@@ -283,6 +283,21 @@ uint64_t read_sum(const uint8_t* bytes, uint64_t n) {
   return total;
 }
 
+// Where each strip begins, in units of `unit` elements of K: divided out once a call, not once a tile.
+struct Strips {
+  uint32_t n;
+  uint64_t begin[numerics::kMaxStrips + 1];
+};
+
+ORCD_INLINE Strips strips_of(const LinearArgs& args, uint64_t unit) {
+  Strips strips;
+  strips.n = args.strips;
+  for (uint32_t s = 0; s <= args.strips; ++s) {
+    strips.begin[s] = numerics::strip_begin(args.cols, args.strips, s) / unit;
+  }
+  return strips;
+}
+
 // Rows of a float format: lanes are rows, K in order; the chain of linear_floats.
 ORCD_INLINE V16 load_float_lanes(TensorType type, const uint8_t* tile, uint64_t k) {
   if (type == TensorType::kF32) return v_load(reinterpret_cast<const float*>(tile) + k * kTileRows);
@@ -294,12 +309,12 @@ ORCD_INLINE V16 load_float_lanes(TensorType type, const uint8_t* tile, uint64_t 
 }
 
 template <int kTokens>
-ORCD_INLINE void float_tile(const LinearArgs& args, const uint8_t* tile, uint32_t token, V16* total) {
-  for (uint32_t s = 0; s < args.strips; ++s) {
+ORCD_INLINE void float_tile(const LinearArgs& args, const Strips& strips, const uint8_t* tile, uint32_t token,
+                            V16* total) {
+  for (uint32_t s = 0; s < strips.n; ++s) {
     V16 acc[kTokens];
     for (V16& a : acc) a = v_set1(0.0f);
-    const uint64_t end = numerics::strip_begin(args.cols, args.strips, s + 1);
-    for (uint64_t k = numerics::strip_begin(args.cols, args.strips, s); k < end; ++k) {
+    for (uint64_t k = strips.begin[s]; k < strips.begin[s + 1]; ++k) {
       const V16 w = load_float_lanes(args.type, tile, k);
       for (int t = 0; t < kTokens; ++t)
         acc[t] = v_fma(w, v_set1(args.xf[(token + t) * args.xf_stride + k]), acc[t]);
@@ -322,20 +337,21 @@ ORCD_INLINE void store_tile(const LinearArgs& args, uint64_t tile, uint32_t toke
 }
 
 template <int kTokens>
-ORCD_INLINE void float_tokens(const LinearArgs& args, const uint8_t* tile_data, uint64_t tile,
-                              uint32_t token) {
+ORCD_INLINE void float_tokens(const LinearArgs& args, const Strips& strips, const uint8_t* tile_data,
+                              uint64_t tile, uint32_t token) {
   V16 total[kTokens] = {};
-  float_tile<kTokens>(args, tile_data, token, total);
+  float_tile<kTokens>(args, strips, tile_data, token, total);
   for (int t = 0; t < kTokens; ++t) store_tile(args, tile, token + static_cast<uint32_t>(t), total[t]);
 }
 
 void linear_float_format(const LinearArgs& args) {
+  const Strips strips = strips_of(args, 1);
   const TileLayout layout = tile_layout(args.type, args.cols);
   for (uint64_t tile = args.tile_begin; tile < args.tile_end; ++tile) {
     const uint8_t* data = args.weights + tile * layout.tile_bytes;
     uint32_t token = 0;
-    for (; token + 4 <= args.n_tokens; token += 4) float_tokens<4>(args, data, tile, token);
-    for (; token < args.n_tokens; ++token) float_tokens<1>(args, data, tile, token);
+    for (; token + 4 <= args.n_tokens; token += 4) float_tokens<4>(args, strips, data, tile, token);
+    for (; token < args.n_tokens; ++token) float_tokens<1>(args, strips, data, tile, token);
   }
 }
 
