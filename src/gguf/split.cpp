@@ -41,13 +41,10 @@ void check_key(const Part& part, std::string_view key, uint64_t expected, const 
   }
 }
 
-void check_set(const std::vector<std::unique_ptr<Part>>& parts, const SplitName& name) {
+void check_set(const std::vector<std::unique_ptr<Part>>& parts) {
   uint64_t n_tensors = 0;
   for (const auto& part : parts) n_tensors += part->tensors.size();
   for (size_t i = 0; i < parts.size(); ++i) {
-    check_key(*parts[i], "split.count", name.count,
-              "the file's name and its metadata disagree: was it renamed?");
-    check_key(*parts[i], "split.no", i, "the parts of a set are numbered by their names: was one renamed?");
     check_key(*parts[i], "split.tensors.count", n_tensors, "a part is of another model, or incomplete");
   }
   StringIndex names;
@@ -101,11 +98,12 @@ std::vector<std::unique_ptr<Part>> open_parts(const std::string& path) {
   }
   for (uint32_t number = 1; number <= name->count; ++number) {
     parts.push_back(parse_part(open_file_source(name->part_path(number)), number - 1));
-    // A wrong count is told before the search for files that were never there.
+    // A wrong name is told before the search for files that were never there.
     check_key(*parts.back(), "split.count", name->count,
               "the file's name and its metadata disagree: was it renamed?");
+    check_key(*parts.back(), "split.no", number - 1, "parts are numbered by their names: was one renamed?");
   }
-  check_set(parts, *name);
+  check_set(parts);
   return parts;
 }
 
