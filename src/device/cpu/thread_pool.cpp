@@ -10,8 +10,9 @@
 namespace orcd::cpu {
 namespace {
 
-// About 20 microseconds before a waiter sleeps: longer than any phase's imbalance in a decode step.
-constexpr int kSpins = 4000;
+// Some 20 to 50 microseconds before a waiter sleeps: longer than the imbalance of a phase in a decode step, short enough
+// that a machine busy with other work gets its core back.
+constexpr int kSpins = 1000;
 
 void relax() {
 #if defined(__x86_64__)

@@ -1,0 +1,162 @@
+// Small seeded models for tests: llama and gemma3 shapes in any mix of formats, as GGUF bytes in memory.
+#pragma once
+
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "model/program.h"
+#include "numerics/blocks.h"
+#include "support/gguf_writer.h"
+
+namespace orcd::test {
+
+struct SyntheticModel {
+  std::string family = "llama";  // "llama" | "gemma3"
+  uint32_t n_layers = 2, dim = 256, ffn_dim = 512, n_heads = 4, n_kv_heads = 2, head_dim = 64, n_vocab = 300;
+  uint32_t context = 1024, window = 0;
+  bool tied = true, biases = false;
+  std::vector<TensorType> types = {TensorType::kQ4_1};  // dealt out to the matrices in turn
+  uint32_t seed = 1;
+};
+
+// Blocks of random codes whose scales keep activations in range.
+inline Bytes random_weights(TensorType type, uint64_t rows, uint64_t cols, std::mt19937& rng) {
+  const FormatInfo* format = find_format(type);
+  const uint64_t n_blocks = rows * cols / format->block_elements;
+  Bytes bytes(n_blocks * format->block_bytes);
+  for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(rng());
+  std::uniform_real_distribution<float> unit(0.3f, 1.0f);
+  for (uint64_t block = 0; block < n_blocks; ++block) {
+    uint8_t* b = &bytes[block * format->block_bytes];
+    const float scale = unit(rng) / std::sqrt(static_cast<float>(cols));
+    const auto put_half = [&](int at, float value) {
+      const uint16_t half = numerics::float_to_half(value);
+      std::memcpy(b + at, &half, 2);
+    };
+    switch (type) {
+      case TensorType::kF32: {
+        const float value = scale * (rng() % 2 ? 1.0f : -1.0f);
+        std::memcpy(b, &value, 4);
+        break;
+      }
+      case TensorType::kF16:
+        put_half(0, scale * (rng() % 2 ? 1.0f : -1.0f));
+        break;
+      case TensorType::kBF16: {
+        const auto value =
+            static_cast<uint16_t>(numerics::float_bits(scale * (rng() % 2 ? 1.0f : -1.0f)) >> 16);
+        std::memcpy(b, &value, 2);
+        break;
+      }
+      case TensorType::kQ4_1:
+        put_half(0, scale / 8);
+        put_half(2, -scale);
+        break;
+      case TensorType::kQ5_1:
+        put_half(0, scale / 16);
+        put_half(2, -scale);
+        break;
+      case TensorType::kQ4_K:
+        put_half(0, scale / 256);
+        put_half(2, scale / 32);
+        break;
+      case TensorType::kQ5_K:
+        put_half(0, scale / 512);
+        put_half(2, scale / 32);
+        break;
+      case TensorType::kQ6_K:
+        put_half(208, scale / 2048);
+        break;
+      case TensorType::kQ8_0:
+        put_half(0, scale / 64);
+        break;
+      case TensorType::kQ5_0:
+        put_half(0, scale / 8);
+        break;
+      default:
+        put_half(0, scale / 4);
+        break;
+    }
+  }
+  return bytes;
+}
+
+inline Bytes synthetic_gguf(const SyntheticModel& m) {
+  std::mt19937 rng(m.seed);
+  GgufWriter w;
+  const std::string& f = m.family;
+  w.add("general.architecture", f).add("general.name", "synthetic " + f);
+  w.add(f + ".block_count", m.n_layers)
+      .add(f + ".embedding_length", m.dim)
+      .add(f + ".context_length", m.context);
+  w.add(f + ".feed_forward_length", m.ffn_dim).add(f + ".attention.head_count", m.n_heads);
+  w.add(f + ".attention.head_count_kv", m.n_kv_heads).add(f + ".attention.key_length", m.head_dim);
+  w.add(f + ".attention.value_length", m.head_dim).add(f + ".attention.layer_norm_rms_epsilon", 1e-5f);
+  w.add(f + ".rope.freq_base", 10000.0f);
+  if (m.window != 0) w.add(f + ".attention.sliding_window", m.window);
+  size_t turn = 0;
+  const auto matrix = [&](const std::string& name, uint64_t rows, uint64_t cols) {
+    const TensorType type = m.types[turn++ % m.types.size()];
+    w.tensor(name, type, {cols, rows}, random_weights(type, rows, cols, rng));
+  };
+  const auto vector = [&](const std::string& name, uint64_t n, float centre) {
+    std::normal_distribution<float> normal(centre, 0.1f);
+    Bytes data;
+    for (uint64_t i = 0; i < n; ++i) put(data, normal(rng));
+    w.tensor(name, TensorType::kF32, {n}, std::move(data));
+  };
+  matrix("token_embd.weight", m.n_vocab, m.dim);
+  vector("output_norm.weight", m.dim, 1.0f);
+  if (!m.tied) matrix("output.weight", m.n_vocab, m.dim);
+  const uint64_t q_dim = uint64_t{m.n_heads} * m.head_dim, kv_dim = uint64_t{m.n_kv_heads} * m.head_dim;
+  for (uint32_t i = 0; i < m.n_layers; ++i) {
+    const std::string b = "blk." + std::to_string(i) + ".";
+    vector(b + "attn_norm.weight", m.dim, 1.0f);
+    matrix(b + "attn_q.weight", q_dim, m.dim);
+    matrix(b + "attn_k.weight", kv_dim, m.dim);
+    matrix(b + "attn_v.weight", kv_dim, m.dim);
+    matrix(b + "attn_output.weight", m.dim, q_dim);
+    vector(b + "ffn_norm.weight", m.dim, 1.0f);
+    matrix(b + "ffn_gate.weight", m.ffn_dim, m.dim);
+    matrix(b + "ffn_up.weight", m.ffn_dim, m.dim);
+    matrix(b + "ffn_down.weight", m.dim, m.ffn_dim);
+    if (m.biases) {
+      vector(b + "attn_q.bias", q_dim, 0.0f);
+      vector(b + "attn_k.bias", kv_dim, 0.0f);
+      vector(b + "attn_v.bias", kv_dim, 0.0f);
+      vector(b + "attn_output.bias", m.dim, 0.0f);
+      vector(b + "ffn_gate.bias", m.ffn_dim, 0.0f);
+      vector(b + "ffn_up.bias", m.ffn_dim, 0.0f);
+      vector(b + "ffn_down.bias", m.dim, 0.0f);
+    }
+    if (f == "gemma3") {
+      vector(b + "attn_q_norm.weight", m.head_dim, 1.0f);
+      vector(b + "attn_k_norm.weight", m.head_dim, 1.0f);
+      vector(b + "post_attention_norm.weight", m.dim, 1.0f);
+      vector(b + "post_ffw_norm.weight", m.dim, 1.0f);
+    }
+  }
+  return w.bytes();
+}
+
+// A program over bytes that it keeps alive.
+struct LoadedModel {
+  explicit LoadedModel(const SyntheticModel& shape)
+      : bytes(synthetic_gguf(shape)),
+        program(std::make_shared<const model::Program>(
+            model::lower(model::read_spec(gguf::File::parse(bytes, "synthetic"))))) {}
+  Bytes bytes;
+  std::shared_ptr<const model::Program> program;
+};
+
+// Token ids that depend on the seed alone.
+inline std::vector<int32_t> random_tokens(size_t n, uint32_t n_vocab, uint32_t seed) {
+  std::mt19937 rng(seed);
+  std::vector<int32_t> tokens(n);
+  for (int32_t& token : tokens) token = static_cast<int32_t>(rng() % n_vocab);
+  return tokens;
+}
+
+}  // namespace orcd::test
