@@ -29,6 +29,30 @@ LOGIT_ROWS = 64  # tokens whose logits are held at once: 64 * 262,144 * 4 bytes 
 
 
 @dataclass(frozen=True)
+class Rope:
+    """How one kind of layer turns positions into angles."""
+
+    dim: int
+    interleaved: bool  # rotates (2i, 2i+1); otherwise (i, i + dim/2)
+    frequencies: np.ndarray  # [dim/2] radians per position, float64
+    magnitude: float  # of the rotated pair; 1 but for YaRN
+
+    def apply(self, x):
+        """Rotary positions (Su et al. 2021) on x [n_tokens, heads, head_dim]; token t stands at position t."""
+        angle = np.outer(np.arange(len(x)), self.frequencies)[:, None, :]
+        cos = (np.cos(angle) * self.magnitude).astype(np.float32)
+        sin = (np.sin(angle) * self.magnitude).astype(np.float32)
+        half = self.dim // 2
+        first, second = (slice(0, half), slice(half, self.dim))
+        if self.interleaved:
+            first, second = (slice(0, self.dim, 2), slice(1, self.dim, 2))
+        out = x.copy()
+        out[..., first] = x[..., first] * cos - x[..., second] * sin
+        out[..., second] = x[..., first] * sin + x[..., second] * cos
+        return out
+
+
+@dataclass(frozen=True)
 class Spec:
     """The hyperparameters of a model and the few facts in which the families differ."""
 
@@ -38,20 +62,15 @@ class Spec:
     n_heads: int
     n_kv_heads: int
     head_dim: int
-    rope_dim: int
     eps: float
-    rope_base: float  # of layers that see everything
-    rope_base_local: float  # of sliding-window layers
-    rope_scale: float  # positions are multiplied by it (linear scaling), not in sliding-window layers
-    rope_interleaved: bool  # rotates (2i, 2i+1); otherwise (i, i + rope_dim/2)
-    window: int  # a query sees its own and the window-1 positions before it; 0 = everything
-    window_pattern: int  # every window_pattern-th layer sees everything
+    rope: Rope
+    local_rope: Rope  # of sliding-window layers
+    window: int  # a query of a local layer sees its own and the window-1 positions before it
+    local: tuple  # a bool for each layer
     query_scale: float
     embedding_scale: float
     gelu: bool  # GELU (tanh form) instead of SiLU on the gate
-
-    def layer_is_local(self, layer: int) -> bool:
-        return self.window > 0 and (layer + 1) % self.window_pattern != 0
+    softcap: float  # of the logits; 0 = none
 
 
 class GgufModel:
@@ -98,14 +117,18 @@ def read_spec(model):
     head_dim = key("attention.key_length", dim // n_heads)
     if key("attention.value_length", head_dim) != head_dim:
         raise SystemExit("error: key_length and value_length differ")
-    scaling = key("rope.scaling.type", "none")
-    if scaling not in ("none", "linear"):
-        raise SystemExit(f"error: no fp32 reference for the rope scaling '{scaling}'")
     gemma = family == "gemma3"
     # Gemma 3 27B scales queries by its nominal head size, all others by the real one (Gemma 3 report, 2025).
     scaled_dim = dim // n_heads if gemma and n_layers == 62 else head_dim
-    rope_base = key("rope.freq_base", 10000.0)
-    local_base = key("rope.freq_base_swa", key("rope.local.freq_base", 10000.0 if gemma else rope_base))
+    rope = read_rope(model, key, head_dim, interleaved=family == "llama")
+    local_rope = rope
+    if gemma:  # local layers have their own base, and are not scaled
+        base = key("rope.freq_base_swa", key("rope.local.freq_base", 10000.0))
+        local_rope = Rope(rope.dim, False, plain_frequencies(base, rope.dim), 1.0)
+    window = key("attention.sliding_window", 0) if family != "qwen2" else 0
+    pattern = key("attention.sliding_window_pattern", 6) if gemma else 0
+    if not isinstance(pattern, list):  # every pattern-th layer is global; 0: none
+        pattern = [pattern == 0 or (layer + 1) % pattern != 0 for layer in range(n_layers)]
     return Spec(
         family=family,
         n_layers=n_layers,
@@ -113,38 +136,49 @@ def read_spec(model):
         n_heads=n_heads,
         n_kv_heads=key("attention.head_count_kv", n_heads),
         head_dim=head_dim,
-        rope_dim=key("rope.dimension_count", head_dim),
         eps=key("attention.layer_norm_rms_epsilon"),
-        rope_base=rope_base,
-        rope_base_local=local_base,
-        rope_scale=1.0 / key("rope.scaling.factor", 1.0) if scaling == "linear" else 1.0,
-        rope_interleaved=family == "llama",
-        window=key("attention.sliding_window", 0) if gemma else 0,
-        window_pattern=key("attention.sliding_window_pattern", 6) if gemma else 1,
+        rope=rope,
+        local_rope=local_rope,
+        window=window,
+        local=tuple(window > 0 and bool(is_local) for is_local in pattern),
         query_scale=1.0 / math.sqrt(scaled_dim),
         embedding_scale=math.sqrt(dim) if gemma else 1.0,
         gelu=gemma,
+        softcap=key("final_logit_softcapping", 0.0) if gemma else 0.0,
     )
+
+
+def plain_frequencies(base, dim):
+    return base ** (-2.0 * np.arange(dim // 2, dtype=np.float64) / dim)
+
+
+def read_rope(model, key, head_dim, interleaved):
+    dim, base = key("rope.dimension_count", head_dim), key("rope.freq_base", 10000.0)
+    scaling, factor = key("rope.scaling.type", "none"), key("rope.scaling.factor", 1.0)
+    frequencies, magnitude = plain_frequencies(base, dim), 1.0
+    if model.has("rope_freqs.weight"):
+        frequencies = frequencies / model.weight("rope_freqs.weight")
+    if scaling == "linear":
+        frequencies = frequencies / factor
+    elif scaling == "yarn":  # Peng et al. 2023, eq. 17-18 and 22, with the bounds rounded as its authors' code does
+        original = key("rope.scaling.original_context_length", key("context_length"))
+        fast, slow = key("rope.scaling.yarn_beta_fast", 32.0), key("rope.scaling.yarn_beta_slow", 1.0)
+
+        def pair_with(turns):
+            return dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base))
+
+        low, high = max(0, math.floor(pair_with(fast))), min(dim - 1, math.ceil(pair_with(slow)))
+        ramp = np.clip((np.arange(dim // 2) - low) / max(0.001, high - low), 0, 1)
+        frequencies = frequencies * (1 - ramp) + frequencies / factor * ramp
+        magnitude = 1 + 0.1 * math.log(factor)
+    elif scaling != "none":
+        raise SystemExit(f"error: no fp32 reference for the rope scaling '{scaling}'")
+    return Rope(dim, interleaved, frequencies, magnitude)
 
 
 def rms_norm(x, w, eps):
     """x * rsqrt(mean(x^2) + eps) * w over the last axis (Zhang & Sennrich 2019)."""
     return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(eps)) * w
-
-
-def rope(x, base, scale, rope_dim, interleaved, factors):
-    """Rotary positions (Su et al. 2021) on x [n_tokens, heads, head_dim]; token t stands at position t."""
-    half = rope_dim // 2
-    inverse = base ** (-2.0 * np.arange(half, dtype=np.float64) / rope_dim)
-    if factors is not None:
-        inverse = inverse / factors
-    angle = np.outer(np.arange(len(x)) * scale, inverse)[:, None, :]
-    cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
-    first, second = (slice(0, rope_dim, 2), slice(1, rope_dim, 2)) if interleaved else (slice(0, half), slice(half, rope_dim))
-    out = x.copy()
-    out[..., first] = x[..., first] * cos - x[..., second] * sin
-    out[..., second] = x[..., first] * sin + x[..., second] * cos
-    return out
 
 
 def silu(x):
@@ -170,11 +204,10 @@ def attention(model, layer, x):
     if model.has(f"{prefix}.attn_q_norm.weight"):
         q = rms_norm(q, model.weight(f"{prefix}.attn_q_norm.weight"), spec.eps)
         k = rms_norm(k, model.weight(f"{prefix}.attn_k_norm.weight"), spec.eps)
-    local = spec.layer_is_local(layer)
-    base, scale = (spec.rope_base_local, 1.0) if local else (spec.rope_base, spec.rope_scale)
-    factors = model.weight("rope_freqs.weight") if model.has("rope_freqs.weight") else None
-    q = rope(q, base, scale, spec.rope_dim, spec.rope_interleaved, factors) * np.float32(spec.query_scale)
-    k = rope(k, base, scale, spec.rope_dim, spec.rope_interleaved, factors)
+    local = spec.local[layer]
+    rope = spec.local_rope if local else spec.rope
+    q = rope.apply(q) * np.float32(spec.query_scale)
+    k = rope.apply(k)
 
     distance = np.arange(n_tokens)[:, None] - np.arange(n_tokens)[None, :]  # query - key
     hidden = distance < 0
@@ -223,7 +256,9 @@ def hidden_states(model, ids):
 
 def logits_of(model, states):
     head = "output.weight" if model.has("output.weight") else "token_embd.weight"
-    return states @ model.weight(head).T
+    logits = states @ model.weight(head).T
+    cap = np.float32(model.spec.softcap)
+    return cap * np.tanh(logits / cap) if cap else logits
 
 
 def window_nll(model, ids):
