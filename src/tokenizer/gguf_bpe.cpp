@@ -111,10 +111,10 @@ class GgufBpe final : public VocabularyTokenizer {
     }
     const size_t first = ids.size();
     for (const char c : word) {
-      int32_t id = byte_ids_[static_cast<uint8_t>(c)];
-      if (id < 0) id = vocabulary().unknown_id;
-      if (id >= 0)
-        ids.push_back(id);  // a byte that the vocabulary cannot spell is dropped, as the reference does
+      const int32_t id = byte_ids_[static_cast<uint8_t>(c)];
+      // A few vocabularies lack bytes that valid text hardly has (SmolLM2: 0xF1 and some more). Such a byte is
+      // dropped, as the reference does: the unknown token is often a control token, which text must never spell.
+      if (id >= 0) ids.push_back(id);
     }
     ids.resize(first + merge_symbols(merges_, std::span(ids).subspan(first)));
   }

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
-#include <memory>
 #include <vector>
 
 #include "base/error.h"
@@ -61,21 +59,47 @@ bool is_inert(uint32_t code_point) {
   return std::binary_search(inert.begin(), inert.end(), code_point);
 }
 
+int combining_class(int32_t code_point) { return utf8proc_get_property(code_point)->combining_class; }
+
+// utf8proc's own ordering of marks is quadratic in the length of a run, and texts come from outside.
+void order_marks(std::vector<int32_t>& code_points) {
+  const auto by_class = [](int32_t a, int32_t b) { return combining_class(a) < combining_class(b); };
+  for (size_t begin = 0; begin < code_points.size(); ++begin) {
+    size_t end = begin;
+    while (end < code_points.size() && combining_class(code_points[end]) != 0) ++end;
+    if (end - begin > 1) std::stable_sort(code_points.begin() + begin, code_points.begin() + end, by_class);
+    begin = end;
+  }
+}
+
 void append_nfc_of_valid(std::string_view text, std::string& out) {
   if (!may_change(text)) {
     out.append(text);
     return;
   }
-  utf8proc_uint8_t* mapped = nullptr;
-  const auto n = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                              static_cast<utf8proc_ssize_t>(text.size()), &mapped,
-                              static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, &std::free);
-  if (n < 0) {
-    throw Error(ErrorCode::kInternal, "Unicode normalisation failed",
-                {{"reason", std::string(utf8proc_errmsg(n))}, {"n_bytes", uint64_t{text.size()}}});
+  constexpr auto kOptions = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+  constexpr int kMaxExpansion = 32;
+  std::vector<int32_t> code_points;
+  code_points.reserve(text.size());
+  while (!text.empty()) {
+    const Utf8Char c = decode_utf8(text);
+    int32_t parts[kMaxExpansion];
+    int boundary = 0;
+    const auto n = utf8proc_decompose_char(static_cast<int32_t>(c.code_point), parts, kMaxExpansion, kOptions,
+                                           &boundary);
+    if (n < 0 || n > kMaxExpansion) {
+      throw Error(ErrorCode::kInternal, "Unicode normalisation failed",
+                  {{"code_point", uint64_t{c.code_point}}});
+    }
+    code_points.insert(code_points.end(), parts, parts + n);
+    text.remove_prefix(c.n_bytes);
   }
-  out.append(reinterpret_cast<const char*>(mapped), static_cast<size_t>(n));
+  order_marks(code_points);
+  const auto n = utf8proc_normalize_utf32(code_points.data(),
+                                          static_cast<utf8proc_ssize_t>(code_points.size()), kOptions);
+  if (n < 0)
+    throw Error(ErrorCode::kInternal, "Unicode normalisation failed: " + std::string(utf8proc_errmsg(n)));
+  for (utf8proc_ssize_t i = 0; i < n; ++i) append_utf8(static_cast<uint32_t>(code_points[i]), out);
 }
 
 }  // namespace
