@@ -124,7 +124,7 @@ def table(result):
             rows.append((speeds["name"], f"{speeds['prefill_tokens_per_s']:.1f}", f"{speeds['decode_tokens_per_s']:.1f}"))
     if "ratio" in result:
         rows.append(("ratio", f"{result['ratio']['prefill']:.2f}x", f"{result['ratio']['decode']:.2f}x"))
-    head = f"{result['model']}, {result['threads']} threads, p{result['prompt_tokens']} n{result['gen_tokens']} d{result['depth']}"
+    head = "{model}, {threads} threads, p{prompt_tokens} n{gen_tokens} d{depth}".format_map(result)
     return "\n".join([head, *(f"{name:<12} {prefill:>14} {decode:>14}" for name, prefill, decode in rows)])
 
 

@@ -298,6 +298,17 @@ def read_ids(path):
     return ids
 
 
+def encode_file(model, model_path, text_path, n_bytes):
+    """Ids of a text by the tokenizer oracle; BOS first if the vocabulary says so."""
+    from tokenizer_oracle import load_oracle
+
+    text = Path(text_path).read_bytes()[:n_bytes].decode("utf-8")
+    tokenizer, _, _ = load_oracle(str(model_path), None, False)
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    adds_bos = model.get("tokenizer.ggml.add_bos_token", model.get("tokenizer.ggml.model") == "llama")
+    return [model.get("tokenizer.ggml.bos_token_id"), *ids] if adds_bos else ids
+
+
 def parse_args(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="Prints JSON: tokens, predicted, nll, ppl.")
     parser.add_argument("model", help="GGUF file of the family llama, qwen2 or gemma3")
@@ -317,15 +328,9 @@ def parse_args(argv):
 
 def main(argv=None):
     args = parse_args(argv)
-    if args.ids:
-        ids = read_ids(args.ids)
-    else:
-        sys.path.insert(0, str(Path(__file__).resolve().parent))
-        from tokenizer_oracle import encode_text
-
-        ids = encode_text(args.model, Path(args.file).read_bytes()[: args.bytes])
-    ids = ids[: args.limit]
     model = GgufModel(args.model)
+    ids = read_ids(args.ids) if args.ids else encode_file(model, args.model, args.file, args.bytes)
+    ids = ids[: args.limit]
     if args.logits:
         logits = logits_of(model, hidden_states(model, ids[: args.ctx]))
         np.save(args.logits, logits)

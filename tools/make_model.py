@@ -8,9 +8,10 @@ writes is noise; its bytes, shapes, formats and metadata are those of a real fil
   make_model.py big.gguf --preset llama-3-8b --types Q4_K_M
   make_model.py odd.gguf --family llama --layers 3 --dim 80 --ffn 56 --heads 5 --kv-heads 1 --types F16,BF16,token_embd=F32
 
---types is one of: a format (Q8_0); a mix as llama.cpp's quantiser makes it (Q4_K_M, Q4_K_S, Q5_K_M, Q5_K_S); a list of formats that the
-matrices take in turn (Q4_0,Q6_K). NAME=FORMAT adds an exception for tensors whose last name is NAME (attn_v=Q6_K). Where
-a row is not whole blocks the format falls back as in llama.cpp: Q4_K to Q5_0, Q5_K to Q5_1, Q6_K to Q8_0, others to F16.
+--types is one of: a format (Q8_0); a mix as llama.cpp's quantiser makes it (Q4_K_M, Q4_K_S, Q5_K_M, Q5_K_S); a list of
+formats that the matrices take in turn (Q4_0,Q6_K). NAME=FORMAT adds an exception for tensors whose last name is NAME
+(attn_v=Q6_K). Where a row is not whole blocks the format falls back as in llama.cpp: Q4_K to Q5_0, Q5_K to Q5_1, Q6_K to
+Q8_0, Q2_K, Q3_K and IQ4_XS to IQ4_NL, others to F16.
 """
 
 import argparse

@@ -14,7 +14,7 @@ POOL_BLOCKS = 4096
 POOL_FLOATS = 1 << 20
 CHUNK_BYTES = 32 << 20
 
-# minimum = ratio * scale makes the mean 0: the middle of the quants. Q4_1, Q5_1 add the minimum, the K formats take it away.
+# minimum = ratio * scale makes the mean 0: the middle of the quants. Q4_1, Q5_1 add it, the K formats take it away.
 MINIMUM_RATIO = {"Q4_1": -7.5, "Q5_1": -15.5, "Q2_K": 1.5, "Q4_K": 7.5, "Q5_K": 15.5}
 
 
@@ -43,7 +43,10 @@ class BlockSource:
         fmt = FORMATS[format_name]
         if n_columns % fmt.elements:
             raise SystemExit(f"error: {tensor_name}: {n_columns} columns are not whole blocks of {format_name}")
-        row_bytes = n_columns // fmt.elements * fmt.bytes
+        n_blocks = n_columns // fmt.elements
+        if fmt.elements > 1 and n_blocks < 3:  # too few for rows to differ by the choice alone
+            return block_pool(fmt, rng, std, n_rows * n_blocks).reshape(n_rows, n_blocks * fmt.bytes)
+        row_bytes = n_blocks * fmt.bytes
         out = np.empty((n_rows, row_bytes), dtype=np.uint8)
         chunk = max(1, CHUNK_BYTES // row_bytes)
         for start in range(0, n_rows, chunk):
@@ -53,20 +56,22 @@ class BlockSource:
 
     def _chunk(self, rng, fmt, n_rows, n_columns, std):
         pool = self._pool(fmt, std)
-        if fmt.elements == 1:  # rows are slices of one long row
-            period = max(1, len(pool) - n_columns)
-            if n_columns > len(pool):
-                pool = np.resize(pool, (n_columns + 1, pool.shape[1]))
-            starts = rng.integers(0, period, n_rows)
-            return np.stack([pool[start : start + n_columns] for start in starts])
+        if fmt.elements == 1:  # rows are two slices of one long row each: one alone would soon come again
+            if n_columns >= len(pool):
+                pool = np.resize(pool, (2 * n_columns, pool.shape[1]))
+            middle = n_columns // 2
+            left, right = rng.integers(0, len(pool) - n_columns, (2, n_rows))
+            return np.stack([
+                np.concatenate([pool[i : i + middle], pool[j + middle : j + n_columns]]) for i, j in zip(left, right)
+            ])  # fmt: skip
         return pool[rng.integers(0, len(pool), n_rows * (n_columns // fmt.elements))]
 
     def _pool(self, fmt, std):
         key = (fmt.name, std)
         if key not in self.pools:
             rng = np.random.default_rng([self.seed, zlib.crc32(fmt.name.encode()), 7])
-            make = float_pool if fmt.elements == 1 else block_pool
-            self.pools[key] = make(fmt, rng, std)
+            is_float = fmt.elements == 1
+            self.pools[key] = float_pool(fmt, rng, std) if is_float else block_pool(fmt, rng, std, POOL_BLOCKS)
         return self.pools[key]
 
 
@@ -79,18 +84,19 @@ def float_pool(fmt, rng, std):
     return values.view(np.uint8).reshape(POOL_FLOATS, fmt.bytes)
 
 
-def block_pool(fmt, rng, std):
-    """POOL_BLOCKS blocks with scales that differ by a factor of 4 and have either sign."""
-    blocks = rng.integers(0, 256, (POOL_BLOCKS, fmt.bytes), dtype=np.uint8)
+def block_pool(fmt, rng, std, n):
+    """n blocks with scales that differ by a factor of 4 and have either sign."""
+    blocks = rng.integers(0, 256, (n, fmt.bytes), dtype=np.uint8)
     make_sub_minimums_equal_sub_scales(fmt.name, blocks, rng)
-    if fmt.exponent is not None:  # powers of two only: std is met within a factor of sqrt(2)
-        blocks[:, fmt.exponent] = 127 + rng.integers(0, 3, POOL_BLOCKS)
-        measured = spread(fmt, blocks)
-        shift = int(np.rint(np.log2(std / measured)))
-        blocks[:, fmt.exponent] = blocks[:, fmt.exponent].astype(np.int32) + shift
+    if fmt.exponent is not None:  # a power of two below the wished one and its double, mixed to meet the variance
+        blocks[:, fmt.exponent] = 127
+        variance = (std / spread(fmt, blocks)) ** 2
+        below = int(np.floor(np.log2(variance) / 2))
+        doubled = rng.random(n) < (variance / 4.0**below - 1) / 3
+        blocks[:, fmt.exponent] = 127 + below + doubled
         return blocks
-    sign = rng.choice([-1.0, 1.0], POOL_BLOCKS)
-    relative = sign * np.exp2(rng.uniform(-1, 1, POOL_BLOCKS))
+    sign = rng.choice([-1.0, 1.0], n)
+    relative = sign * np.exp2(rng.uniform(-1, 1, n))
     ratio = MINIMUM_RATIO.get(fmt.name, 0.0)
     set_scales(fmt, blocks, relative * 0.01, ratio)  # 0.01: a first guess, a normal binary16 in every format
     set_scales(fmt, blocks, relative * 0.01 * (std / spread(fmt, blocks)), ratio)
