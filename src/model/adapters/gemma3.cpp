@@ -52,7 +52,8 @@ ModelSpec read_gemma3(const Reader& reader) {
     layer.rope = Reader::add_rope(spec, is_local[i] ? local : global);
     // The 27B model, alone, scales by dim / n_heads; its files are known by their 62 layers.
     if (spec.n_layers == 62) {
-      layer.attention_scale = 1.0f / numerics::sqrt_rn(static_cast<float>(spec.dim / layer.n_heads));
+      const uint32_t dim_per_head = spec.dim / layer.n_heads;
+      layer.attention_scale = 1.0f / numerics::sqrt_rn(static_cast<float>(dim_per_head));
     }
     layer.q_norm = reader.vector(Reader::block(i, "attn_q_norm.weight"), layer.head_dim);
     layer.k_norm = reader.vector(Reader::block(i, "attn_k_norm.weight"), layer.head_dim);

@@ -9,8 +9,8 @@ namespace orcd {
 namespace {
 
 TEST(Error, LineCarriesCodeMessageValuesAndHint) {
-  const Error error(ErrorCode::kInsufficientVram, "model does not fit", {{"required", uint64_t{12}}, {"device", "cpu"}},
-                    "lower --ctx");
+  const Error error(ErrorCode::kInsufficientVram, "model does not fit",
+                    {{"required", uint64_t{12}}, {"device", "cpu"}}, "lower --ctx");
   EXPECT_EQ(error.line(), "INSUFFICIENT_VRAM: model does not fit (required=12, device=cpu); lower --ctx");
   EXPECT_STREQ(error.what(), error.line().c_str());
 }
@@ -28,7 +28,8 @@ TEST(Error, CodesKeepTheirWireNamesAndStatuses) {
 TEST(Sha256, MatchesTheStandardsExamples) {
   EXPECT_EQ(sha256_hex(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   EXPECT_EQ(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-  EXPECT_EQ(sha256_hex(std::string(1000000, 'a')), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+  EXPECT_EQ(sha256_hex(std::string(1000000, 'a')),
+            "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
 TEST(Units, CheckedArithmeticRefusesOverflow) {
