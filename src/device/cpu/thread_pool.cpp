@@ -10,9 +10,13 @@
 namespace orcd::cpu {
 namespace {
 
-// Some 20 to 50 microseconds before a waiter sleeps: longer than the imbalance of a phase in a decode step, short enough
-// that a machine busy with other work gets its core back.
-constexpr int kSpins = 1000;
+// A waiter polls for some 50 to 100 microseconds before it sleeps: longer than the imbalance of a phase in a
+// decode step, short enough that a machine busy with other work gets its core back.
+constexpr int kRounds = 400;
+// Polls between two pauses. Pauses closer together than some 128 cycles look like a contended lock to a
+// hypervisor, which then takes the core away (pause-loop exiting): that cost a third of the decode speed on a
+// virtual machine.
+constexpr int kPolls = 64;
 
 void relax() {
 #if defined(__x86_64__)
@@ -22,8 +26,10 @@ void relax() {
 
 // Returns when `value` is no longer `old`.
 void await_change(const std::atomic<uint32_t>& value, uint32_t old) {
-  for (int i = 0; i < kSpins; ++i) {
-    if (value.load(std::memory_order_acquire) != old) return;
+  for (int round = 0; round < kRounds; ++round) {
+    for (int poll = 0; poll < kPolls; ++poll) {
+      if (value.load(std::memory_order_acquire) != old) return;
+    }
     relax();
   }
   value.wait(old, std::memory_order_acquire);
