@@ -16,7 +16,7 @@ ModelSpec read_spec(std::shared_ptr<const gguf::File> file) {
     }
     known += (known.empty() ? "" : ", ") + std::string(adapter.architecture);
   }
-  throw gguf::load_error(*file, "general.architecture", file->find("general.architecture")->offset,
+  throw gguf::load_error(*file, "general.architecture", file->find("general.architecture")->value_offset,
                          "no adapter for architecture '" + std::string(architecture) + "'",
                          "known: " + known);
 }

@@ -1,5 +1,6 @@
 // to_text(): a program for people, and what a token reads of it.
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <set>
 
@@ -9,10 +10,11 @@
 namespace orcd::model {
 namespace {
 
-std::string number(double value) {
+// The shortest text that reads back as the same number.
+template <typename T>
+std::string number(T value) {
   char text[40];
-  std::snprintf(text, sizeof text, "%.9g", value);
-  return text;
+  return {text, std::to_chars(text, text + sizeof text, value).ptr};
 }
 
 std::string times(uint64_t a, uint64_t b) { return std::to_string(a) + "x" + std::to_string(b); }

@@ -1,5 +1,6 @@
 #include "model/adapters/reader.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
@@ -30,7 +31,7 @@ Reader::Reader(std::shared_ptr<const gguf::File> file)
 void Reader::fail(std::string_view name, std::string message, std::string hint) const {
   const std::string field = key(name);
   const gguf::MetadataEntry* entry = file_->find(field);
-  throw gguf::load_error(*file_, field, entry ? entry->offset : 0, std::move(message), std::move(hint));
+  throw gguf::load_error(*file_, field, entry ? entry->value_offset : 0, std::move(message), std::move(hint));
 }
 
 uint32_t Reader::count(std::string_view name, uint64_t max) const {
@@ -152,7 +153,8 @@ ModelSpec Reader::start() const {
   }
   uint64_t n_blocks = 0;
   for (const gguf::TensorInfo& tensor : file_->tensors()) {
-    if (const auto index = block_index(tensor.name)) n_blocks = std::max(n_blocks, *index + 1);
+    if (const auto index = block_index(tensor.name))
+      n_blocks = std::max(n_blocks, std::min(*index, kMaxLayers) + 1);
   }
   if (n_blocks != spec.n_layers) {
     fail("block_count", "says " + std::to_string(spec.n_layers) + " layers, but the tensors go up to layer " +
@@ -181,7 +183,7 @@ void Reader::check_vocabulary(const ModelSpec& spec) const {
   const gguf::MetadataEntry* tokens = file_->find("tokenizer.ggml.tokens");
   const auto* array = tokens ? std::get_if<gguf::Array>(&tokens->value) : nullptr;
   if (array && array->size > spec.n_vocab) {
-    throw gguf::load_error(*file_, tokens->key, tokens->offset,
+    throw gguf::load_error(*file_, tokens->key, tokens->value_offset,
                            std::to_string(array->size) + " tokens, but only " + rows);
   }
 }
