@@ -234,14 +234,13 @@ def piece(rng, specials):
 def strings(n, seed, specials):
     rng = random.Random(seed)
     yield ""
-    # Every code point at least once, cut into lines with a little context.
+    # Beside the n random strings: every code point at least once, cut into lines with a little context.
     if n >= 20000:
         everything = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000 and unicodedata.category(chr(c)) != "Co"]
         rng.shuffle(everything)
         step = len(everything) // 3000 + 1
         for i in range(0, len(everything), step):
             yield "".join(rng.choice(["", "", " ", "a", "1", "'s"]) + c for c in everything[i:i + step])
-        n -= 3000
     for i in range(1, n):
         if i % 997 == 0:
             yield piece(rng, specials) * 400  # very long

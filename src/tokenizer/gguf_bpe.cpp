@@ -20,17 +20,29 @@ const PreFamily& read_family(const gguf::File& file) {
   const std::string_view name = file.need_string(kPreKey);
   const PreFamily* family = find_pre_family(name);
   if (family == nullptr) {
-    throw gguf::load_error(file, kPreKey, file.find(kPreKey)->offset,
+    throw gguf::load_error(file, kPreKey, file.find(kPreKey)->value_offset,
                            "pre-tokenizer family \"" + std::string(name) + "\" is not known",
                            "known: " + pre_family_names());
   }
   return *family;
 }
 
-MergeTable read_merges(const gguf::File& file, const TokenMap& ids) {
+// The token that merges spell `text`. User-defined tokens (runs of blanks, say) stand in the vocabulary as
+// plain text, but merges spell them in the byte-level alphabet like the others.
+int32_t find_merge_token(const Vocabulary& vocabulary, std::string_view text) {
+  int32_t id = vocabulary.ids.find(text);
+  if (id < 0) {
+    const auto bytes = byte_level_decode(text);
+    if (bytes && !bytes->empty()) id = vocabulary.ids.find(*bytes);
+    if (id >= 0 && vocabulary.types[id] != TokenType::kUserDefined) id = -1;
+  }
+  return id;
+}
+
+MergeTable read_merges(const gguf::File& file, const Vocabulary& vocabulary) {
   const gguf::Array& merges = file.need_array(kMergesKey);
   if (merges.element_type != gguf::ValueType::kString || merges.size > UINT32_MAX) {
-    throw gguf::load_error(file, kMergesKey, file.find(kMergesKey)->offset,
+    throw gguf::load_error(file, kMergesKey, file.find(kMergesKey)->value_offset,
                            "merges must be an array of strings");
   }
   MergeTable table(merges.size);
@@ -43,12 +55,13 @@ MergeTable read_merges(const gguf::File& file, const TokenMap& ids) {
       throw array_error(file, kMergesKey, rank, "a merge must be two tokens with one blank between them");
     }
     merged.assign(text, 0, blank).append(text, blank + 1);
-    const int32_t left = ids.find(text.substr(0, blank));
-    const int32_t right = ids.find(text.substr(blank + 1));
-    const int32_t id = ids.find(merged);
+    const int32_t left = find_merge_token(vocabulary, text.substr(0, blank));
+    const int32_t right = find_merge_token(vocabulary, text.substr(blank + 1));
+    const int32_t id = find_merge_token(vocabulary, merged);
     if (left < 0 || right < 0 || id < 0) {
       throw array_error(file, kMergesKey, rank, "a merge names a token that the vocabulary does not hold");
     }
+    if (vocabulary.is_control(id)) continue;  // text never spells a control token
     table.add(left, right, {static_cast<uint32_t>(rank), id});
   }
   return table;
@@ -112,8 +125,9 @@ class GgufBpe final : public VocabularyTokenizer {
     const size_t first = ids.size();
     for (const char c : word) {
       const int32_t id = byte_ids_[static_cast<uint8_t>(c)];
-      // A few vocabularies lack bytes that valid text hardly has (SmolLM2: 0xF1 and some more). Such a byte is
-      // dropped, as the reference does: the unknown token is often a control token, which text must never spell.
+      // A few vocabularies lack bytes that valid text hardly has (SmolLM2: 0xF1 and some more). Such a byte
+      // is dropped, as the reference does: the unknown token is often a control token, which text must never
+      // spell.
       if (id >= 0) ids.push_back(id);
     }
     ids.resize(first + merge_symbols(merges_, std::span(ids).subspan(first)));
@@ -133,7 +147,7 @@ std::shared_ptr<const Tokenizer> make_gguf_bpe(const std::shared_ptr<const gguf:
   VocabularyDefaults defaults;
   defaults.adds_bos = family.add_bos;
   Vocabulary vocabulary = read_vocabulary(file, defaults);
-  MergeTable merges = read_merges(*file, vocabulary.ids);
+  MergeTable merges = read_merges(*file, vocabulary);
   decode_pieces(vocabulary);
   return std::make_shared<GgufBpe>(std::move(vocabulary), family, std::move(merges));
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <charconv>
 #include <cmath>
 #include <limits>
 #include <queue>
@@ -22,7 +23,7 @@ std::vector<float> read_scores(const gguf::File& file, uint64_t n_tokens) {
   const bool floats =
       array.element_type == gguf::ValueType::kF32 || array.element_type == gguf::ValueType::kF64;
   if (!floats || array.size != n_tokens) {
-    throw gguf::load_error(file, kScoresKey, file.find(kScoresKey)->offset,
+    throw gguf::load_error(file, kScoresKey, file.find(kScoresKey)->value_offset,
                            "scores must be " + std::to_string(n_tokens) + " floats, one for each token");
   }
   std::vector<float> scores(n_tokens);
@@ -36,12 +37,10 @@ std::vector<float> read_scores(const gguf::File& file, uint64_t n_tokens) {
 
 // "<0x0A>" -> 10; -1 for any other form.
 int byte_of_text(std::string_view text) {
-  constexpr std::string_view kDigits = "0123456789ABCDEF";
   if (text.size() != 6 || text.substr(0, 3) != "<0x" || text[5] != '>') return -1;
-  const size_t high = kDigits.find(text[3]);
-  const size_t low = kDigits.find(text[4]);
-  if (high == std::string_view::npos || low == std::string_view::npos) return -1;
-  return static_cast<int>(high * 16 + low);
+  int byte = 0;
+  const auto [end, error] = std::from_chars(text.data() + 3, text.data() + 5, byte, 16);
+  return error == std::errc() && end == text.data() + 5 ? byte : -1;
 }
 
 void replace_all(std::string_view text, std::string_view from, std::string_view to, std::string& out) {
@@ -161,18 +160,20 @@ class GgufSpm final : public VocabularyTokenizer {
     }
   }
 
-  // A symbol that is no token falls back to its bytes, and without byte tokens to the unknown token.
+  // A symbol that is no token falls back to its bytes, and where one of those has no token to the unknown
+  // token.
   void append(std::string_view symbol, std::vector<int32_t>& ids) const {
     const int32_t id = find_piece(symbol);
     if (id >= 0) {
       ids.push_back(id);
       return;
     }
-    if (byte_ids_[0] < 0) {
-      if (vocabulary().unknown_id >= 0) ids.push_back(vocabulary().unknown_id);
-      return;
+    const auto id_of = [&](char c) { return byte_ids_[static_cast<uint8_t>(c)]; };
+    if (std::all_of(symbol.begin(), symbol.end(), [&](char c) { return id_of(c) >= 0; })) {
+      for (const char c : symbol) ids.push_back(id_of(c));
+    } else if (vocabulary().unknown_id >= 0) {
+      ids.push_back(vocabulary().unknown_id);
     }
-    for (const char c : symbol) ids.push_back(byte_ids_[static_cast<uint8_t>(c)]);
   }
 
   std::vector<uint32_t> keys_;  // descending_key of each token's score
@@ -180,35 +181,28 @@ class GgufSpm final : public VocabularyTokenizer {
   std::array<int32_t, 256> byte_ids_;
 };
 
-// Byte tokens by value: all 256 of them, or none. Fills in the bytes of plain and byte tokens.
+// Byte tokens by value, -1 where there is none. Fills in the bytes of plain and byte tokens.
 std::array<int32_t, 256> decode_pieces(const gguf::File& file, Vocabulary& vocabulary) {
   constexpr std::string_view kTokens = "tokenizer.ggml.tokens";
   std::array<int32_t, 256> byte_ids;
   byte_ids.fill(-1);
-  int n_found = 0;
   vocabulary.own_pieces.reserve(vocabulary.texts.size());
   for (int32_t id = 0; id < vocabulary.size(); ++id) {
     const std::string_view text = vocabulary.texts[id];
     if (vocabulary.types[id] == TokenType::kByte) {
       const int byte = byte_of_text(text);
       if (byte < 0 || byte_ids[byte] >= 0) {
-        throw array_error(file, kTokens, id,
-                          byte < 0 ? "a byte token must be spelled <0xHH> with capital digits"
-                                   : "two byte tokens stand for the same byte");
+        throw array_error(
+            file, kTokens, id,
+            byte < 0 ? "a byte token must be spelled <0xHH>" : "two byte tokens stand for the same byte");
       }
       byte_ids[byte] = id;
-      ++n_found;
       vocabulary.pieces[id] = vocabulary.own_pieces.emplace_back(1, static_cast<char>(byte));
     } else if (vocabulary.is_plain(id) && text.find(kSpaceSign) != std::string_view::npos) {
       std::string& piece = vocabulary.own_pieces.emplace_back();
       replace_all(text, kSpaceSign, " ", piece);
       vocabulary.pieces[id] = piece;
     }
-  }
-  if (n_found != 0 && n_found != 256) {
-    throw gguf::load_error(
-        file, kTokens, file.find(kTokens)->offset,
-        "byte tokens must be there for all 256 bytes or for none; the file has " + std::to_string(n_found));
   }
   return byte_ids;
 }

@@ -28,7 +28,7 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_gguf(const std::shared_ptr<cons
   const std::string_view model = file->need_string(kKey);
   if (model == "gpt2") return make_gguf_bpe(file);
   if (model == "llama") return make_gguf_spm(file);
-  throw gguf::load_error(*file, kKey, file->find(kKey)->offset,
+  throw gguf::load_error(*file, kKey, file->find(kKey)->value_offset,
                          "tokenizer model \"" + std::string(model) + "\" is not supported",
                          "supported: gpt2 (byte-level BPE), llama (SentencePiece BPE)");
 }

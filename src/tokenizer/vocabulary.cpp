@@ -35,7 +35,7 @@ std::vector<TokenType> read_types(const gguf::File& file, uint64_t n_tokens) {
                         array->element_type == gguf::ValueType::kU64 ||
                         array->element_type == gguf::ValueType::kI64;
   if (!integers || array->size != n_tokens) {
-    throw gguf::load_error(file, kKey, file.find(kKey)->offset,
+    throw gguf::load_error(file, kKey, file.find(kKey)->value_offset,
                            "token types must be " + std::to_string(n_tokens) +
                                " integers, one for each token; the file has " + std::to_string(array->size) +
                                (integers ? "" : " values of another type"));
@@ -77,9 +77,15 @@ std::vector<int32_t> find_end_ids(const gguf::File& file, const Vocabulary& voca
 }  // namespace
 
 Error array_error(const gguf::File& file, std::string_view key, uint64_t index, std::string message) {
-  const gguf::MetadataEntry* entry = file.find(key);
-  return gguf::load_error(file, std::string(key) + "[" + std::to_string(index) + "]",
-                          entry ? entry->offset : 0, std::move(message));
+  const gguf::Array& array = file.need_array(key);
+  uint64_t offset = file.find(key)->value_offset;
+  if (array.element_type == gguf::ValueType::kString) {
+    offset = file.offset_of(array.strings[index].data()) - 8;  // of its length field
+  } else if (array.size != 0) {
+    offset = file.offset_of(array.bytes.data()) + index * (array.bytes.size() / array.size);
+  }
+  return gguf::load_error(file, std::string(key) + "[" + std::to_string(index) + "]", offset,
+                          std::move(message));
 }
 
 int32_t read_id(const gguf::File& file, std::string_view key, uint64_t n_tokens, int32_t missing) {
@@ -91,7 +97,7 @@ int32_t read_id(const gguf::File& file, std::string_view key, uint64_t n_tokens,
     return -1;
   const uint64_t id = file.need_uint(key);
   if (id >= n_tokens) {
-    throw gguf::load_error(file, key, entry->offset,
+    throw gguf::load_error(file, key, entry->value_offset,
                            "token id " + std::to_string(id) + " is outside the vocabulary of " +
                                std::to_string(n_tokens) + " tokens");
   }
@@ -104,7 +110,7 @@ Vocabulary read_vocabulary(const std::shared_ptr<const gguf::File>& file,
   const gguf::Array& tokens = file->need_array(kTokens);
   if (tokens.element_type != gguf::ValueType::kString || tokens.size == 0 ||
       tokens.size > static_cast<uint64_t>(std::numeric_limits<int32_t>::max())) {
-    throw gguf::load_error(*file, kTokens, file->find(kTokens)->offset,
+    throw gguf::load_error(*file, kTokens, file->find(kTokens)->value_offset,
                            "the vocabulary must be an array of 1 to 2147483647 strings");
   }
   Vocabulary vocabulary;

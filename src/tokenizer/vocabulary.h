@@ -59,7 +59,7 @@ struct VocabularyDefaults {
 // Reads tokens, types and ids; `pieces` are the texts until the kind fills in others. Throws
 // Error(kModelLoadFailed).
 Vocabulary read_vocabulary(const std::shared_ptr<const gguf::File>& file, const VocabularyDefaults& defaults);
-// The error for a bad element of a tokenizer array: names key and index; the offset is the key's.
+// The error for a bad element of a tokenizer array: names key, index and the element's byte offset.
 Error array_error(const gguf::File& file, std::string_view key, uint64_t index, std::string message);
 // An id read from `key`, or `missing`. Throws when it is not an id of the vocabulary.
 int32_t read_id(const gguf::File& file, std::string_view key, uint64_t n_tokens, int32_t missing);

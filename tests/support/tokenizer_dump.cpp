@@ -1,6 +1,7 @@
 // Ids of many strings, for tools/tokenizer_oracle.py: one vocabulary, framed strings in, framed ids out.
 //   tokenizer_dump VOCABULARY [--special] [--bos]
-// stdin: u32 n, then n bytes, repeated. stdout, for each: u32 count, count x i32 ids, u32 n, n bytes decoded from them.
+// stdin: u32 n, then n bytes, repeated. stdout, for each: u32 count, count x i32 ids, u32 n, n bytes decoded
+// from them.
 #include <cstdint>
 #include <cstdio>
 #include <string>

@@ -1,0 +1,74 @@
+"""Every family of tokenizers against PyPI's `tokenizers`: all ids equal, every text back byte for byte."""
+
+import io
+import lzma
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPO / "tools"))
+import tokenizer_oracle  # noqa: E402
+
+N_STRINGS = 20000
+
+
+@pytest.fixture(scope="session")
+def program(binary):
+    """Built beside the worker: it hands many strings at once to the same library."""
+    path = Path(os.environ.get("ORCD_TOKENIZER_DUMP") or binary.with_name("tokenizer_dump"))
+    assert path.is_file(), f"{path} is missing: build the target tokenizer_dump"
+    return path
+
+
+@pytest.fixture(scope="session")
+def unpacked(shared_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vocabularies")
+
+    def unpack(name):
+        target = folder / Path(name).name
+        if not target.is_file():
+            packed = shared_dir / "data" / f"{name}.xz"
+            assert packed.is_file(), f"{packed} is missing: set ORCD_SHARED_DIR"
+            target.write_bytes(lzma.decompress(packed.read_bytes()))
+        return target
+
+    return unpack
+
+
+def check(program, vocab, **options):
+    report = io.StringIO()
+    n, n_equal, n_round_trips = tokenizer_oracle.compare(program, vocab, n=N_STRINGS, out=report, **options)
+    print(report.getvalue(), end="")
+    assert n >= N_STRINGS
+    assert (n_equal, n_round_trips) == (n, n), report.getvalue()
+
+
+@pytest.mark.parametrize("special", [False, True], ids=["plain", "special"])
+def test_smollm2_ids_equal_the_oracle(program, smollm2, special):
+    check(program, smollm2, special=special)
+
+
+@pytest.mark.parametrize("special", [False, True], ids=["plain", "special"])
+def test_gemma3_ids_equal_the_oracle(program, gemma3, special):
+    check(program, gemma3, special=special)
+
+
+@pytest.mark.parametrize("family", ["gpt-2", "llama-bpe", "default"])
+def test_families_over_the_gpt2_vocabulary_equal_the_oracle(program, unpacked, family):
+    check(program, unpacked("vocab/gpt-2.vocab.gguf"), family=family)
+
+
+def test_llama_bpe_over_the_qwen2_vocabulary_equals_the_oracle(program, unpacked):
+    check(program, unpacked("vocab/qwen2.vocab.gguf"), family="llama-bpe")
+
+
+def test_qwen2_equals_the_tokenizer_json_of_qwen3(program, unpacked):
+    check(program, unpacked("vocab/qwen2.vocab.gguf"), source=unpacked("tokenizers/qwen3.tokenizer.json"))
+
+
+@pytest.mark.parametrize("special", [False, True], ids=["plain", "special"])
+def test_phi3_ids_equal_the_oracle(program, unpacked, special):
+    check(program, unpacked("vocab/phi-3.vocab.gguf"), special=special)

@@ -1,0 +1,112 @@
+#include "tokenizer/pre_tokenizer.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "tokenizer/pattern.h"
+#include "tokenizer/pre_families.h"
+
+namespace orcd::tokenizer {
+namespace {
+
+using Pieces = std::vector<std::string>;
+
+Pieces pieces_of(const PreTokenizer& pre_tokenizer, std::string_view text) {
+  std::vector<size_t> ends;
+  pre_tokenizer.split(text, ends);
+  Pieces pieces;
+  size_t begin = 0;
+  for (const size_t end : ends) {
+    pieces.emplace_back(text.substr(begin, end - begin));
+    begin = end;
+  }
+  EXPECT_EQ(begin, text.size());
+  return pieces;
+}
+Pieces split(std::string_view family, std::string_view text) {
+  return pieces_of(PreTokenizer(find_pre_family(family)->used_patterns()), text);
+}
+Pieces split_by(std::vector<std::string_view> patterns, std::string_view text) {
+  return pieces_of(PreTokenizer(patterns), text);
+}
+
+TEST(PreFamilies, GiveThePiecesOfTheirReference) {
+  EXPECT_EQ(split("gpt-2", "I'm  here, 42 times"), (Pieces{"I", "'m", " ", " here", ",", " 42", " times"}));
+  EXPECT_EQ(split("gpt-2", "DON'T"), (Pieces{"DON", "'", "T"}));
+  EXPECT_EQ(split("qwen2", "DON'T 123\n\n x"), (Pieces{"DON", "'T", " ", "1", "2", "3", "\n\n", " x"}));
+  EXPECT_EQ(split("llama-bpe", "it'S 12345 é\u0301!\n"),
+            (Pieces{"it", "'S", " ", "123", "45", " é", "\u0301!\n"}));
+  EXPECT_EQ(split("smollm", "a  12b ٣"), (Pieces{"a", "  ", "1", "2", "b", " ", "٣"}));
+  EXPECT_EQ(split("default", "x1234 $5"), (Pieces{"x", "123", "4", " ", "$", "5"}));
+}
+
+TEST(PreFamilies, CaselessContractionsTakeTheLongS) {
+  EXPECT_EQ(split("llama-bpe", "a'\u017F b"), (Pieces{"a", "'\u017F", " b"}));
+  EXPECT_EQ(split("gpt-2", "a'\u017F b"), (Pieces{"a", "'", "\u017F", " b"}));
+}
+
+TEST(PreFamilies, WhiteSpaceIsThatOfUnicode) {
+  // U+0085 and U+3000 are white space; U+180E, U+200B and U+001C are not.
+  EXPECT_EQ(split("gpt-2", "a\u0085\u3000b"), (Pieces{"a", "\u0085", "\u3000", "b"}));
+  EXPECT_EQ(split("gpt-2", "a\u180E\u200B\x1C"), (Pieces{"a", "\u180E\u200B\x1C"}));
+}
+
+TEST(PreFamilies, InvalidBytesAreNeitherLettersNorBlanks) {
+  EXPECT_EQ(split("gpt-2", "a\xFF\x80 \xC3(b"), (Pieces{"a", "\xFF\x80", " \xC3(", "b"}));
+}
+
+TEST(PreFamilies, AreFoundByNameAndAlias) {
+  EXPECT_EQ(find_pre_family("llama3"), find_pre_family("llama-bpe"));
+  EXPECT_EQ(find_pre_family("llama-v3"), find_pre_family("llama-bpe"));
+  EXPECT_EQ(find_pre_family("nonesuch"), nullptr);
+  EXPECT_EQ(find_pre_family(""), nullptr);
+  EXPECT_TRUE(find_pre_family("qwen2")->normalize_nfc);
+  EXPECT_TRUE(find_pre_family("llama-bpe")->ignore_merges);
+}
+
+TEST(Patterns, SpelledOutRangesGetTheirOwnClasses) {
+  EXPECT_EQ(split_by({"[一-龥]+"}, "ab中文x\u3400"), (Pieces{"ab", "中文", "x\u3400"}));
+  EXPECT_EQ(split_by({"[À-Öa-f]+|é"}, "ÀÖzéü"), (Pieces{"ÀÖ", "z", "é", "ü"}));
+  EXPECT_EQ(split_by({"[^\\p{L}é]+"}, "é1üñ22"), (Pieces{"é", "1", "üñ", "22"}));
+  EXPECT_EQ(split_by({R"([\x{10D40}-\x{10D42}\u00B2]+)"}, "1²\U00010D41\U00010D43"),
+            (Pieces{"1", "²\U00010D41", "\U00010D43"}));
+}
+
+TEST(Patterns, StagesSeeOnlyTheirPiece) {
+  EXPECT_EQ(split_by({"[0-9]", R"(\s+(?!\S)|\s+)"}, "a  1"), (Pieces{"a", "  ", "1"}));
+  EXPECT_EQ(split_by({R"(\s+(?!\S)|\s+)"}, "a  1"), (Pieces{"a", " ", " ", "1"}));
+}
+
+TEST(Patterns, EscapesAndGroupsAreUnderstood) {
+  EXPECT_EQ(split_by({R"(\d{2}|\D)"}, "123x"), (Pieces{"12", "3", "x"}));
+  EXPECT_EQ(split_by({R"((?<=a)b|[\]\-^]+|(?i:k)+)"}, "ab]-^K\u212Ab"),
+            (Pieces{"a", "b", "]-^", "K\u212A", "b"}));
+  EXPECT_EQ(split_by({R"(\P{L}+|\p{^Nd}x)"}, "ab12"), (Pieces{"ab", "12"}));
+}
+
+TEST(Patterns, WhatIsNotUnderstoodIsRefusedByName) {
+  for (const auto& [pattern, named] :
+       std::vector<std::pair<std::string_view, std::string_view>>{{R"(\w+)", "\\w"},
+                                                                  {R"(\p{Greek})", "\\p{Greek}"},
+                                                                  {"[a&&b]", "intersection"},
+                                                                  {"[[a]b]", "set inside"},
+                                                                  {"(?<n>a)", "(?<"},
+                                                                  {"a)", "unmatched"},
+                                                                  {"(a", "ends too early"},
+                                                                  {"[a", "ends too early"},
+                                                                  {"a{x}", "bare {"},
+                                                                  {"[z-a]", "backwards"},
+                                                                  {"\\", "ends too early"},
+                                                                  {"(?i:é)", "beyond ASCII"}}) {
+    try {
+      compile_patterns(std::vector{pattern});
+      ADD_FAILURE() << pattern << " was taken";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kModelLoadFailed);
+      EXPECT_NE(error.message().find(named), std::string::npos) << error.line();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace orcd::tokenizer
