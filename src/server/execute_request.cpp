@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/sha256.h"
+#include "engine/prompt.h"
 #include "server/error_reply.h"
 #include "server/json_input.h"
 
@@ -161,13 +162,6 @@ std::vector<std::string> stop_strings(Fields& fields, const tokenizer::Tokenizer
   return stops;
 }
 
-std::vector<int32_t> encode_prompt(std::string_view prompt, const tokenizer::Tokenizer& tokenizer) {
-  std::vector<int32_t> ids = tokenizer.encode(prompt, {.add_bos = true, .parse_special = true});
-  const int32_t bos = tokenizer.bos_id();
-  if (ids.size() >= 2 && tokenizer.adds_bos() && ids[0] == bos && ids[1] == bos) ids.erase(ids.begin());
-  return ids;
-}
-
 }  // namespace
 
 ExecuteRequest parse_execute(std::string_view body, const tokenizer::Tokenizer& tokenizer,
@@ -193,7 +187,7 @@ ExecuteRequest parse_execute(std::string_view body, const tokenizer::Tokenizer& 
   fields.finish();
 
   if (!seed_given) sampling.seed = random_seed();
-  request.prompt_tokens = encode_prompt(*prompt, tokenizer);
+  request.prompt_tokens = engine::encode_prompt(tokenizer, *prompt);
   if (limits.max_tokens_in && request.prompt_tokens.size() > limits.max_tokens_in) {
     throw Error(ErrorCode::kInvalidRequest, "the prompt is longer than this worker takes",
                 {{"param", std::string("prompt")},

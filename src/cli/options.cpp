@@ -1,0 +1,334 @@
+#include "cli/options.h"
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdlib>
+#include <iostream>
+#include <set>
+
+#include "cli/usage.h"
+
+namespace orcd::cli {
+namespace {
+
+const char* const kSubcommands[] = {"serve",      "run",        "plan",  "inspect", "check",  "tokenize",
+                                    "detokenize", "perplexity", "bench", "devices", "doctor", "version"};
+
+// --vram-budget-mb -> ORCD_VRAM_BUDGET_MB
+std::string env_name(const std::string& long_name) {
+  std::string name = "ORCD_";
+  for (const char c : long_name)
+    name += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return name;
+}
+
+// Adds options to one subcommand; every one is also an environment variable.
+class Adder {
+ public:
+  explicit Adder(CLI::App* app) : app_(app) {}
+
+  template <typename T>
+  CLI::Option* add(const std::string& names, T& value, const std::string& text) {
+    CLI::Option* option = app_->add_option(names, value, text);
+    name_in_environment(option);
+    return option;
+  }
+  CLI::Option* flag(const std::string& names, bool& value, const std::string& text) {
+    CLI::Option* option = app_->add_flag(names, value, text);
+    name_in_environment(option);
+    return option;
+  }
+
+ private:
+  static void name_in_environment(CLI::Option* option) {
+    if (!option->get_lnames().empty()) option->envname(env_name(option->get_lnames().front()));
+  }
+  CLI::App* app_;
+};
+
+// CLI::Range lets NaN pass.
+CLI::Validator between(double low, double high) {
+  return CLI::Validator(
+      [low, high](std::string& text) -> std::string {
+        double value = 0;
+        if (!CLI::detail::lexical_cast(text, value) || !(value >= low && value <= high)) {
+          return "must be a number between " + CLI::detail::to_string(low) + " and " +
+                 CLI::detail::to_string(high) + ", got " + text;
+        }
+        return {};
+      },
+      "FLOAT in [" + CLI::detail::to_string(low) + " - " + CLI::detail::to_string(high) + "]");
+}
+
+CLI::Validator at_least(uint64_t low, uint64_t high = UINT32_MAX) {
+  return CLI::Validator(
+      [low, high](std::string& text) -> std::string {
+        const bool digits =
+            !text.empty() && text.find_first_not_of("0123456789") == text.npos && text.size() <= 20;
+        unsigned long long value = 0;
+        errno = 0;
+        if (digits) value = std::strtoull(text.c_str(), nullptr, 10);
+        if (!digits || errno == ERANGE || value < low || value > high) {
+          return "must be an integer between " + std::to_string(low) + " and " + std::to_string(high) +
+                 ", got " + text;
+        }
+        return {};
+      },
+      "UINT");
+}
+
+struct Extras {
+  std::optional<uint32_t> gpu_device;
+  std::string log_format = "text";
+};
+
+void add_log(Adder& add, Options& o, Extras& extras) {
+  (void)o;
+  add.add("--log-format", extras.log_format, "text or json, on stderr")
+      ->check(CLI::IsMember({"text", "json"}));
+}
+
+void add_model(Adder& add, Options& o, bool positional = false) {
+  add.add(positional ? "--model,model" : "--model,-m", o.model, "GGUF file (the first of a split set)")
+      ->required();
+}
+
+void add_device(Adder& add, Options& o, Extras& extras) {
+  add.add("--device", o.device, "cpu or cuda:N; there is no default");
+  add.add("--gpu-device", extras.gpu_device, "N, the same as --device cuda:N")->check(at_least(0, 1024));
+  add.add("--threads,-t", o.threads, "threads of the cpu device (0: one per core)")->check(at_least(0, 256));
+  add.add("--vram-budget-mb", o.vram_budget_mb, "most memory to take on the device, in MiB")
+      ->check(at_least(1, 1ull << 40));
+  add.add("--kv-cache-size-mb", o.kv_cache_size_mb, "memory of the KV cache, in MiB")
+      ->check(at_least(1, 1ull << 40));
+  add.add("--ctx,-c", o.context, "positions of a sequence (0: the model's, as far as they fit)")
+      ->check(at_least(0));
+  add.add("--slots", o.slots, "sequences in flight")->check(at_least(1, 4096));
+  add.add("--batch-tokens", o.batch_tokens, "tokens in one step, all sequences together")
+      ->check(at_least(1, 65536));
+}
+
+void add_json(Adder& add, Options& o) { add.flag("--json", o.json, "print JSON"); }
+
+void add_serve(Adder add, Options& o, Extras& extras) {
+  add_model(add, o);
+  add_device(add, o, extras);
+  add_log(add, o, extras);
+  add.add("--host", o.host, "address to listen on");
+  add.add("--port,-p", o.port, "port to listen on, 0 for a free one (default 8080)")
+      ->check(at_least(0, 65535));
+  add.add("--worker-id", o.worker_id, "name of this worker in logs and answers (default: a new one)");
+  add.add("--callback-url", o.callback_url, "http:// address that is told once the worker is ready");
+  add.add("--api-key-file", o.api_key_file,
+          "file of API keys, one a line; requests need Authorization: Bearer KEY");
+  add.add("--cors-origin", o.cors_origin, "origin whose pages may call this worker, or *");
+  add.add("--max-tokens-in", o.max_tokens_in, "longest prompt in tokens (0: the context)")
+      ->check(at_least(0));
+  add.add("--max-tokens-out", o.max_tokens_out, "most tokens of one answer")->check(at_least(1));
+  add.add("--inference-timeout-sec", o.inference_timeout_sec, "longest time for one request")
+      ->check(at_least(1, 1u << 24));
+  add.add("--residency-check-sec", o.residency_check_sec, "seconds between checks of the weights (0: never)")
+      ->check(at_least(0, 1u << 24));
+  add.add("--drain-sec", o.drain_sec, "seconds that active requests may go on after SIGTERM")
+      ->check(at_least(0, 1u << 24));
+  add.add("--tokenizer", o.tokenizer_file, "GGUF file whose vocabulary is used instead of the model's");
+}
+
+void add_run(Adder add, Options& o, Extras& extras) {
+  add_model(add, o);
+  add_device(add, o, extras);
+  add_log(add, o, extras);
+  add_json(add, o);
+  add.add("--prompt", o.prompt, "prompt; special tokens written in it count as such");
+  add.add("--file,-f", o.file, "file that holds the prompt, - for stdin");
+  add.add("--max-tokens,-n", o.max_tokens, "most tokens of the answer")->check(at_least(1));
+  add.add("--temperature", o.sampling.temperature, "0 is greedy")->check(between(0, 2));
+  add.add("--top-p", o.sampling.top_p, "1 is off")->check(between(0, 1));
+  add.add("--top-k", o.sampling.top_k, "0 is off")->check(at_least(0, INT32_MAX));
+  add.add("--min-p", o.sampling.min_p, "0 is off")->check(between(0, 1));
+  add.add("--repetition-penalty", o.sampling.repetition_penalty, "1 is off")->check(between(0, 2));
+  add.add("--seed", o.seed, "of the random numbers (default: a new one)")->check(at_least(0, UINT64_MAX));
+  add.add("--stop", o.stop, "text that ends the answer; may be repeated")->expected(1)->take_all();
+  add.add("--tokenizer", o.tokenizer_file, "GGUF file whose vocabulary is used instead of the model's");
+}
+
+void add_plan(Adder add, Options& o, Extras& extras) {
+  add_model(add, o);
+  add_device(add, o, extras);
+  add_log(add, o, extras);
+  add_json(add, o);
+}
+
+void add_inspect(Adder add, Options& o) {
+  add_model(add, o, true);
+  add_json(add, o);
+  add.flag("--program", o.show_program, "the operations with their shapes");
+  add.flag("--tensors", o.show_tensors, "every tensor");
+  add.flag("--metadata", o.show_metadata, "every key");
+}
+
+void add_vocabulary(Adder& add, Options& o) {
+  add.add("--model,-m", o.model, "GGUF file, a vocabulary-only one too");
+  add.add("--tokenizer", o.tokenizer_file, "the same");
+  add_json(add, o);
+  add.flag("--special", o.special, "special tokens written in the text count as such, and are shown");
+}
+
+void add_tokenize(Adder add, Options& o) {
+  add_vocabulary(add, o);
+  add.add("--text", o.text, "text");
+  add.add("--file,-f", o.file, "file that holds the text, - for stdin");
+  add.flag("--bos", o.bos, "begin as the vocabulary begins a text");
+}
+
+void add_detokenize(Adder add, Options& o) {
+  add_vocabulary(add, o);
+  add.add("--ids", o.ids, "token ids separated by blanks or commas")->required();
+}
+
+void add_perplexity(Adder add, Options& o, Extras& extras) {
+  add_model(add, o);
+  add_device(add, o, extras);
+  add_log(add, o, extras);
+  add_json(add, o);
+  add.add("--file,-f", o.file, "text to predict, - for stdin")->required();
+  add.add("--chunk", o.chunk, "tokens in one step (0: as many as fit)")->check(at_least(0, 65536));
+  add.add("--batch", o.windows, "windows evaluated at once")->check(at_least(1, 4096));
+}
+
+void add_bench(Adder add, Options& o, Extras& extras) {
+  add_model(add, o);
+  add_device(add, o, extras);
+  add_log(add, o, extras);
+  add_json(add, o);
+  add.add("-p,--prompt-tokens", o.bench_prompt, "prompt tokens")->check(at_least(0));
+  add.add("-n,--gen-tokens", o.bench_generate, "tokens to generate")->check(at_least(0));
+  add.add("-d,--depth", o.bench_depth, "positions filled before measuring")->check(at_least(0));
+  add.add("-b,--batch", o.bench_batch, "sequences decoded at once, e.g. 1,8,32")
+      ->delimiter(',')
+      ->check(at_least(1, 4096));
+  add.add("-r,--repetitions", o.repetitions, "runs of each")->check(at_least(1, 1000));
+}
+
+void add_doctor(Adder add, Options& o, Extras& extras) {
+  add.add("--model,-m", o.model, "GGUF file");
+  add_device(add, o, extras);
+  add_json(add, o);
+  add.add("--host", o.host, "address to listen on");
+  add.add("--port", o.port, "port to listen on")->check(at_least(0, 65535));
+}
+
+bool needs_device(Command command) {
+  switch (command) {
+    case Command::kServe:
+    case Command::kRun:
+    case Command::kPlan:
+    case Command::kPerplexity:
+    case Command::kBench:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool given(const std::vector<std::string>& arguments, const std::string& name) {
+  for (const std::string& argument : arguments)
+    if (argument == name || argument.starts_with(name + "=")) return true;
+  return false;
+}
+
+// --gpu-device N is --device cuda:N; on the command line either outweighs both variables.
+void settle_device(const std::vector<std::string>& arguments, const Extras& extras, Options* o) {
+  if (!extras.gpu_device) return;
+  const std::string cuda = "cuda:" + std::to_string(*extras.gpu_device);
+  const bool by_name = given(arguments, "--device"), by_number = given(arguments, "--gpu-device");
+  if (o->device.empty() || (by_number && !by_name)) {
+    o->device = cuda;
+  } else if (by_name == by_number && o->device != cuda) {
+    throw UsageError{"--device " + o->device + " and --gpu-device " + std::to_string(*extras.gpu_device) +
+                     " name two devices"};
+  }
+}
+
+void check_together(const std::vector<std::string>& arguments, const Options& o) {
+  (void)arguments;
+  if (needs_device(o.command) && o.device.empty()) {
+    throw UsageError{"--device is required (or --gpu-device N for cuda:N); here there are: " +
+                     device_names()};
+  }
+  if (o.command == Command::kRun && o.prompt.has_value() == o.file.has_value())
+    throw UsageError{"run needs either --prompt or --file"};
+  if (o.command == Command::kTokenize && o.text.has_value() == o.file.has_value()) {
+    throw UsageError{"tokenize needs either --text or --file"};
+  }
+  if ((o.command == Command::kTokenize || o.command == Command::kDetokenize) &&
+      o.model.empty() == o.tokenizer_file.empty()) {
+    throw UsageError{"one of --model and --tokenizer is needed"};
+  }
+}
+
+// As the orchestrator starts it: options without a subcommand serve.
+std::vector<std::string> with_subcommand(int argc, const char* const* argv) {
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  static const std::set<std::string> kTop = {"-h", "--help", "--version"};
+  const bool serve = !arguments.empty() && arguments[0].starts_with('-') && !kTop.contains(arguments[0]);
+  if (serve || (arguments.empty() && std::getenv("ORCD_MODEL"))) arguments.insert(arguments.begin(), "serve");
+  return arguments;
+}
+
+}  // namespace
+
+std::optional<Options> parse_options(int argc, const char* const* argv) {
+  Options o;
+  Extras extras;
+  CLI::App app("worker-orcd: serves one GGUF model from one device", "worker-orcd");
+  app.require_subcommand(1);
+  bool version = false;
+  app.add_flag("--version", version, "print the version");
+  app.footer(
+      "Without a subcommand it serves: worker-orcd --model FILE --device cpu --port 8080\nEvery option is "
+      "also ORCD_<NAME> in the environment. Exit codes: 0 done, 1 failed, 2 usage.");
+  const auto subcommand = [&](Command command, const std::string& text) {
+    CLI::App* sub = app.add_subcommand(kSubcommands[static_cast<int>(command)], text);
+    sub->callback([&o, command] { o.command = command; });
+    return Adder(sub);
+  };
+  add_serve(subcommand(Command::kServe, "serve requests over HTTP"), o, extras);
+  add_run(subcommand(Command::kRun, "one generation"), o, extras);
+  add_plan(subcommand(Command::kPlan, "the memory plan; the device is not touched"), o, extras);
+  add_inspect(subcommand(Command::kInspect, "what the file holds"), o);
+  {
+    Adder add = subcommand(Command::kCheck, "validate an untrusted file");
+    add_model(add, o, true);
+    add_json(add, o);
+  }
+  add_tokenize(subcommand(Command::kTokenize, "text to token ids"), o);
+  add_detokenize(subcommand(Command::kDetokenize, "token ids to text"), o);
+  add_perplexity(subcommand(Command::kPerplexity, "how well the model predicts a text"), o, extras);
+  add_bench(subcommand(Command::kBench, "prompt and decode speed"), o, extras);
+  for (const auto& [command, text] : {std::pair{Command::kDevices, "devices of this machine"},
+                                      std::pair{Command::kVersion, "version of this program"}}) {
+    Adder add = subcommand(command, text);
+    add_json(add, o);
+  }
+  add_doctor(subcommand(Command::kDoctor, "what would fail here, and why"), o, extras);
+
+  std::vector<std::string> arguments = with_subcommand(argc, argv);
+  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+  if (!arguments.empty() && arguments[0] == "--version") reversed = {"version"};
+  try {
+    app.parse(std::move(reversed));
+  } catch (const CLI::CallForHelp&) {
+    const auto chosen = app.get_subcommands();
+    std::cout << (chosen.empty() ? app.help() : chosen.front()->help());
+    return std::nullopt;
+  } catch (const CLI::ParseError& error) {
+    throw UsageError{error.what()};
+  }
+  o.log_format = extras.log_format == "json" ? LogFormat::kJson : LogFormat::kText;
+  settle_device(arguments, extras, &o);
+  check_together(arguments, o);
+  return o;
+}
+
+}  // namespace orcd::cli

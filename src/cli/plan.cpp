@@ -1,0 +1,129 @@
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "base/units.h"
+#include "cli/commands.h"
+#include "cli/session.h"
+
+namespace orcd::cli {
+namespace {
+
+struct PlanReport {
+  device::DeviceInfo device;
+  device::ResolvedLimits limits{};
+  memory::Plan plan;
+  uint64_t available = 0;
+  uint32_t max_context = 0;
+  bool fits = true;
+};
+
+uint64_t budget(const Options& options, uint64_t free_bytes) {
+  const uint64_t asked = options.vram_budget_mb.value_or(0) * kMiB;
+  return asked ? std::min(asked, free_bytes) : free_bytes;
+}
+
+// The largest context of one sequence that the device takes, by bisection over whole pages; 0 if none does.
+uint32_t largest_context(const device::Device& device, const model::Program& program, device::Limits limits) {
+  const auto fits = [&](uint32_t context) {
+    limits.context = context;
+    try {
+      device.resolve(program, limits);
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
+  };
+  const uint32_t most = program.spec.context_length;
+  if (fits(most)) return most;
+  uint32_t low = 0, high = (most + 63) / 64;
+  while (low + 1 < high) {
+    const uint32_t middle = low + (high - low) / 2;
+    (fits(middle * 64) ? low : high) = middle;
+  }
+  return low * 64;
+}
+
+PlanReport make_report(const Options& options, const Model& model, const device::Device& device) {
+  PlanReport report;
+  report.device = device.info();
+  report.device.free_bytes = device.free_bytes();
+  report.available = budget(options, report.device.free_bytes);
+  const device::Limits limits = limits_of(options);
+  try {
+    report.limits = device.resolve(*model.program, limits);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kInsufficientVram) throw;
+    report.fits = false;
+    // What it would take all the same: planned as if memory had no end.
+    const uint32_t context = limits.context ? limits.context : model.program->spec.context_length;
+    const uint32_t pages = (context + 63) / 64;
+    report.limits = {context, limits.slots, limits.batch_tokens, std::max(limits.logits_rows, limits.slots),
+                     pages};
+  }
+  report.plan = device.plan(*model.program, report.limits);
+  report.max_context = largest_context(device, *model.program, limits);
+  return report;
+}
+
+void print_json(const PlanReport& report, const std::string& model) {
+  nlohmann::ordered_json items = nlohmann::ordered_json::array();
+  for (const memory::PlanItem& item : report.plan.items())
+    items.push_back({{"name", item.name},
+                     {"category", memory::category_name(item.category)},
+                     {"bytes", item.bytes},
+                     {"offset", item.offset}});
+  nlohmann::ordered_json categories;
+  for (int i = 0; i < memory::kCategoryCount; ++i) {
+    const auto category = static_cast<memory::Category>(i);
+    categories[std::string(memory::category_name(category))] = report.plan.arena_bytes(category);
+  }
+  const nlohmann::ordered_json json = {{"device", report.device.name},
+                                       {"model", model},
+                                       {"total_bytes", report.plan.total_bytes()},
+                                       {"free_bytes", report.device.free_bytes},
+                                       {"available_bytes", report.available},
+                                       {"device_total_bytes", report.device.total_bytes},
+                                       {"driver_overhead_bytes", report.device.driver_overhead_bytes},
+                                       {"fits", report.fits},
+                                       {"max_context", report.max_context},
+                                       {"context", report.limits.context},
+                                       {"slots", report.limits.slots},
+                                       {"kv_pages", report.limits.kv_pages},
+                                       {"categories", categories},
+                                       {"items", std::move(items)}};
+  std::printf("%s\n", json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
+}
+
+void print_table(const PlanReport& report, const std::string& model) {
+  std::printf("%-44s %-12s %16s\n", "item", "category", "bytes");
+  for (const memory::PlanItem& item : report.plan.items())
+    std::printf("%-44s %-12s %16llu\n", item.name.c_str(),
+                std::string(memory::category_name(item.category)).c_str(),
+                static_cast<unsigned long long>(item.bytes));
+  std::printf("\n%-44s %-12s %16s\n", "arena", "", "bytes");
+  for (int i = 0; i < memory::kCategoryCount; ++i) {
+    const auto category = static_cast<memory::Category>(i);
+    std::printf("%-44s %-12s %16llu\n", std::string(memory::category_name(category)).c_str(), "",
+                static_cast<unsigned long long>(report.plan.arena_bytes(category)));
+  }
+  std::printf("%-44s %-12s %16llu\n\n", "total", "",
+              static_cast<unsigned long long>(report.plan.total_bytes()));
+  std::printf("model %s on %s: %s of %s available, %s\n", model.c_str(), report.device.name.c_str(),
+              format_bytes(report.plan.total_bytes()).c_str(), format_bytes(report.available).c_str(),
+              report.fits ? "fits" : "does not fit");
+  std::printf("context %u, slots %u, %u KV pages; largest context that fits %u\n", report.limits.context,
+              report.limits.slots, report.limits.kv_pages, report.max_context);
+}
+
+}  // namespace
+
+int plan(const Options& options) {
+  const Model model = open_model(options.model);
+  const auto device = open_device(options);
+  const PlanReport report = make_report(options, model, *device);
+  options.json ? print_json(report, model_name(options.model))
+               : print_table(report, model_name(options.model));
+  return report.fits ? 0 : 1;
+}
+
+}  // namespace orcd::cli

@@ -1,0 +1,104 @@
+#include <unistd.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "cli/commands.h"
+#include "cli/log_setup.h"
+#include "cli/session.h"
+#include "engine/prompt.h"
+
+namespace orcd::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+uint64_t random_seed() {
+  std::random_device device;
+  return ((uint64_t{device()} << 32) | device()) >> 11;  // 53 bits: exact in every JSON reader
+}
+
+struct Answer {
+  std::string text;
+  std::vector<int32_t> ids;
+  engine::EndEvent end;
+};
+
+void print(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
+// Reads the generation to its end; `stream` prints the text as it comes.
+Answer collect(engine::Generation& generation, bool stream) {
+  Answer answer;
+  const auto take = [&](const std::string& text) {
+    answer.text += text;
+    if (stream) print(text);
+  };
+  while (auto event = generation.channel().pop()) {
+    if (const auto* token = std::get_if<engine::TokenEvent>(&*event)) {
+      answer.ids.push_back(token->id);
+      take(token->text);
+    } else if (auto* end = std::get_if<engine::EndEvent>(&*event)) {
+      take(end->tail);
+      answer.end = std::move(*end);
+    } else if (const auto* failed = std::get_if<engine::ErrorEvent>(&*event)) {
+      throw failed->error;
+    }
+  }
+  return answer;
+}
+
+Json answer_json(const Answer& answer, const std::vector<int32_t>& prompt_tokens) {
+  const engine::EndEvent& end = answer.end;
+  const double decode_rate =
+      end.decode_ms > 0 && end.tokens_out > 1 ? (end.tokens_out - 1) * 1e3 / end.decode_ms : 0;
+  const double prefill_rate = end.prefill_ms > 0 ? end.prompt_tokens * 1e3 / end.prefill_ms : 0;
+  return {{"text", answer.text},
+          {"token_ids", answer.ids},
+          {"prompt_token_ids", prompt_tokens},
+          {"stop_reason", engine::stop_reason_name(end.reason)},
+          {"seed", end.seed},
+          {"timings",
+           {{"prompt_tokens", end.prompt_tokens},
+            {"tokens_out", end.tokens_out},
+            {"queue_ms", end.queue_ms},
+            {"prefill_ms", end.prefill_ms},
+            {"first_token_ms", end.first_token_ms},
+            {"decode_ms", end.decode_ms},
+            {"prefill_tokens_per_s", prefill_rate},
+            {"decode_tokens_per_s", decode_rate}}},
+          {"logits_digest", end.receipt.logits_digest},
+          {"receipt",
+           {{"model_digest", end.receipt.model_digest},
+            {"logits_digest", end.receipt.logits_digest},
+            {"numerics_version", end.receipt.numerics_version}}}};
+}
+
+}  // namespace
+
+int run(const Options& options) {
+  install_log(options.log_format, {"", model_name(options.model), options.device}, LogLevel::kWarn);
+  const std::string prompt = read_text(options.prompt, options.file);
+  Session session = load(options, limits_of(options));
+  engine::Request request;
+  request.id = "run";
+  request.prompt_tokens = engine::encode_prompt(*session.model.tokenizer, prompt);
+  request.max_tokens = options.max_tokens;
+  request.sampling = options.sampling;
+  request.sampling.seed = options.seed ? *options.seed : random_seed();
+  request.stop = options.stop;
+  const std::vector<int32_t> prompt_tokens = request.prompt_tokens;
+  const auto engine = start_engine(&session);
+  const auto generation = engine->submit(std::move(request));
+  const Answer answer = collect(*generation, !options.json);
+  if (options.json)
+    print(answer_json(answer, prompt_tokens).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  else if (!answer.text.ends_with('\n') && isatty(STDOUT_FILENO))
+    print("\n");
+  return 0;
+}
+
+}  // namespace orcd::cli

@@ -1,0 +1,53 @@
+// The way from a file on disk to a running engine, in steps that the subcommands share:
+// open -> validate -> spec -> program -> device -> limits -> load -> engine.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "cli/options.h"
+#include "device/device.h"
+#include "engine/engine.h"
+#include "gguf/file.h"
+#include "model/program.h"
+#include "tokenizer/tokenizer.h"
+
+namespace orcd::cli {
+
+// A model as read from its file; no device is involved.
+struct Model {
+  std::shared_ptr<const gguf::File> file;
+  std::shared_ptr<const model::Program> program;
+  std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
+};
+
+// File name without folder and extension: how logs and answers call the model.
+std::string model_name(const std::string& path);
+// "Q4_K_M" as the file says, else the format of most of its weights.
+std::string quant_kind(const gguf::File& file);
+
+// Opens and validates. tokenizer_path "" takes the model's own vocabulary. Throws MODEL_LOAD_FAILED.
+Model open_model(const std::string& path, const std::string& tokenizer_path = {});
+// Only the vocabulary, of a file that may hold nothing else.
+std::shared_ptr<const tokenizer::Tokenizer> open_vocabulary(const std::string& path);
+
+std::unique_ptr<device::Device> open_device(const Options& options);
+device::Limits limits_of(const Options& options);
+
+// A model loaded on its device.
+struct Session {
+  Model model;
+  std::unique_ptr<device::Device> device;
+  std::unique_ptr<device::Executor> executor;
+};
+
+// Loads with log events and a progress event every few percent. `stop` is asked while loading; true ends it
+// with CANCELLED. Throws INSUFFICIENT_VRAM and the others before the first byte moves.
+Session load(const Options& options, const device::Limits& limits, const std::function<bool()>& stop = {});
+
+std::unique_ptr<engine::Engine> start_engine(Session* session);
+
+// The text of --prompt/--text, or of --file ("-" is stdin). Throws INVALID_REQUEST if it cannot be read.
+std::string read_text(const std::optional<std::string>& text, const std::optional<std::string>& file);
+
+}  // namespace orcd::cli

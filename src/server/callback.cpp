@@ -1,0 +1,105 @@
+#include "server/callback.h"
+
+#include <boost/asio/connect.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/core/tcp_stream.hpp>
+#include <boost/beast/http.hpp>
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "base/log.h"
+
+namespace orcd::server {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+
+namespace {
+
+constexpr std::chrono::seconds kLimit{10};
+
+struct Url {
+  std::string host, port = "80", target = "/";
+};
+
+// http://host[:port][/path]; throws std::invalid_argument for anything else.
+Url parse_url(const std::string& text) {
+  constexpr std::string_view kScheme = "http://";
+  if (!text.starts_with(kScheme)) throw std::invalid_argument("not an http:// address");
+  Url url;
+  const size_t slash = text.find('/', kScheme.size());
+  std::string authority =
+      text.substr(kScheme.size(), slash == text.npos ? text.npos : slash - kScheme.size());
+  if (slash != text.npos) url.target = text.substr(slash);
+  const size_t bracket = authority.find(']'), colon = authority.rfind(':');
+  if (colon != authority.npos && (bracket == authority.npos || colon > bracket)) {
+    url.port = authority.substr(colon + 1);
+    authority.resize(colon);
+  }
+  if (authority.starts_with('[') && authority.ends_with(']'))
+    authority = authority.substr(1, authority.size() - 2);
+  if (authority.empty() || url.port.empty()) throw std::invalid_argument("no host or port");
+  url.host = authority;
+  return url;
+}
+
+// Runs what was started until it is over; asynchronous inside, so that every step obeys the time limit.
+void run_to_end(asio::io_context& io) {
+  io.restart();
+  io.run();
+}
+
+int post(const Url& url, const std::string& body) {
+  asio::io_context io;
+  beast::error_code failed;
+  beast::tcp_stream stream(io);
+  const auto endpoints = asio::ip::tcp::resolver(io).resolve(url.host, url.port);
+  stream.expires_after(kLimit);
+  stream.async_connect(endpoints,
+                       [&](beast::error_code error, const asio::ip::tcp::endpoint&) { failed = error; });
+  run_to_end(io);
+  if (failed) throw beast::system_error(failed);
+  http::request<http::string_body> request(http::verb::post, url.target, 11);
+  request.set(http::field::host, url.host + ":" + url.port);
+  request.set(http::field::content_type, "application/json");
+  request.set(http::field::connection, "close");
+  request.body() = body;
+  request.prepare_payload();
+  http::async_write(stream, request, [&](beast::error_code error, size_t) { failed = error; });
+  run_to_end(io);
+  if (failed) throw beast::system_error(failed);
+  beast::flat_buffer buffer;
+  http::response<http::string_body> response;
+  http::async_read(stream, buffer, response, [&](beast::error_code error, size_t) { failed = error; });
+  run_to_end(io);
+  if (failed) throw beast::system_error(failed);
+  return response.result_int();
+}
+
+}  // namespace
+
+bool post_ready(const std::string& url, const ReadyNotice& notice) {
+  const nlohmann::ordered_json body = {{"worker_id", notice.worker_id},
+                                       {"model", notice.model},
+                                       {"vram_bytes", notice.vram_bytes},
+                                       {"uri", notice.uri}};
+  std::string reason;
+  try {
+    const int status = post(parse_url(url), body.dump());
+    if (status >= 200 && status < 300) return true;
+    reason = "status " + std::to_string(status);
+  } catch (const std::exception& error) {
+    reason = error.what();
+  }
+  log_event(
+      LogLevel::kWarn, "error",
+      {{"message", std::string("the callback did not take the ready notice; the worker serves all the same")},
+       {"callback_url", url},
+       {"reason", reason}});
+  return false;
+}
+
+}  // namespace orcd::server

@@ -1,0 +1,19 @@
+// Tells the orchestrator that the worker is ready (--callback-url).
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace orcd::server {
+
+struct ReadyNotice {
+  std::string worker_id, model;
+  uint64_t vram_bytes = 0;
+  std::string uri;
+};
+
+// POSTs {worker_id, model, vram_bytes, uri} to an http:// address. A failure is a warning in the log with its
+// reason: the worker serves all the same. True when the answer was 2xx. Takes up to 10 s.
+bool post_ready(const std::string& url, const ReadyNotice& notice);
+
+}  // namespace orcd::server
