@@ -1,0 +1,121 @@
+// Norm and quantisation of many rows, the matrix kernel of float formats, and the gated activation on its
+// own.
+#include "device/cuda/activations.cuh"
+#include "device/cuda/ptx.cuh"
+
+namespace orcd::cuda {
+namespace {
+
+__global__ void __launch_bounds__(256) quantize_kernel(const QuantizeArgs a) {
+  __shared__ float red[256];
+  launch_dependents();
+  wait_for_inputs();
+  const uint32_t token = blockIdx.x;
+  const float* x = a.x + static_cast<uint64_t>(a.row_index ? __ldcg(a.row_index + token) : token) * a.cols;
+  const RowNorm row = row_statistics(x, a.cols, a.norm, red);
+  const uint64_t tile8 = token / 8;
+  quantize_row(x, a.cols, a.norm, row, a.xq + tile8 * a.n_units * 512, 512, (token % 8) * 4,
+               a.xs + tile8 * a.n_groups * 8 + token % 8, 8);
+}
+
+__global__ void __launch_bounds__(256) norm_kernel(const NormArgs a) {
+  __shared__ float red[256];
+  launch_dependents();
+  wait_for_inputs();
+  const uint32_t token = blockIdx.x;
+  const float* x = a.x + static_cast<uint64_t>(a.row_index ? __ldcg(a.row_index + token) : token) * a.cols;
+  float* y = a.y + static_cast<uint64_t>(token) * a.cols;
+  const RowNorm row = row_statistics(x, a.cols, a.norm, red);
+  for (uint32_t i = threadIdx.x; i < a.cols; i += 256) {
+    const float value = normalise(__ldcg(x + i), i, a.norm, row);
+    y[i] = a.add ? __ldcg(y + i) + value : value;
+  }
+}
+
+constexpr uint32_t kFloatTokens = 4;
+
+template <TensorType F>
+__device__ __forceinline__ float load_weight(const uint8_t* data, uint64_t i) {
+  if constexpr (F == TensorType::kF32) return __ldg(reinterpret_cast<const float*>(data) + i);
+  const uint16_t bits = __ldg(reinterpret_cast<const uint16_t*>(data) + i);
+  return F == TensorType::kF16 ? numerics::half_to_float(bits) : numerics::bfloat_to_float(bits);
+}
+
+// A block is one tile of 32 rows, a warp one strip of it; kFloatTokens tokens at a time.
+template <TensorType F>
+__global__ void __launch_bounds__(numerics::kMaxStrips * 32) float_linear_kernel(const FloatLinearArgs a) {
+  __shared__ float part[numerics::kMaxStrips][kFloatTokens][32];
+  launch_dependents();
+  wait_for_inputs();
+  const uint32_t warp = threadIdx.x >> 5, lane = threadIdx.x & 31, tile = blockIdx.x;
+  const uint32_t first_token = blockIdx.y * kFloatTokens;
+  const uint32_t n = min(kFloatTokens, a.n_tokens - first_token);
+  const uint64_t cols = a.weight.cols;
+  const uint64_t end = numerics::strip_begin(cols, a.strips, warp + 1);
+  float acc[kFloatTokens] = {};
+#pragma unroll 4
+  for (uint64_t k = numerics::strip_begin(cols, a.strips, warp); k < end; ++k) {
+    const float w = load_weight<F>(a.weight.data, (tile * cols + k) * 32 + lane);
+#pragma unroll
+    for (uint32_t m = 0; m < kFloatTokens; ++m)
+      if (m < n) acc[m] = __fmaf_rn(w, __ldcg(a.x + (first_token + m) * cols + k), acc[m]);
+  }
+#pragma unroll
+  for (uint32_t m = 0; m < kFloatTokens; ++m) part[warp][m][lane] = acc[m];
+  __syncthreads();
+  const uint32_t row = tile * 32 + lane;
+  for (uint32_t m = warp; m < n; m += a.strips) {
+    if (row >= a.weight.rows) continue;
+    float y = part[0][m][lane];
+    for (uint32_t s = 1; s < a.strips; ++s) y = __fadd_rn(y, part[s][m][lane]);
+    if (a.bias) y = __fadd_rn(y, __ldg(a.bias + row));
+    float* out = a.out + static_cast<uint64_t>(first_token + m) * a.out_stride + row;
+    if (a.epilogue == Epilogue::kAdd) y = __fadd_rn(__ldcg(out), y);
+    if (a.epilogue == Epilogue::kHead) {
+      y = __fmul_rn(y, a.scale);
+      if (a.softcap > 0.0f) y = numerics::softcap(y, a.softcap);
+    }
+    *out = y;
+  }
+}
+
+__global__ void __launch_bounds__(256) glu_kernel(const GluArgs a) {
+  launch_dependents();
+  wait_for_inputs();
+  for (uint64_t i = blockIdx.x * 256 + threadIdx.x; i < a.n; i += static_cast<uint64_t>(gridDim.x) * 256) {
+    const float up = __ldcg(a.up + i);
+    a.out[i] = a.gate ? activate(a.activation, __ldcg(a.gate + i)) * up : activate(a.activation, up);
+  }
+}
+
+}  // namespace
+
+void launch_quantize(Calls* calls, uint32_t n_tokens, const QuantizeArgs& args) {
+  calls->launch("quantize", quantize_kernel, {dim3(n_tokens), dim3(256)}, args);
+}
+
+void launch_norm(Calls* calls, uint32_t n_tokens, const NormArgs& args) {
+  calls->launch("norm", norm_kernel, {dim3(n_tokens), dim3(256)}, args);
+}
+
+void launch_float_linear(Calls* calls, const FloatLinearArgs& args) {
+  const LaunchShape shape = {dim3(static_cast<uint32_t>((args.weight.rows + 31) / 32),
+                                  (args.n_tokens + kFloatTokens - 1) / kFloatTokens),
+                             dim3(args.strips * 32)};
+  switch (args.weight.type) {
+    case TensorType::kF32:
+      return calls->launch("linear f32", float_linear_kernel<TensorType::kF32>, shape, args);
+    case TensorType::kF16:
+      return calls->launch("linear f16", float_linear_kernel<TensorType::kF16>, shape, args);
+    default:
+      return calls->launch("linear bf16", float_linear_kernel<TensorType::kBF16>, shape, args);
+  }
+}
+
+void launch_glu(Calls* calls, const GluArgs& args) {
+  const uint64_t blocks = (args.n + 255) / 256;
+  calls->launch("gate", glu_kernel, {dim3(static_cast<uint32_t>(blocks < 4096 ? blocks : 4096)), dim3(256)},
+                args);
+}
+
+}  // namespace orcd::cuda

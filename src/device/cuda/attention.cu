@@ -1,0 +1,304 @@
+// Rotation with the KV write, and attention over pages (rule N4).
+#include "device/cuda/activations.cuh"
+#include "device/cuda/ops.h"
+#include "device/cuda/ptx.cuh"
+#include "kv/layout.h"
+#include "numerics/attention.h"
+#include "numerics/rope.h"
+
+namespace orcd::cuda {
+namespace {
+
+using numerics::kMaxHeadDim;
+using numerics::kPageKeys;
+constexpr uint32_t kSplitKeys = numerics::kPageKeys * numerics::kPagesPerSplit;
+constexpr uint32_t kRopeWarps = 8;
+
+// A warp is one head of one token: q heads, then k heads, then v heads.
+__global__ void __launch_bounds__(kRopeWarps * 32) rope_kernel(const RopeArgs a) {
+  __shared__ float heads[kRopeWarps][kMaxHeadDim];
+  launch_dependents();
+  wait_for_inputs();
+  const uint32_t lane = threadIdx.x & 31, token = blockIdx.y;
+  uint32_t head = blockIdx.x * kRopeWarps + (threadIdx.x >> 5);
+  if (head >= a.n_heads + 2 * a.n_kv_heads) return;
+  const bool is_q = head < a.n_heads, is_v = head >= a.n_heads + a.n_kv_heads;
+  if (!is_q) head -= is_v ? a.n_heads + a.n_kv_heads : a.n_heads;
+  float* global = (is_q ? a.q + static_cast<uint64_t>(token) * a.q_stride
+                        : (is_v ? a.v : a.k) + static_cast<uint64_t>(token) * a.kv_stride) +
+                  head * a.head_dim;
+  float* x = heads[threadIdx.x >> 5];
+  for (uint32_t d = lane; d < a.head_dim; d += 32) x[d] = __ldcg(global + d);
+  __syncwarp();
+  const float* weight = is_v ? nullptr : is_q ? a.q_norm : a.k_norm;
+  if (weight) {
+    float sums[8];
+#pragma unroll
+    for (uint32_t m = 0; m < 8; ++m) {
+      sums[m] = 0.0f;
+      for (uint32_t d = lane + 32 * m; d < a.head_dim; d += numerics::kLanes)
+        sums[m] = __fmaf_rn(x[d], x[d], sums[m]);
+    }
+    const float inverse = numerics::rms_inverse(warp_tree_256(sums), a.head_dim, a.eps);
+    for (uint32_t d = lane; d < a.head_dim; d += 32) x[d] = x[d] * inverse * __ldg(weight + d);
+    __syncwarp();
+  }
+  const uint32_t position = static_cast<uint32_t>(__ldcg(a.step.position + token));
+  if (!is_v) {
+    const uint32_t pairs = a.n_dims / 2;
+    const float2* angles = reinterpret_cast<const float2*>(a.table) + static_cast<uint64_t>(position) * pairs;
+    for (uint32_t i = lane; i < pairs; i += 32) {
+      const float2 angle = __ldg(angles + i);
+      numerics::rotate_pair(&x[a.halves ? i : 2 * i], &x[a.halves ? i + pairs : 2 * i + 1], angle.x, angle.y);
+    }
+    __syncwarp();
+  }
+  if (is_q) {
+    for (uint32_t d = lane; d < a.head_dim; d += 32) global[d] = x[d] * a.scale;
+    return;
+  }
+  const int32_t page_id =
+      __ldcg(a.step.pages + static_cast<uint64_t>(__ldcg(a.step.sequence + token)) * a.step.page_stride +
+             position / kPageKeys);
+  const uint64_t head_elements = uint64_t{2} * a.head_dim * kPageKeys;
+  uint16_t* page = a.pages + (static_cast<uint64_t>(page_id) * a.n_kv_heads + head) * head_elements;
+  const uint32_t key = position % kPageKeys;
+  for (uint32_t d = lane; d < a.head_dim; d += 32) {
+    const uint16_t value = numerics::float_to_half(x[d]);
+    if (is_v) {
+      page[a.head_dim * kPageKeys + key * a.head_dim + d] = value;
+    } else {
+      page[d * kPageKeys + key] = value;
+    }
+  }
+}
+
+constexpr uint32_t kHeads = 4;  // query heads of one KV head that share its reads
+constexpr uint32_t kThreads = 256;
+constexpr uint32_t kMaxItems =
+    kHeads * kMaxHeadDim / 2 / kThreads;  // pairs of output elements a thread holds
+
+struct AttentionShared {
+  float q[kHeads][kMaxHeadDim];
+  float p[kHeads][kSplitKeys];
+  float correction[kHeads][numerics::kPagesPerSplit];
+  float max[kHeads], sum[kHeads];
+  uint32_t last;
+};
+
+// Scores of a split's visible keys: two keys and two heads a thread, each a chain over d ascending.
+__device__ __forceinline__ void scores(const AttentionArgs& a, AttentionShared& s,
+                                       const uint16_t* const (&pages)[4], uint32_t base, uint32_t begin,
+                                       uint32_t end) {
+  const uint32_t pair = threadIdx.x & 127, head = (threadIdx.x >> 7) * 2, page = pair / 32,
+                 key = 2 * (pair % 32);
+  const uint32_t first = base + 2 * pair;  // absolute position of the pair's first key
+  if (first + 1 < begin || first >= end) return;
+  const uint16_t* k = pages[page] + key;
+  const float* q0 = s.q[head];
+  const float* q1 = s.q[head + 1];
+  float s00 = 0.0f, s01 = 0.0f, s10 = 0.0f, s11 = 0.0f;
+#pragma unroll 8
+  for (uint32_t d = 0; d < a.head_dim; ++d) {
+    const float2 kv = half_pair(*reinterpret_cast<const uint32_t*>(k + d * kPageKeys));
+    s00 = __fmaf_rn(q0[d], kv.x, s00);
+    s01 = __fmaf_rn(q0[d], kv.y, s01);
+    s10 = __fmaf_rn(q1[d], kv.x, s10);
+    s11 = __fmaf_rn(q1[d], kv.y, s11);
+  }
+  if (a.softcap > 0.0f) {
+    s00 = numerics::softcap(s00, a.softcap);
+    s01 = numerics::softcap(s01, a.softcap);
+    s10 = numerics::softcap(s10, a.softcap);
+    s11 = numerics::softcap(s11, a.softcap);
+  }
+  s.p[head][2 * pair] = s00;
+  s.p[head][2 * pair + 1] = s01;
+  s.p[head + 1][2 * pair] = s10;
+  s.p[head + 1][2 * pair + 1] = s11;
+}
+
+// Online softmax of one head by one warp, page by page.
+__device__ __forceinline__ void softmax(AttentionShared& s, uint32_t head, uint32_t base, uint32_t begin,
+                                        uint32_t end) {
+  const uint32_t lane = threadIdx.x & 31;
+  const float kNone = numerics::bits_float(0xff800000u);
+  float max = kNone, sum = 0.0f;
+  for (uint32_t page = 0; page < numerics::kPagesPerSplit; ++page) {
+    const uint32_t page_base = base + page * kPageKeys;
+    if (page_base >= end || page_base + kPageKeys <= begin) continue;
+    const uint32_t k0 = page_base + lane, k1 = k0 + 32;
+    const bool in0 = k0 >= begin && k0 < end, in1 = k1 >= begin && k1 < end;
+    float* p = s.p[head] + page * kPageKeys;
+    const float s0 = in0 ? p[lane] : kNone, s1 = in1 ? p[lane + 32] : kNone;
+    float page_max = max;
+    page_max = s0 > page_max ? s0 : page_max;
+    page_max = s1 > page_max ? s1 : page_max;
+#pragma unroll
+    for (int stride = 16; stride > 0; stride /= 2) {
+      const float other = __shfl_xor_sync(~0u, page_max, stride);
+      page_max = other > page_max ? other : page_max;
+    }
+    const float correction = numerics::exp_f32(max - page_max);
+    const float p0 = in0 ? numerics::exp_f32(s0 - page_max) : 0.0f;
+    const float p1 = in1 ? numerics::exp_f32(s1 - page_max) : 0.0f;
+    p[lane] = p0;
+    p[lane + 32] = p1;
+    float tree = p0 + p1;
+#pragma unroll
+    for (int stride = 16; stride > 0; stride /= 2) tree = tree + __shfl_down_sync(~0u, tree, stride);
+    sum = __fmaf_rn(sum, correction, __shfl_sync(~0u, tree, 0));
+    max = page_max;
+    if (lane == 0) s.correction[head][page] = correction;
+  }
+  if (lane == 0) {
+    s.max[head] = max;
+    s.sum[head] = sum;
+  }
+}
+
+// o of one pair of elements of a head over the split's visible keys.
+__device__ __forceinline__ float2 values(const AttentionArgs& a, const AttentionShared& s,
+                                         const uint16_t* const (&pages)[4], uint32_t head, uint32_t pair,
+                                         uint32_t base, uint32_t begin, uint32_t end) {
+  float2 o = make_float2(0.0f, 0.0f);
+  for (uint32_t page = 0; page < numerics::kPagesPerSplit; ++page) {
+    const uint32_t page_base = base + page * kPageKeys;
+    if (page_base >= end || page_base + kPageKeys <= begin) continue;
+    const uint32_t first = begin > page_base ? begin - page_base : 0, last = min(end - page_base, kPageKeys);
+    const float correction = s.correction[head][page];
+    o.x = o.x * correction;
+    o.y = o.y * correction;
+    const uint16_t* v = pages[page] + a.head_dim * kPageKeys + 2 * pair;
+    const float* p = s.p[head] + page * kPageKeys;
+#pragma unroll 8
+    for (uint32_t j = first; j < last; ++j) {
+      const float2 value = half_pair(*reinterpret_cast<const uint32_t*>(v + j * a.head_dim));
+      o.x = __fmaf_rn(p[j], value.x, o.x);
+      o.y = __fmaf_rn(p[j], value.y, o.y);
+    }
+  }
+  return o;
+}
+
+// Folds the split (max_b, sum_b, o_b) into a; `started` false: takes it over.
+__device__ __forceinline__ void merge(bool started, numerics::SoftmaxState* a, float2* oa, float max_b,
+                                      float sum_b, float2 ob) {
+  if (!started) {
+    *a = {max_b, sum_b};
+    *oa = ob;
+    return;
+  }
+  const float max = max_b > a->max ? max_b : a->max;
+  const float ca = numerics::exp_f32(a->max - max), cb = numerics::exp_f32(max_b - max);
+  a->sum = __fmaf_rn(a->sum, ca, sum_b * cb);
+  oa->x = __fmaf_rn(oa->x, ca, ob.x * cb);
+  oa->y = __fmaf_rn(oa->y, ca, ob.y * cb);
+  a->max = max;
+}
+
+__global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionArgs a) {
+  __shared__ AttentionShared s;
+  launch_dependents();
+  wait_for_inputs();
+  const uint32_t per_kv = a.n_heads / a.n_kv_heads, chunks = (per_kv + kHeads - 1) / kHeads;
+  const uint32_t kv_head = blockIdx.x / chunks, first_head = kv_head * per_kv + blockIdx.x % chunks * kHeads;
+  const uint32_t n_heads = min(kHeads, (kv_head + 1) * per_kv - first_head);
+  const uint32_t token = blockIdx.y, n_pairs = a.head_dim / 2;
+  const uint32_t position = static_cast<uint32_t>(__ldcg(a.step.position + token));
+  const int32_t* table =
+      a.step.pages + static_cast<uint64_t>(__ldcg(a.step.sequence + token)) * a.step.page_stride;
+  const uint32_t begin = numerics::first_visible(position, a.window), end = position + 1;
+  const uint32_t n_splits = min(gridDim.z, (end - 1) / kSplitKeys - begin / kSplitKeys + 1);
+  if (blockIdx.z >= n_splits) return;
+  const uint64_t head_elements = uint64_t{2} * a.head_dim * kPageKeys;
+  for (uint32_t i = threadIdx.x; i < kHeads * a.head_dim; i += kThreads) {
+    const uint32_t head = i / a.head_dim, d = i % a.head_dim;
+    s.q[head][d] =
+        head < n_heads
+            ? __ldcg(a.q + static_cast<uint64_t>(token) * a.q_stride + (first_head + head) * a.head_dim + d)
+            : 0.0f;
+  }
+  float2 total[kMaxItems] = {};
+  numerics::SoftmaxState state[kMaxItems] = {};
+  bool started = false;
+  for (uint32_t split = begin / kSplitKeys + blockIdx.z; split * kSplitKeys < end; split += n_splits) {
+    const uint32_t base = split * kSplitKeys;
+    const uint16_t* pages[4];
+#pragma unroll
+    for (uint32_t page = 0; page < 4; ++page) {
+      const bool visible = base + page * kPageKeys < end && base + (page + 1) * kPageKeys > begin;
+      const int64_t id = visible ? __ldcg(table + base / kPageKeys + page) : 0;
+      pages[page] = a.pages + (id * a.n_kv_heads + kv_head) * head_elements;
+    }
+    __syncthreads();  // q is there; the last split's p is no longer read
+    scores(a, s, pages, base, begin, end);
+    __syncthreads();
+    if (threadIdx.x / 32 < n_heads) softmax(s, threadIdx.x / 32, base, begin, end);
+    __syncthreads();
+#pragma unroll
+    for (uint32_t i = 0; i < kMaxItems; ++i) {
+      const uint32_t item = threadIdx.x + i * kThreads, head = item / n_pairs, pair = item % n_pairs;
+      if (head >= n_heads) break;
+      const float2 o = values(a, s, pages, head, pair, base, begin, end);
+      if (n_splits == 1) {
+        merge(started, &state[i], &total[i], s.max[head], s.sum[head], o);
+      } else {
+        float* to = a.partial +
+                    ((static_cast<uint64_t>(token) * a.n_heads + first_head + head) * a.max_splits + split) *
+                        (a.head_dim + 2);
+        *reinterpret_cast<float2*>(to + 2 * pair) = o;
+        if (pair == 0) *reinterpret_cast<float2*>(to + a.head_dim) = make_float2(s.max[head], s.sum[head]);
+      }
+    }
+    started = true;
+  }
+  if (n_splits > 1) {
+    __threadfence();
+    __syncthreads();
+    uint32_t* arrivals = a.arrivals + token * a.n_heads + blockIdx.x;
+    if (threadIdx.x == 0) s.last = atomicAdd(arrivals, 1u) == n_splits - 1 ? 1 : 0;
+    __syncthreads();
+    if (s.last == 0) return;
+    __threadfence();
+    if (threadIdx.x == 0) *arrivals = 0;
+  }
+#pragma unroll
+  for (uint32_t i = 0; i < kMaxItems; ++i) {
+    const uint32_t item = threadIdx.x + i * kThreads, head = item / n_pairs, pair = item % n_pairs;
+    if (head >= n_heads) break;
+    if (n_splits > 1) {
+      started = false;
+      for (uint32_t split = begin / kSplitKeys; split * kSplitKeys < end; ++split) {
+        const float* from =
+            a.partial +
+            ((static_cast<uint64_t>(token) * a.n_heads + first_head + head) * a.max_splits + split) *
+                (a.head_dim + 2);
+        const float2 b = __ldcg(reinterpret_cast<const float2*>(from + a.head_dim));
+        merge(started, &state[i], &total[i], b.x, b.y,
+              __ldcg(reinterpret_cast<const float2*>(from + 2 * pair)));
+        started = true;
+      }
+    }
+    const float inverse = 1.0f / state[i].sum;
+    float* out =
+        a.a + static_cast<uint64_t>(token) * a.a_stride + (first_head + head) * a.head_dim + 2 * pair;
+    *reinterpret_cast<float2*>(out) = make_float2(total[i].x * inverse, total[i].y * inverse);
+  }
+}
+
+}  // namespace
+
+void launch_rope(Calls* calls, uint32_t n_tokens, const RopeArgs& args) {
+  const uint32_t heads = args.n_heads + 2 * args.n_kv_heads;
+  calls->launch("rope", rope_kernel,
+                {dim3((heads + kRopeWarps - 1) / kRopeWarps, n_tokens), dim3(kRopeWarps * 32)}, args);
+}
+
+void launch_attention(Calls* calls, uint32_t n_tokens, uint32_t n_splits, const AttentionArgs& args) {
+  const uint32_t chunks = (args.n_heads / args.n_kv_heads + kHeads - 1) / kHeads;
+  calls->launch("attention", attention_kernel,
+                {dim3(args.n_kv_heads * chunks, n_tokens, n_splits), dim3(kThreads)}, args);
+}
+
+}  // namespace orcd::cuda

@@ -1,0 +1,255 @@
+#include "device/cuda/executor.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "device/cuda/runner.h"
+#include "kv/layout.h"
+
+namespace orcd::cuda {
+namespace {
+
+using device::LogitsMode;
+using device::SequenceResult;
+using device::SequenceStep;
+
+constexpr uint32_t kMaxGraphTokens = 16;
+
+Error internal(std::string message, ErrorValues values) {
+  return Error(ErrorCode::kInternal, std::move(message), std::move(values));
+}
+
+class CudaExecutor final : public device::Executor {
+ public:
+  CudaExecutor(std::shared_ptr<Context> context, std::shared_ptr<const model::Program> program,
+               const device::ResolvedLimits& limits, const device::Progress& progress)
+      : state_(std::move(context), std::move(program), limits), runner_(state_) {
+    prepare_linear(state_.calls);
+    expected_ = load_weights(state_, progress);
+    for (InFlight& step : in_flight_) {
+      step.results.reserve(limits.slots);
+      step.rows.reserve(limits.slots);
+    }
+    try {
+      record_graphs();
+      state_.calls->synchronize("record the decode graphs");
+    } catch (...) {
+      destroy_graphs();
+      throw;
+    }
+  }
+
+  ~CudaExecutor() override {
+    cudaSetDevice(static_cast<int>(state_.context->index));
+    cudaStreamSynchronize(state_.context->stream);
+    destroy_graphs();
+  }
+
+  void begin_sequence(uint32_t slot, const sampling::SamplingParams& params,
+                      std::span<const int32_t> seen) override {
+    if (slot >= state_.limits.slots) throw internal("slot out of range", {{"slot", uint64_t{slot}}});
+    state_.calls->use_device();
+    const uint32_t n_vocab = state_.program->spec.n_vocab, words = (n_vocab + 63) / 64 * 2;
+    // The slot's pinned staging may still be on its way from an earlier begin.
+    state_.calls->synchronize("begin a sequence");
+    state_.slots[slot].params = params;
+    uint32_t* bits = state_.seen + uint64_t{slot} * words;
+    std::memset(bits, 0, words * 4);
+    for (const int32_t id : seen)
+      if (id >= 0 && static_cast<uint32_t>(id) < n_vocab) bits[id / 32] |= 1u << (id % 32);
+    state_.calls->copy_to_device(state_.as<SlotState>(state_.plan.slots) + slot, state_.slots + slot,
+                                 sizeof(SlotState), "sampling parameters of a slot");
+    state_.calls->copy_to_device(state_.as<uint32_t>(state_.plan.seen) + uint64_t{slot} * words, bits,
+                                 words * 4, "seen tokens of a slot");
+  }
+
+  void submit(std::span<const SequenceStep> steps) override {
+    if (n_in_flight_ == kDepth) throw internal("both steps are still uncollected", {});
+    state_.calls->use_device();  // the engine thread is not the one that loaded
+    InFlight& step = in_flight_[next_];
+    const StepShape shape = prepare(steps, &step);
+    const StepLayout& layout = state_.plan.layout;
+    int32_t* device_words = state_.as<int32_t>(state_.plan.step);
+    state_.calls->copy_to_device(device_words, state_.step_words[next_], layout.n_words * 4, "step");
+    if (shape.n_tokens <= graphs_.size() && shape.n_rows == shape.n_tokens) {
+      state_.calls->launch_graph(graphs_[shape.n_tokens - 1]);
+    } else {
+      runner_.run(shape);
+    }
+    const uint64_t n_vocab = state_.program->spec.n_vocab;
+    if (shape.n_rows != 0) {
+      state_.calls->copy_to_host(state_.results[next_], state_.item(state_.plan.published),
+                                 shape.n_rows * sizeof(RowResult), "results of a step");
+    }
+    for (size_t i = 0; i < steps.size(); ++i) {
+      const RowRange& rows = step.rows[i];
+      if (!rows.wanted || rows.n == 0) continue;
+      state_.calls->copy_to_host(state_.rows[next_] + rows.first * n_vocab,
+                                 state_.floats(state_.plan.logits) + rows.first * n_vocab,
+                                 rows.n * n_vocab * 4, "logits rows");
+    }
+    state_.calls->record(state_.done[next_]);
+    next_ = (next_ + 1) % kDepth;
+    ++n_in_flight_;
+  }
+
+  std::span<const SequenceResult> collect() override {
+    if (n_in_flight_ == 0) throw internal("no step to collect", {});
+    const uint32_t index = (next_ + kDepth - n_in_flight_) % kDepth;
+    --n_in_flight_;
+    state_.calls->use_device();
+    state_.calls->wait_event(state_.done[index]);
+    InFlight& step = in_flight_[index];
+    const uint64_t n_vocab = state_.program->spec.n_vocab;
+    for (size_t i = 0; i < step.results.size(); ++i) {
+      SequenceResult& result = step.results[i];
+      const RowRange& rows = step.rows[i];
+      for (uint32_t row = rows.first; row < rows.first + rows.n; ++row) {
+        const RowResult& from = state_.results[index][row];
+        numerics::digest_chain(&result.logits_digest, from.digest);
+        result.non_finite = result.non_finite || from.non_finite != 0;
+        if (row + 1 == rows.first + rows.n) result.token = from.token;
+      }
+      if (result.non_finite) result.token = -1;
+      if (rows.wanted) result.rows = {state_.rows[index] + rows.first * n_vocab, rows.n * n_vocab};
+    }
+    return step.results;
+  }
+
+  uint32_t pipeline_depth() const override { return kDepth; }
+  const memory::Plan& plan() const override { return state_.plan.plan; }
+  const memory::Ledger& ledger() const override { return state_.ledger; }
+  const device::ResolvedLimits& limits() const override { return state_.limits; }
+
+  std::vector<Residency> check_residency() override {
+    state_.calls->use_device();
+    const std::vector<numerics::Digest> now = digest_weights(state_);
+    std::vector<Residency> all;
+    for (int c = 0; c < memory::kCategoryCount; ++c) {
+      if (!state_.arenas[c]) continue;
+      cudaPointerAttributes attributes = {};
+      const bool known = cudaPointerGetAttributes(&attributes, state_.arenas[c]) == cudaSuccess;
+      Residency residency;
+      residency.arena = memory::category_name(static_cast<memory::Category>(c));
+      residency.pointer_type = known && attributes.type == cudaMemoryTypeDevice && !attributes.hostPointer &&
+                                       attributes.device == static_cast<int>(state_.context->index)
+                                   ? "device"
+                                   : "host";
+      residency.bytes = state_.plan.plan.arena_bytes(static_cast<memory::Category>(c));
+      for (size_t id = 0; static_cast<memory::Category>(c) == memory::Category::kWeights && id < now.size();
+           ++id) {
+        numerics::digest_chain(&residency.digest, now[id]);
+        numerics::digest_chain(&residency.expected, expected_[id]);
+        if (!(now[id] == expected_[id]) && residency.first_mismatch.empty())
+          residency.first_mismatch = state_.weight(static_cast<model::WeightId>(id)).name;
+      }
+      all.push_back(std::move(residency));
+    }
+    return all;
+  }
+
+ private:
+  struct RowRange {
+    uint32_t first = 0, n = 0;
+    bool wanted = false;
+  };
+  struct InFlight {
+    std::vector<SequenceResult> results;
+    std::vector<RowRange> rows;
+  };
+
+  // Writes the step into its pinned words; checks what the kernels rely on.
+  StepShape prepare(std::span<const SequenceStep> steps, InFlight* step) {
+    step->results.clear();
+    step->rows.clear();
+    const device::ResolvedLimits& limits = state_.limits;
+    const StepLayout& layout = state_.plan.layout;
+    int32_t* words = state_.step_words[next_];
+    StepShape shape;
+    if (steps.size() > limits.slots)
+      throw internal("more sequences than slots", {{"sequences", uint64_t{steps.size()}}});
+    for (uint32_t i = 0; i < steps.size(); ++i) {
+      const SequenceStep& one = steps[i];
+      if (one.slot >= limits.slots) throw internal("slot out of range", {{"slot", uint64_t{one.slot}}});
+      const auto n = static_cast<uint32_t>(one.tokens.empty() ? 1 : one.tokens.size());
+      const uint64_t end = uint64_t{one.first_position} + n;
+      const uint32_t wanted = one.logits == LogitsMode::kAll ? n : one.logits == LogitsMode::kLast ? 1 : 0;
+      if (end > limits.context || one.pages.size() < kv::pages_for(end) ||
+          shape.n_tokens + n > limits.batch_tokens || shape.n_rows + wanted > limits.logits_rows) {
+        throw internal("step outside the limits", {{"end", end},
+                                                   {"context", uint64_t{limits.context}},
+                                                   {"pages", uint64_t{one.pages.size()}},
+                                                   {"batch_tokens", uint64_t{limits.batch_tokens}},
+                                                   {"logits_rows", uint64_t{limits.logits_rows}}});
+      }
+      for (uint32_t p = 0; p < kv::pages_for(end); ++p) {
+        if (one.pages[p] >= limits.kv_pages)
+          throw internal("page out of range", {{"page", uint64_t{one.pages[p]}}});
+        words[layout.pages + uint64_t{i} * layout.page_stride + p] = static_cast<int32_t>(one.pages[p]);
+      }
+      for (uint32_t t = 0; t < n; ++t) {
+        const int32_t token = one.tokens.empty() ? -1 - static_cast<int32_t>(one.slot) : one.tokens[t];
+        if (!one.tokens.empty() &&
+            (token < 0 || static_cast<uint32_t>(token) >= state_.program->spec.n_vocab))
+          throw internal("token out of range", {{"token", int64_t{token}}});
+        words[layout.token + shape.n_tokens] = token;
+        words[layout.position + shape.n_tokens] = static_cast<int32_t>(one.first_position + t);
+        words[layout.sequence + shape.n_tokens] = static_cast<int32_t>(i);
+        ++shape.n_tokens;
+      }
+      SequenceResult result = {};
+      result.slot = one.slot;
+      result.token = -1;
+      step->results.push_back(result);
+      step->rows.push_back({shape.n_rows, wanted, one.want_rows});
+      for (uint32_t row = 0; row < wanted; ++row) {
+        const bool last = row + 1 == wanted;
+        words[layout.row_token + shape.n_rows] = static_cast<int32_t>(shape.n_tokens - wanted + row);
+        words[layout.row_slot + shape.n_rows] = last && one.sample ? static_cast<int32_t>(one.slot) : -1;
+        ++shape.n_rows;
+      }
+    }
+    if (shape.n_tokens == 0) throw internal("an empty step", {});
+    return shape;
+  }
+
+  // One graph for every number of sequences that decode together, one token and one logits row each.
+  void record_graphs() {
+    const uint32_t most = std::min(
+        {kMaxGraphTokens, state_.limits.slots, state_.limits.batch_tokens, state_.limits.logits_rows});
+    for (uint32_t n = 1; n <= most; ++n) {
+      state_.calls->begin_capture();
+      try {
+        runner_.run(StepShape{n, n});
+      } catch (...) {
+        state_.calls->abort_capture();
+        throw;
+      }
+      graphs_.push_back(state_.calls->end_capture());
+    }
+  }
+
+  void destroy_graphs() noexcept {
+    for (cudaGraphExec_t graph : graphs_) state_.calls->destroy_graph(graph);
+    graphs_.clear();
+  }
+
+  State state_;
+  Runner runner_;
+  std::vector<numerics::Digest> expected_;
+  std::vector<cudaGraphExec_t> graphs_;  // [n - 1]
+  InFlight in_flight_[kDepth];
+  uint32_t next_ = 0, n_in_flight_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<device::Executor> make_executor(std::shared_ptr<Context> context,
+                                                std::shared_ptr<const model::Program> program,
+                                                const device::ResolvedLimits& limits,
+                                                const device::Progress& progress) {
+  return std::make_unique<CudaExecutor>(std::move(context), std::move(program), limits, progress);
+}
+
+}  // namespace orcd::cuda

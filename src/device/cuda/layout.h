@@ -1,0 +1,154 @@
+// How matrices lie in VRAM: block formats in the order in which mma.m16n8k32 reads them, float formats with
+// rows across lanes. Host and device.
+//
+// A block-format matrix is tiles of 16 rows (the last padded with zeros); a tile is units of 64 elements of
+// K, in order.
+//   unit: 32 lanes x 16 bytes of low bits, then high bits, then scales (stream 1); what 256 elements share is
+//   in stream 2.
+// Lane l = 4 g + t holds, in register r and byte j, element row = g + 8 (r & 1), k = 16 (r >> 1) + 4 t + j of
+// a group of 32: the A fragment. Nibble formats hold the unit's first group in the low nibbles and the second
+// in the high ones.
+//   Q4_0, Q8_0  scales: g: {d[g], d[g+8]} of group 0, the same of group 1           (f16)
+//   Q4_1, Q5_1  scales: g: {d[g], m[g], d[g+8], m[g+8]} of group 0, of group 1      (f16)
+//   Q5_x, Q5_K  high bits: lane: u32, fifth bit of (register r, group h, byte j) at bit 8 j + 4 h + r
+//   Q6_K        high bits: lane: 2 u32, of group h: bits 4, 5 of (r, j) at bits 8 j + 2 r
+//   K-quants    scales: g: {sc0, mn0, sc1, mn1} of row g, of row g+8 (u8); Q6_K: 4 i8 of row g, of row g+8
+//   stream 2    g: {d, dmin} of row g, of row g+8 (f16); Q6_K: {d[g], d[g+8]}
+// A unit of a K that is an odd multiple of 32 has an empty second group, which no chain visits.
+#pragma once
+
+#include <cstdint>
+
+#include "numerics/blocks.h"
+
+namespace orcd::cuda {
+
+inline constexpr uint32_t kTileRows = 16;
+inline constexpr uint32_t kUnit = 64;
+inline constexpr uint32_t kFloatTileRows = 32;  // rows across the lanes of a warp
+
+struct PackedShape {
+  uint32_t unit_bytes;   // stream 1, a unit of a tile
+  uint32_t super_bytes;  // stream 2, 256 elements of a tile; 0 where the format has none
+  uint32_t scales_at;    // offset of the scales in the unit
+};
+
+ORCD_HD constexpr PackedShape packed_shape(TensorType type) {
+  switch (type) {
+    case TensorType::kQ4_0:
+      return {576, 0, 512};
+    case TensorType::kQ4_1:
+      return {640, 0, 512};
+    case TensorType::kQ5_0:
+      return {704, 0, 640};
+    case TensorType::kQ5_1:
+      return {768, 0, 640};
+    case TensorType::kQ8_0:
+      return {1088, 0, 1024};
+    case TensorType::kQ4_K:
+      return {576, 64, 512};
+    case TensorType::kQ5_K:
+      return {704, 64, 640};
+    case TensorType::kQ6_K:
+      return {832, 32, 768};
+    default:
+      return {0, 0, 0};
+  }
+}
+
+ORCD_HD uint64_t tiles_of(uint64_t rows) { return (rows + kTileRows - 1) / kTileRows; }
+ORCD_HD uint64_t units_of(uint64_t cols) { return (cols + kUnit - 1) / kUnit; }
+ORCD_HD uint64_t element_bytes(TensorType type) { return type == TensorType::kF32 ? 4 : 2; }
+
+// Where stream 2 begins.
+ORCD_HD uint64_t super_offset(TensorType type, uint64_t rows, uint64_t cols) {
+  return tiles_of(rows) * units_of(cols) * packed_shape(type).unit_bytes;
+}
+
+// Bytes of a matrix in VRAM. Float formats: [rows / 32][cols][32].
+ORCD_HD uint64_t packed_bytes(TensorType type, uint64_t rows, uint64_t cols) {
+  if (!numerics::is_block_format(type))
+    return (rows + kFloatTileRows - 1) / kFloatTileRows * kFloatTileRows * cols * element_bytes(type);
+  return super_offset(type, rows, cols) + tiles_of(rows) * (cols / 256) * packed_shape(type).super_bytes;
+}
+
+// A matrix in VRAM.
+struct Matrix {
+  const uint8_t* data = nullptr;
+  TensorType type = TensorType::kF32;
+  uint64_t rows = 0, cols = 0;
+};
+
+// The centre of a format whose stored integers are unsigned: value = stored - centre.
+ORCD_HD constexpr int32_t centre_of(TensorType type) {
+  return type == TensorType::kQ4_0 ? 8 : type == TensorType::kQ5_0 ? 16 : type == TensorType::kQ6_K ? 32 : 0;
+}
+
+ORCD_HD constexpr bool has_fifth_bit(TensorType type) {
+  return type == TensorType::kQ5_0 || type == TensorType::kQ5_1 || type == TensorType::kQ5_K;
+}
+
+// The stored integer (unsigned, or signed for Q8_0) of element (row, k) of a packed matrix.
+ORCD_HD int32_t packed_value(const Matrix& m, uint64_t row, uint64_t k) {
+  const PackedShape shape = packed_shape(m.type);
+  const uint8_t* unit = m.data + (row / kTileRows * units_of(m.cols) + k / kUnit) * shape.unit_bytes;
+  const uint32_t r16 = static_cast<uint32_t>(row % kTileRows), in = static_cast<uint32_t>(k % kUnit);
+  const uint32_t h = in / 32, e = in % 32, j = e % 4, t = (e % 16) / 4;
+  const uint32_t lane = (r16 % 8) * 4 + t, r = r16 / 8 + 2 * (e / 16);
+  if (m.type == TensorType::kQ8_0) return static_cast<int8_t>(unit[h * 512 + lane * 16 + r * 4 + j]);
+  const uint8_t byte = unit[lane * 16 + r * 4 + j];
+  int32_t value = h ? byte >> 4 : byte & 15;
+  if (has_fifth_bit(m.type)) value |= ((unit[512 + lane * 4 + j] >> (4 * h + r)) & 1) << 4;
+  if (m.type == TensorType::kQ6_K) value |= ((unit[512 + lane * 8 + h * 4 + j] >> (2 * r)) & 3) << 4;
+  return value;
+}
+
+// A group's scales and factors; its integers are left zero.
+ORCD_HD numerics::WeightGroup packed_scales(const Matrix& m, uint64_t row, uint64_t group) {
+  using numerics::half_to_float;
+  using numerics::load_u16;
+  const PackedShape shape = packed_shape(m.type);
+  const uint64_t tile = row / kTileRows;
+  const uint8_t* unit = m.data + (tile * units_of(m.cols) + group / 2) * shape.unit_bytes;
+  const uint8_t* super =
+      m.data + super_offset(m.type, m.rows, m.cols) + (tile * (m.cols / 256) + group / 8) * shape.super_bytes;
+  const uint32_t h = static_cast<uint32_t>(group % 2), r16 = static_cast<uint32_t>(row % kTileRows);
+  const uint32_t g = r16 % 8, up = r16 / 8;
+  const uint8_t* scales = unit + shape.scales_at;
+  numerics::WeightGroup w = numerics::plain_group(0.0f);
+  switch (m.type) {
+    case TensorType::kQ4_0:
+    case TensorType::kQ5_0:
+    case TensorType::kQ8_0:
+      w.d = half_to_float(load_u16(scales + g * 8 + h * 4 + up * 2));
+      break;
+    case TensorType::kQ4_1:
+    case TensorType::kQ5_1:
+      w.d = half_to_float(load_u16(scales + g * 16 + h * 8 + up * 4));
+      w.dm = half_to_float(load_u16(scales + g * 16 + h * 8 + up * 4 + 2));
+      w.min[0] = w.min[1] = 1;
+      break;
+    case TensorType::kQ6_K:
+      w.d = half_to_float(load_u16(super + g * 4 + up * 2));
+      w.scale[0] = static_cast<int8_t>(scales[g * 8 + up * 4 + h * 2]);
+      w.scale[1] = static_cast<int8_t>(scales[g * 8 + up * 4 + h * 2 + 1]);
+      break;
+    default:
+      w.d = half_to_float(load_u16(super + g * 8 + up * 4));
+      w.dm = -half_to_float(load_u16(super + g * 8 + up * 4 + 2));
+      w.scale[0] = w.scale[1] = scales[g * 8 + up * 4 + h * 2];
+      w.min[0] = w.min[1] = scales[g * 8 + up * 4 + h * 2 + 1];
+      break;
+  }
+  return w;
+}
+
+// The group again, as decode_group gives it.
+ORCD_HD numerics::WeightGroup packed_group(const Matrix& m, uint64_t row, uint64_t group) {
+  numerics::WeightGroup w = packed_scales(m, row, group);
+  for (uint32_t i = 0; i < 32; ++i)
+    w.w[i] = static_cast<int16_t>(packed_value(m, row, group * 32 + i) - centre_of(m.type));
+  return w;
+}
+
+}  // namespace orcd::cuda

@@ -1,0 +1,103 @@
+// Linear layers on the device (rule N3): what a launch is given. Kernels are compiled once per block format.
+#pragma once
+
+#include <cstdint>
+
+#include "device/cuda/calls.h"
+#include "device/cuda/layout.h"
+#include "model/spec.h"
+
+namespace orcd::cuda {
+
+enum class NormMode : uint8_t { kNone, kRms, kLayer };
+
+// A norm in front of a linear layer; weight, bias: [cols] f32 or nullptr.
+struct InputNorm {
+  NormMode mode = NormMode::kNone;
+  float eps = 0;
+  const float* weight = nullptr;
+  const float* bias = nullptr;
+};
+
+enum class Epilogue : uint8_t {
+  kStore,  // out = y + bias
+  kAdd,    // out += y + bias
+  kGlu,    // out = act(y0 + bias0) * (y1 + bias1), segments 0 and 1 of the same shape
+  kHead,   // out = softcap((y + bias) * scale)
+};
+
+// One weight of a launch, and where its rows go.
+struct Segment {
+  const uint8_t* data;
+  const float* bias;  // [rows] or nullptr
+  float* out;         // [n_tokens, out_stride]
+  uint32_t rows, strips, out_stride;
+};
+
+struct LinearArgs {
+  Segment segments[3];
+  uint32_t n_segments;
+  uint32_t cols, n_units, n_groups;
+  uint32_t max_strips;                // power of two
+  uint32_t n_tiles, tiles_per_block;  // over all segments
+  uint32_t items_per_warp;  // (tile, strip) pairs that a warp leaves in shared memory before they are folded
+  uint32_t n_tokens;
+  const float* x;            // [*, cols] f32: one token, quantised by every block for itself
+  const int32_t* row_index;  // rows of x that the tokens are; nullptr: 0, 1, ...
+  InputNorm norm;
+  const uint4* xq;   // several tokens: [n_tokens / 8][n_units][32 lanes] B fragments
+  const float2* xs;  // [n_tokens / 8][n_groups][8] {d, sums of the halves as two int16}
+  Epilogue epilogue;
+  model::Activation activation;
+  float scale, softcap;
+};
+
+// Launches for one block format. `segments` of one format; fills in what follows from the shape.
+void launch_linear(Calls* calls, uint32_t n_sm, TensorType type, LinearArgs args);
+void prepare_linear(Calls* calls);  // once per context: shared memory limits
+
+// Several tokens: x (rows row_index, or all) normalised and quantised into xq, xs.
+struct QuantizeArgs {
+  const float* x;
+  const int32_t* row_index;
+  InputNorm norm;
+  uint32_t cols, n_units, n_groups;
+  uint8_t* xq;
+  float2* xs;
+};
+void launch_quantize(Calls* calls, uint32_t n_tokens, const QuantizeArgs& args);
+
+// The same norm, to f32: in front of float formats, and after projections (add: y += norm(x)).
+struct NormArgs {
+  const float* x;
+  const int32_t* row_index;
+  InputNorm norm;
+  uint32_t cols;
+  float* y;
+  bool add;
+};
+void launch_norm(Calls* calls, uint32_t n_tokens, const NormArgs& args);
+
+// F32, F16 and BF16 weights; x: [n_tokens, cols] f32, already normalised.
+struct FloatLinearArgs {
+  Matrix weight;
+  const float* x;
+  const float* bias;
+  float* out;
+  uint32_t out_stride, strips, n_tokens;
+  Epilogue epilogue;
+  float scale, softcap;
+};
+void launch_float_linear(Calls* calls, const FloatLinearArgs& args);
+
+// h = act(g) * u (g nullptr: act(u)), n values.
+struct GluArgs {
+  const float* gate;
+  const float* up;
+  float* out;
+  uint64_t n;
+  model::Activation activation;
+};
+void launch_glu(Calls* calls, const GluArgs& args);
+
+}  // namespace orcd::cuda

@@ -1,0 +1,6 @@
+// The matrix kernel for Q5_1 weights.
+#include "device/cuda/linear_blocks.cuh"
+
+namespace orcd::cuda {
+ORCD_LINEAR_FORMAT(Q5_1)
+}  // namespace orcd::cuda

@@ -1,0 +1,103 @@
+#include "device/cuda/plan.h"
+
+#include <algorithm>
+#include <string>
+
+#include "base/units.h"
+#include "device/cuda/layout.h"
+#include "device/cuda/ops.h"
+#include "kv/layout.h"
+#include "numerics/attention.h"
+
+namespace orcd::cuda {
+
+using memory::Category;
+
+namespace {
+
+constexpr uint64_t kStagingGoal = uint64_t{8} << 20;
+
+StepLayout step_layout(const device::ResolvedLimits& limits) {
+  StepLayout layout;
+  layout.token = 0;
+  layout.position = layout.token + limits.batch_tokens;
+  layout.sequence = layout.position + limits.batch_tokens;
+  layout.row_token = layout.sequence + limits.batch_tokens;
+  layout.row_slot = layout.row_token + limits.logits_rows;
+  layout.pages = layout.row_slot + limits.logits_rows;
+  layout.page_stride = kv::pages_for(limits.context);
+  layout.n_words = layout.pages + uint64_t{layout.page_stride} * limits.slots;
+  return layout;
+}
+
+}  // namespace
+
+CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& limits) {
+  const model::ModelSpec& spec = program.spec;
+  const uint64_t tokens = limits.batch_tokens, rows = limits.logits_rows;
+  const uint64_t wide = std::max(tokens, rows),
+                 wide8 = align_up(wide, 8);  // the head's input has `rows` rows
+  uint64_t max_slab = 0;
+  uint32_t max_head_dim = 0, max_heads = 0;
+  for (const model::Weight& weight : program.weights) {
+    const bool matrix = weight.role == model::WeightRole::kMatrix;
+    weights.push_back(
+        plan.add(weight.name, Category::kWeights,
+                 matrix ? packed_bytes(weight.type, weight.rows, weight.cols) : weight.cols * 4));
+    const FormatInfo* format = find_format(weight.type);
+    const uint64_t row_bytes = weight.cols / format->block_elements * format->block_bytes;
+    max_slab = std::max(max_slab, align_up(row_bytes * (matrix ? kFloatTileRows : 1), 256));
+    if (matrix) max_k = std::max(max_k, weight.cols);
+  }
+  for (uint32_t layer = 0; layer < spec.n_layers; ++layer) {
+    const model::LayerSpec& l = spec.layers[layer];
+    max_head_dim = std::max(max_head_dim, l.head_dim);
+    max_heads = std::max(max_heads, l.n_heads);
+    kv.push_back(plan.add("kv.layer." + std::to_string(layer), Category::kKv,
+                          uint64_t{limits.kv_pages} * kv::page_bytes(l.n_kv_heads, l.head_dim)));
+  }
+  const auto floats = [&](const std::string& name, uint64_t n) {
+    return plan.add(name, Category::kActivations, n * 4);
+  };
+  max_k = align_up(std::max<uint64_t>(max_k, spec.dim), kUnit);
+  x = floats("x", tokens * spec.dim);
+  q = floats("q", tokens * program.max_q_dim);
+  k = floats("k", tokens * program.max_kv_dim);
+  v = floats("v", tokens * program.max_kv_dim);
+  a = floats("attention", tokens * program.max_q_dim);
+  h = floats("ffn", tokens * program.max_ffn_dim);
+  gate = floats("gate", tokens * program.max_ffn_dim);
+  y = floats("projection", tokens * spec.dim);
+  xn = floats("norm", wide * spec.dim);
+  xq = plan.add("quantized.codes", Category::kActivations, wide8 * max_k);
+  xs = plan.add("quantized.scales", Category::kActivations, wide8 * (max_k / 32) * 8);
+  max_splits = (limits.context + numerics::kPageKeys * numerics::kPagesPerSplit - 1) /
+               (numerics::kPageKeys * numerics::kPagesPerSplit);
+  split_tokens = std::min({kSplitTokens, limits.slots, limits.batch_tokens});
+  partial = floats("attention.splits", uint64_t{split_tokens} * max_heads * max_splits * (max_head_dim + 2));
+  arrivals = floats("attention.arrivals", uint64_t{split_tokens} * max_heads);
+  logits = floats("logits", rows * spec.n_vocab);
+  layout = step_layout(limits);
+  step = plan.add("step", Category::kActivations, layout.n_words * 4);
+  for (size_t i = 0; i < program.ropes.size(); ++i)
+    ropes.push_back(floats("rope." + std::to_string(i), uint64_t{limits.context} * program.ropes[i].n_dims));
+  staging_bytes =
+      std::max(max_slab, std::min(kStagingGoal, plan.arena_bytes(Category::kActivations) / 2 / 256 * 256));
+  const uint64_t have = plan.arena_bytes(Category::kActivations);
+  if (have < 2 * staging_bytes) plan.add("load.staging", Category::kActivations, 2 * staging_bytes - have);
+
+  const auto sampling = [&](const char* name, uint64_t bytes) {
+    return plan.add(name, Category::kSampling, bytes);
+  };
+  slots = sampling("slots", limits.slots * sizeof(SlotState));
+  seen = sampling("seen", limits.slots * align_up(spec.n_vocab, 64) / 8);
+  last_token = sampling("last_token", limits.slots * 4);
+  row_best = sampling("row.best", rows * 8);
+  results = sampling("row.results", rows * sizeof(RowResult));
+  published = sampling("row.published", rows * sizeof(RowResult));
+  values = sampling("candidates.values", uint64_t{limits.slots} * spec.n_vocab * 4);
+  ids = sampling("candidates.ids", uint64_t{limits.slots} * spec.n_vocab * 4);
+  digests = sampling("digests", program.weights.size() * sizeof(numerics::Digest));
+}
+
+}  // namespace orcd::cuda

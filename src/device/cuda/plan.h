@@ -1,0 +1,41 @@
+// Every buffer of the CUDA executor as plan items: the plan that is shown is the one that is allocated.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "device/device.h"
+
+namespace orcd::cuda {
+
+// Tokens of a step up to which several blocks share the splits of one query.
+inline constexpr uint32_t kSplitTokens = 16;
+
+// Word offsets in the step's one block of int32, on the host and on the device (StepView).
+struct StepLayout {
+  uint32_t token, position, sequence, row_token, row_slot, pages, page_stride;
+  uint64_t n_words;
+};
+
+// Indices into plan.items(). T = batch_tokens, R = logits_rows.
+struct CudaPlan {
+  CudaPlan(const model::Program& program, const device::ResolvedLimits& limits);
+
+  memory::Plan plan;
+  std::vector<uint32_t> weights;           // by WeightId
+  std::vector<uint32_t> kv;                // by layer
+  std::vector<uint32_t> ropes;             // by rope: [context][n_dims / 2][2] f32
+  uint32_t x, q, k, v, a, h, gate, y, xn;  // f32 [T, ...]
+  uint32_t xq, xs;                         // quantised activations in fragment order
+  uint32_t partial, arrivals;              // attention's splits
+  uint32_t logits;                         // f32 [R, n_vocab]
+  uint32_t step;
+  uint32_t slots, seen, last_token, row_best, results, published, values, ids, digests;
+  StepLayout layout;
+  uint32_t max_splits = 0, split_tokens = 0;
+  uint64_t max_k = 0;
+  uint64_t staging_bytes =
+      0;  // of one of the two pieces of the activations arena that loading uses for raw bytes
+};
+
+}  // namespace orcd::cuda

@@ -1,0 +1,252 @@
+#include "device/cuda/runner.h"
+
+#include <algorithm>
+
+#include "numerics/strips.h"
+
+namespace orcd::cuda {
+
+void Runner::run(const StepShape& shape) {
+  shape_ = shape;
+  for (const model::Op& op : state_.program->ops) std::visit([this](const auto& one) { run(one); }, op);
+  if (shape_.n_rows == 0) return;
+  SampleArgs args;
+  args.step = state_.step_view();
+  args.logits = state_.floats(state_.plan.logits);
+  args.n_vocab = state_.program->spec.n_vocab;
+  args.slots = state_.as<const SlotState>(state_.plan.slots);
+  args.seen = state_.as<uint32_t>(state_.plan.seen);
+  args.seen_words = (args.n_vocab + 63) / 64 * 2;
+  args.last_token = state_.as<int32_t>(state_.plan.last_token);
+  args.row_best = state_.as<uint64_t>(state_.plan.row_best);
+  args.results = state_.as<RowResult>(state_.plan.results);
+  args.published = state_.as<RowResult>(state_.plan.published);
+  args.values = state_.floats(state_.plan.values);
+  args.ids = state_.as<uint32_t>(state_.plan.ids);
+  launch_sample(calls_, shape_.n_rows, args);
+}
+
+InputNorm Runner::input_norm(const model::Norm& norm) const {
+  InputNorm out;
+  if (norm.weight == model::kNoWeight) return out;
+  out.mode = norm.kind == model::NormKind::kRms ? NormMode::kRms : NormMode::kLayer;
+  out.eps = norm.eps;
+  out.weight = state_.vector(norm.weight);
+  out.bias = state_.vector(norm.bias);
+  return out;
+}
+
+bool Runner::same_block_format(std::span<const Target> targets) const {
+  const TensorType type = state_.weight(targets[0].weight).type;
+  return numerics::is_block_format(type) &&
+         std::all_of(targets.begin(), targets.end(),
+                     [&](const Target& target) { return state_.weight(target.weight).type == type; });
+}
+
+// One launch where the formats allow it, else one after the other over the same quantised input.
+void Runner::linear(std::span<const Target> targets, const Input& input, const Output& output) {
+  bool quantized = false, normed = false;
+  if (same_block_format(targets)) return linear_blocks(targets, input, output, &quantized);
+  for (size_t i = 0; i < targets.size();) {
+    size_t n = 1;
+    while (i + n < targets.size() && same_block_format(targets.subspan(i, n + 1))) ++n;
+    if (same_block_format(targets.subspan(i, n))) {
+      linear_blocks(targets.subspan(i, n), input, output, &quantized);
+    } else {
+      linear_floats(targets[i], input, output, &normed);
+    }
+    i += n;
+  }
+}
+
+void Runner::linear_blocks(std::span<const Target> targets, const Input& input, const Output& output,
+                           bool* quantized) {
+  LinearArgs args = {};
+  args.n_segments = static_cast<uint32_t>(targets.size());
+  for (size_t i = 0; i < targets.size(); ++i) {
+    const model::Weight& weight = state_.weight(targets[i].weight);
+    Segment& segment = args.segments[i];
+    segment.data = state_.item(state_.plan.weights[targets[i].weight]);
+    segment.bias = state_.vector(targets[i].bias);
+    segment.out = targets[i].out;
+    segment.out_stride = targets[i].out_stride;
+    segment.rows = static_cast<uint32_t>(weight.rows);
+    args.cols = static_cast<uint32_t>(weight.cols);
+  }
+  args.n_tokens = input.n;
+  args.epilogue = output.epilogue;
+  args.activation = output.activation;
+  args.scale = output.scale;
+  args.softcap = output.softcap;
+  if (input.n == 1) {
+    args.x = input.x;
+    args.row_index = input.row_index;
+    args.norm = input_norm(input.norm);
+  } else {
+    args.xq = state_.as<const uint4>(state_.plan.xq);
+    args.xs = state_.as<const float2>(state_.plan.xs);
+    if (!*quantized) {
+      QuantizeArgs quantize;
+      quantize.x = input.x;
+      quantize.row_index = input.row_index;
+      quantize.norm = input_norm(input.norm);
+      quantize.cols = args.cols;
+      quantize.n_units = static_cast<uint32_t>(units_of(args.cols));
+      quantize.n_groups = args.cols / 32;
+      quantize.xq = state_.item(state_.plan.xq);
+      quantize.xs = state_.as<float2>(state_.plan.xs);
+      launch_quantize(calls_, input.n, quantize);
+      *quantized = true;
+    }
+  }
+  launch_linear(calls_, state_.context->n_sm, state_.weight(targets[0].weight).type, args);
+}
+
+void Runner::linear_floats(const Target& target, const Input& input, const Output& output, bool* normed) {
+  const Matrix matrix = state_.matrix(target.weight);
+  const bool needs_norm = input.norm.weight != model::kNoWeight || input.row_index;
+  if (needs_norm && !*normed) {
+    NormArgs norm;
+    norm.x = input.x;
+    norm.row_index = input.row_index;
+    norm.norm = input_norm(input.norm);
+    norm.cols = static_cast<uint32_t>(matrix.cols);
+    norm.y = state_.floats(state_.plan.xn);
+    norm.add = false;
+    launch_norm(calls_, input.n, norm);
+    *normed = true;
+  }
+  FloatLinearArgs args;
+  args.weight = matrix;
+  args.x = needs_norm ? state_.floats(state_.plan.xn) : input.x;
+  args.bias = state_.vector(target.bias);
+  args.out = target.out;
+  args.out_stride = target.out_stride;
+  args.strips = numerics::strip_count(matrix.rows, matrix.cols);
+  args.n_tokens = input.n;
+  args.epilogue = output.epilogue;
+  args.scale = output.scale;
+  args.softcap = output.softcap;
+  launch_float_linear(calls_, args);
+}
+
+void Runner::run(const model::EmbedOp& op) {
+  EmbedArgs args;
+  args.table = state_.matrix(op.table);
+  args.positions = state_.matrix(op.positions);
+  args.step = state_.step_view();
+  args.last_token = state_.as<const int32_t>(state_.plan.last_token);
+  args.scale = op.scale;
+  args.dim = state_.program->spec.dim;
+  args.x = state_.floats(state_.plan.x);
+  launch_embed(calls_, shape_.n_tokens, args);
+}
+
+void Runner::run(const model::QkvOp& op) {
+  const uint32_t q_dim = op.n_heads * op.head_dim, kv_dim = op.n_kv_heads * op.head_dim;
+  float *q = state_.floats(state_.plan.q), *k = state_.floats(state_.plan.k),
+        *v = state_.floats(state_.plan.v);
+  const Target targets[] = {
+      {op.q, op.q_bias, q, q_dim}, {op.k, op.k_bias, k, kv_dim}, {op.v, op.v_bias, v, kv_dim}};
+  linear(targets, {state_.floats(state_.plan.x), nullptr, shape_.n_tokens, op.norm}, {});
+  RopeArgs args;
+  args.step = state_.step_view();
+  args.q = q;
+  args.k = k;
+  args.v = v;
+  args.q_stride = q_dim;
+  args.kv_stride = kv_dim;
+  args.n_heads = op.n_heads;
+  args.n_kv_heads = op.n_kv_heads;
+  args.head_dim = op.head_dim;
+  args.n_dims = 0;
+  args.halves = false;
+  args.table = nullptr;
+  if (op.rope >= 0) {
+    const model::RopeSpec& rope = state_.program->ropes[op.rope];
+    args.n_dims = rope.n_dims;
+    args.halves = rope.style == model::RopeStyle::kHalves;
+    args.table = state_.floats(state_.plan.ropes[op.rope]);
+  }
+  args.q_norm = state_.vector(op.q_norm);
+  args.k_norm = state_.vector(op.k_norm);
+  args.eps = op.qk_norm_eps;
+  args.scale = op.scale;
+  args.pages = state_.as<uint16_t>(state_.plan.kv[op.layer]);
+  launch_rope(calls_, shape_.n_tokens, args);
+}
+
+void Runner::run(const model::AttentionOp& op) {
+  constexpr uint32_t kBlocksPerSm = 2;
+  AttentionArgs args;
+  args.step = state_.step_view();
+  args.q = state_.floats(state_.plan.q);
+  args.a = state_.floats(state_.plan.a);
+  args.q_stride = args.a_stride = op.n_heads * op.head_dim;
+  args.n_heads = op.n_heads;
+  args.n_kv_heads = op.n_kv_heads;
+  args.head_dim = op.head_dim;
+  args.window = op.window;
+  args.softcap = op.softcap;
+  args.pages = state_.as<const uint16_t>(state_.plan.kv[op.layer]);
+  args.partial = state_.floats(state_.plan.partial);
+  args.max_splits = state_.plan.max_splits;
+  args.arrivals = state_.as<uint32_t>(state_.plan.arrivals);
+  uint32_t n_splits = 1;
+  if (shape_.n_tokens <= state_.plan.split_tokens) {
+    const uint32_t goal = state_.context->n_sm * kBlocksPerSm / (op.n_kv_heads * shape_.n_tokens);
+    n_splits = std::clamp(goal, 1u, state_.plan.max_splits);
+  }
+  launch_attention(calls_, shape_.n_tokens, n_splits, args);
+}
+
+void Runner::run(const model::ProjectOp& op) {
+  const uint32_t dim = state_.program->spec.dim;
+  const bool post = op.post_norm.weight != model::kNoWeight;
+  float *x = state_.floats(state_.plan.x), *y = state_.floats(state_.plan.y);
+  const Target target[] = {{op.w, op.bias, post ? y : x, dim}};
+  Output output;
+  output.epilogue = post ? Epilogue::kStore : Epilogue::kAdd;
+  linear(target, {state_.floats(op.from_ffn ? state_.plan.h : state_.plan.a), nullptr, shape_.n_tokens, {}},
+         output);
+  if (!post) return;
+  NormArgs norm;
+  norm.x = y;
+  norm.row_index = nullptr;
+  norm.norm = input_norm(op.post_norm);
+  norm.cols = dim;
+  norm.y = x;
+  norm.add = true;
+  launch_norm(calls_, shape_.n_tokens, norm);
+}
+
+void Runner::run(const model::GateUpOp& op) {
+  const uint32_t ffn = static_cast<uint32_t>(state_.weight(op.up).rows);
+  const Input input = {state_.floats(state_.plan.x), nullptr, shape_.n_tokens, op.norm};
+  float *h = state_.floats(state_.plan.h), *gate = state_.floats(state_.plan.gate);
+  Target both[] = {{op.gate, op.gate_bias, h, ffn}, {op.up, op.up_bias, h, ffn}};
+  const bool gated = op.gate != model::kNoWeight;
+  if (gated && same_block_format(both)) {
+    Output output;
+    output.epilogue = Epilogue::kGlu;
+    output.activation = op.activation;
+    return linear(both, input, output);
+  }
+  both[0].out = gate;
+  linear(gated ? std::span<const Target>(both) : std::span<const Target>(both).subspan(1), input, {});
+  launch_glu(calls_, {gated ? gate : nullptr, h, h, uint64_t{shape_.n_tokens} * ffn, op.activation});
+}
+
+void Runner::run(const model::HeadOp& op) {
+  if (shape_.n_rows == 0) return;
+  const uint32_t n_vocab = state_.program->spec.n_vocab;
+  Output output;
+  output.epilogue = Epilogue::kHead;
+  output.scale = op.scale;
+  output.softcap = op.softcap;
+  const Target target[] = {{op.w, op.bias, state_.floats(state_.plan.logits), n_vocab}};
+  linear(target, {state_.floats(state_.plan.x), state_.step_view().row_token, shape_.n_rows, op.norm},
+         output);
+}
+
+}  // namespace orcd::cuda

@@ -1,0 +1,58 @@
+// Walks a program: every op becomes kernel launches on the engine's stream, eagerly or into a graph.
+#pragma once
+
+#include "device/cuda/linear.h"
+#include "device/cuda/state.h"
+
+namespace orcd::cuda {
+
+struct StepShape {
+  uint32_t n_tokens = 0;
+  uint32_t n_rows = 0;  // of logits
+};
+
+class Runner {
+ public:
+  explicit Runner(State& state) : state_(state), calls_(state.calls) {}
+
+  // All kernels of a step whose StepView lies on the device.
+  void run(const StepShape& shape);
+
+ private:
+  // A weight of a linear op and where its rows go.
+  struct Target {
+    model::WeightId weight, bias;
+    float* out;
+    uint32_t out_stride;
+  };
+  struct Input {
+    const float* x;
+    const int32_t* row_index;  // nullptr: rows 0, 1, ...
+    uint32_t n;
+    model::Norm norm;
+  };
+  struct Output {
+    Epilogue epilogue = Epilogue::kStore;
+    model::Activation activation = model::Activation::kSilu;
+    float scale = 1.0f, softcap = 0.0f;
+  };
+  void linear(std::span<const Target> targets, const Input& input, const Output& output);
+  void linear_blocks(std::span<const Target> targets, const Input& input, const Output& output,
+                     bool* quantized);
+  void linear_floats(const Target& target, const Input& input, const Output& output, bool* normed);
+  InputNorm input_norm(const model::Norm& norm) const;
+  bool same_block_format(std::span<const Target> targets) const;
+
+  void run(const model::EmbedOp& op);
+  void run(const model::QkvOp& op);
+  void run(const model::AttentionOp& op);
+  void run(const model::ProjectOp& op);
+  void run(const model::GateUpOp& op);
+  void run(const model::HeadOp& op);
+
+  State& state_;
+  Calls* calls_;
+  StepShape shape_;
+};
+
+}  // namespace orcd::cuda

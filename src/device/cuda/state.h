@@ -1,0 +1,76 @@
+// What the CUDA executor holds: the arenas of the plan, pinned buffers, events, and every pointer into them.
+// RAII.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "device/cuda/calls.h"
+#include "device/cuda/layout.h"
+#include "device/cuda/ops.h"
+#include "device/cuda/plan.h"
+
+namespace orcd::cuda {
+
+// The device's stream and what was read of it once; shared by the device object and its executors.
+struct Context {
+  explicit Context(uint32_t index);
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  uint32_t index;
+  cudaStream_t stream = nullptr;
+  uint32_t n_sm = 0;
+  device::DeviceInfo info;
+  std::unique_ptr<Calls> calls;
+};
+
+inline constexpr uint32_t kDepth = 2;  // steps submitted and not yet collected
+
+struct State {
+  State(std::shared_ptr<Context> context, std::shared_ptr<const model::Program> program,
+        const device::ResolvedLimits& limits);
+  ~State();
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+
+  uint8_t* item(uint32_t index) const {
+    const memory::PlanItem& it = plan.plan.items()[index];
+    return static_cast<uint8_t*>(arenas[static_cast<int>(it.category)]) + it.offset;
+  }
+  template <typename T>
+  T* as(uint32_t index) const {
+    return reinterpret_cast<T*>(item(index));
+  }
+  float* floats(uint32_t index) const { return as<float>(index); }
+  const model::Weight& weight(model::WeightId id) const { return program->weights[id]; }
+  Matrix matrix(model::WeightId id) const;
+  const float* vector(model::WeightId id) const;  // nullptr for kNoWeight
+  StepView step_view() const;
+
+  std::shared_ptr<Context> context;
+  std::shared_ptr<const model::Program> program;
+  device::ResolvedLimits limits;
+  CudaPlan plan;
+  memory::Ledger ledger;
+  Calls* calls;
+  void* arenas[memory::kCategoryCount] = {};
+  // Pinned, one of each per step in flight.
+  int32_t* step_words[kDepth] = {};
+  RowResult* results[kDepth] = {};
+  float* rows[kDepth] = {};
+  SlotState* slots = nullptr;  // [slots] staging of begin_sequence
+  uint32_t* seen = nullptr;    // [slots][seen words]
+  cudaEvent_t done[kDepth] = {};
+
+ private:
+  void release() noexcept;
+};
+
+// Reads, uploads and repacks every weight; fills the RoPE tables. Returns the digest of each weight as it
+// lies in VRAM.
+std::vector<numerics::Digest> load_weights(State& state, const device::Progress& progress);
+std::vector<numerics::Digest> digest_weights(State& state);
+
+}  // namespace orcd::cuda

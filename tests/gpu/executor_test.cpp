@@ -1,0 +1,249 @@
+// Whole models on a CUDA device: the reference's bits in every format, odd shape, chunking and batch; the CPU
+// device's tokens; the plan to the byte.
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "base/error.h"
+#include "device/cpu/cpu_device.h"
+#include "device/cuda_device.h"
+#include "kv/layout.h"
+#include "support/reference_executor.h"
+#include "support/synthetic_model.h"
+
+namespace orcd::device {
+namespace {
+
+using test::LoadedModel;
+using test::SyntheticModel;
+
+Limits small_limits(uint32_t logits_rows) {
+  Limits limits;
+  limits.context = 768;
+  limits.slots = 4;
+  limits.batch_tokens = 512;
+  limits.logits_rows = logits_rows;
+  return limits;
+}
+
+struct Loaded {
+  Loaded(std::unique_ptr<Device> on, const LoadedModel& model, const Limits& limits)
+      : device(std::move(on)),
+        resolved(device->resolve(*model.program, limits)),
+        executor(device->load(model.program, resolved, {})) {}
+  Loaded(const LoadedModel& model, const Limits& limits) : Loaded(open_cuda_device(0), model, limits) {}
+  std::unique_ptr<Device> device;
+  ResolvedLimits resolved;
+  std::unique_ptr<Executor> executor;
+};
+
+// A shuffled share of the pool, so that block tables are not the identity.
+std::vector<uint32_t> pages_of(const ResolvedLimits& limits, uint32_t index) {
+  std::vector<uint32_t> pages;
+  for (uint32_t page = index; page < limits.kv_pages; page += limits.slots)
+    pages.push_back(limits.kv_pages - 1 - page);
+  return pages;
+}
+
+std::vector<float> all_logits(Loaded& loaded, std::span<const int32_t> tokens, uint32_t chunk) {
+  const std::vector<uint32_t> pages = pages_of(loaded.resolved, 0);
+  std::vector<float> logits;
+  for (uint32_t at = 0; at < tokens.size(); at += chunk) {
+    SequenceStep step;
+    step.first_position = at;
+    step.tokens = tokens.subspan(at, std::min<size_t>(chunk, tokens.size() - at));
+    step.pages = pages;
+    step.logits = LogitsMode::kAll;
+    step.want_rows = true;
+    loaded.executor->submit({&step, 1});
+    const auto results = loaded.executor->collect();
+    logits.insert(logits.end(), results[0].rows.begin(), results[0].rows.end());
+  }
+  return logits;
+}
+
+// Number of values whose bits differ.
+size_t n_different(const std::vector<float>& want, const std::vector<float>& got) {
+  size_t n = want.size() == got.size() ? 0 : ~size_t{0};
+  for (size_t i = 0; n != ~size_t{0} && i < want.size(); ++i) n += std::memcmp(&want[i], &got[i], 4) != 0;
+  return n;
+}
+
+SyntheticModel shape_of(const char* family, std::vector<TensorType> types, uint32_t dim, uint32_t ffn) {
+  SyntheticModel shape;
+  shape.family = family;
+  shape.types = std::move(types);
+  shape.dim = dim;
+  shape.ffn_dim = ffn;
+  return shape;
+}
+
+constexpr TensorType kAll[] = {TensorType::kF32,  TensorType::kF16,  TensorType::kBF16, TensorType::kQ4_0,
+                               TensorType::kQ4_1, TensorType::kQ5_0, TensorType::kQ5_1, TensorType::kQ8_0,
+                               TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K};
+
+bool is_k(TensorType type) { return find_format(type)->block_elements == 256; }
+
+TEST(CudaExecutor, EveryFormatGivesTheReferencesBitsInEveryChunking) {
+  for (const TensorType type : kAll) {
+    SyntheticModel shape = shape_of("llama", {type}, is_k(type) ? 768 : 576, is_k(type) ? 1280 : 1504);
+    shape.n_heads = is_k(type) ? 12 : 9;
+    shape.n_kv_heads = 3;
+    shape.n_vocab = 333;
+    shape.biases = true;
+    const LoadedModel model(shape);
+    const std::vector<int32_t> tokens = test::random_tokens(75, shape.n_vocab, 3);
+    const std::vector<float> want = test::reference_logits(*model.program, tokens);
+    Loaded loaded(model, small_limits(75));
+    for (const uint32_t chunk : {75u, 1u, 7u, 16u, 64u})
+      EXPECT_EQ(n_different(want, all_logits(loaded, tokens, chunk)), 0u)
+          << tensor_type_name(type) << " chunk " << chunk;
+  }
+}
+
+TEST(CudaExecutor, MixedFormatsWindowsAndWideShapesGiveTheReferencesBits) {
+  SyntheticModel mixed =
+      shape_of("llama", {kAll[10], kAll[1], kAll[8], kAll[2], kAll[9], kAll[0], kAll[5], kAll[7]}, 256, 768);
+  mixed.n_heads = 16;
+  mixed.head_dim = 48;
+  mixed.tied = false;
+  SyntheticModel gemma = shape_of("gemma3", {kAll[5], kAll[7], kAll[8], kAll[10]}, 256, 512);
+  gemma.n_layers = 7;
+  gemma.window = 70;
+  gemma.n_kv_heads = 1;
+  gemma.head_dim = 256;
+  SyntheticModel wide =
+      shape_of("llama", {TensorType::kQ4_K, TensorType::kQ4_K, TensorType::kQ6_K}, 2048, 2304);
+  wide.n_layers = 1;
+  wide.n_heads = 32;
+  wide.n_kv_heads = 8;
+  for (const SyntheticModel& shape : {mixed, gemma, wide}) {
+    const LoadedModel model(shape);
+    const std::vector<int32_t> tokens = test::random_tokens(shape.dim > 1024 ? 40 : 600, shape.n_vocab, 5);
+    const std::vector<float> want = test::reference_logits(*model.program, tokens);
+    Limits limits = small_limits(512);
+    Loaded loaded(model, limits);
+    for (const uint32_t chunk : {512u, 1u, 5u, 200u})
+      EXPECT_EQ(n_different(want, all_logits(loaded, tokens, chunk)), 0u)
+          << shape.family << shape.dim << " chunk " << chunk;
+  }
+}
+
+struct Sequence {
+  std::vector<int32_t> tokens, drawn;
+  std::vector<uint32_t> pages;
+  numerics::Digest digest;
+};
+
+// Prefills and decodes the members, all at once, with the sampling that belongs to each.
+std::vector<Sequence> generate(Loaded& loaded, const std::vector<uint32_t>& members, uint32_t chunk,
+                               uint32_t n_vocab) {
+  std::vector<Sequence> sequences(4);
+  for (const uint32_t i : members) {
+    sequences[i].tokens = test::random_tokens(30 + 41 * i, n_vocab, 50 + i);
+    sequences[i].pages = pages_of(loaded.resolved, i);
+    sampling::SamplingParams params;
+    params.temperature = i % 2 ? 0.8f : (i == 2 ? 1.3f : 0.0f);
+    params.top_k = i == 1 ? 20 : 0;
+    params.top_p = i >= 2 ? 0.9f : 1.0f;
+    params.min_p = i == 3 ? 0.02f : 0.0f;
+    params.seed = i;
+    params.repetition_penalty = 1.1f;
+    loaded.executor->begin_sequence(i, params, sequences[i].tokens);
+  }
+  std::vector<uint32_t> done(4, 0);
+  for (int round = 0; round < 300; ++round) {
+    std::vector<SequenceStep> steps;
+    for (const uint32_t i : members) {
+      Sequence& s = sequences[i];
+      if (s.drawn.size() == 40) continue;
+      SequenceStep step;
+      step.slot = i;
+      step.pages = s.pages;
+      step.first_position = done[i];
+      if (done[i] < s.tokens.size()) {
+        const auto n = std::min<uint32_t>(chunk + i, static_cast<uint32_t>(s.tokens.size()) - done[i]);
+        step.tokens = std::span(s.tokens).subspan(done[i], n);
+        done[i] += n;
+      } else {
+        ++done[i];
+      }
+      step.sample = done[i] >= s.tokens.size();
+      step.logits = step.sample ? LogitsMode::kLast : LogitsMode::kNone;
+      steps.push_back(step);
+    }
+    if (steps.empty()) break;
+    loaded.executor->submit(steps);
+    for (const SequenceResult& result : loaded.executor->collect()) {
+      if (result.token < 0) continue;
+      sequences[result.slot].drawn.push_back(result.token);
+      numerics::digest_chain(&sequences[result.slot].digest, result.logits_digest);
+    }
+  }
+  return sequences;
+}
+
+TEST(CudaExecutor, SampledTokensAndDigestsEqualTheCpusAloneAndInABatch) {
+  SyntheticModel shape = shape_of("llama", {TensorType::kQ4_K, TensorType::kQ6_K}, 512, 1024);
+  shape.n_heads = 8;
+  shape.n_vocab = 5000;
+  const LoadedModel model(shape);
+  Loaded cpu(cpu::open_cpu_device(0), model, small_limits(0));
+  Loaded cuda(model, small_limits(0));
+  const std::vector<Sequence> want = generate(cpu, {0, 1, 2, 3}, 500, shape.n_vocab);
+  const std::vector<Sequence> together = generate(cuda, {0, 1, 2, 3}, 9, shape.n_vocab);
+  for (uint32_t i = 0; i < 4; ++i) {
+    const std::vector<Sequence> alone = generate(cuda, {i}, 64, shape.n_vocab);
+    EXPECT_EQ(want[i].drawn.size(), 40u);
+    EXPECT_EQ(want[i].drawn, together[i].drawn) << i;
+    EXPECT_EQ(want[i].drawn, alone[i].drawn) << i;
+    EXPECT_EQ(want[i].digest, together[i].digest) << i;
+    EXPECT_EQ(want[i].digest, alone[i].digest) << i;
+  }
+}
+
+TEST(CudaExecutor, PlanEqualsLedgerAndNothingIsAllocatedAfterLoad) {
+  const LoadedModel model(shape_of("llama", {TensorType::kQ4_K}, 512, 1024));
+  Loaded loaded(model, small_limits(0));
+  const memory::Plan plan = loaded.device->plan(*model.program, loaded.resolved);
+  for (int c = 0; c < memory::kCategoryCount; ++c) {
+    const auto category = static_cast<memory::Category>(c);
+    EXPECT_EQ(plan.arena_bytes(category), loaded.executor->ledger().bytes(category))
+        << memory::category_name(category);
+  }
+  const uint64_t before = loaded.executor->ledger().n_allocations(), free = loaded.device->free_bytes();
+  all_logits(loaded, test::random_tokens(4, 300, 9), 1);
+  generate(loaded, {0, 1, 2, 3}, 64, 300);
+  EXPECT_EQ(before, loaded.executor->ledger().n_allocations());
+  EXPECT_EQ(free, loaded.device->free_bytes());
+}
+
+TEST(CudaExecutor, ResidencyIsOnTheDeviceWithTheDigestsOfLoading) {
+  const LoadedModel model(shape_of("llama", {TensorType::kQ5_K}, 512, 1024));
+  Loaded loaded(model, small_limits(0));
+  for (const Executor::Residency& residency : loaded.executor->check_residency()) {
+    EXPECT_EQ(residency.pointer_type, "device") << residency.arena;
+    EXPECT_EQ(residency.digest, residency.expected);
+    EXPECT_EQ(residency.first_mismatch, "");
+  }
+}
+
+TEST(CudaDevice, AHundredDevicesComeAndGoWithoutGrowth) {
+  const LoadedModel model(shape_of("llama", {TensorType::kQ8_0}, 256, 512));
+  { Loaded first(model, small_limits(0)); }
+  const uint64_t free = open_cuda_device(0)->free_bytes();
+  for (int i = 0; i < 100; ++i) Loaded again(model, small_limits(0));
+  EXPECT_EQ(free, open_cuda_device(0)->free_bytes());
+}
+
+TEST(CudaDevice, ANumberThatDoesNotExistIsRefused) {
+  try {
+    open_cuda_device(99);
+    FAIL() << "cuda:99 was opened";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kCudaError);
+  }
+}
+
+}  // namespace
+}  // namespace orcd::device
