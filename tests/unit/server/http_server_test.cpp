@@ -1,0 +1,329 @@
+#include "server/http_server.h"
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+
+#include "base/error.h"
+
+namespace orcd::server {
+namespace {
+
+using std::chrono::milliseconds;
+
+// A raw client: what it sends and reads is bytes.
+class Client {
+ public:
+  explicit Client(uint16_t port, int receive_buffer = 0) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
+    if (receive_buffer) setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  }
+  ~Client() { hang_up(); }
+  void hang_up() {
+    if (fd_ >= 0) close(fd_);
+    fd_ = -1;
+  }
+  void half_close() { shutdown(fd_, SHUT_WR); }
+  void send(const std::string& text) {
+    EXPECT_EQ(::send(fd_, text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
+  }
+  // Reads until `text` was seen or the server closed; what was read.
+  std::string read_until(const std::string& text) {
+    char buffer[4096];
+    while (seen_.find(text) == seen_.npos) {
+      pollfd waiting{fd_, POLLIN, 0};
+      if (poll(&waiting, 1, 10000) <= 0) {
+        ADD_FAILURE() << "nothing came for 10 s after: " << seen_;
+        break;
+      }
+      const ssize_t n = recv(fd_, buffer, sizeof buffer, 0);
+      if (n <= 0) break;
+      seen_.append(buffer, static_cast<size_t>(n));
+    }
+    return std::exchange(seen_, {});
+  }
+  std::string read_to_end() { return read_until("\1never\1"); }
+
+ private:
+  int fd_;
+  std::string seen_;
+};
+
+// A stream that hands out pieces as the test pushes them.
+struct Script {
+  std::mutex mutex;
+  std::string ready;
+  bool over = false;
+  std::function<void()> notify;
+  std::atomic<bool> dropped = false;
+  std::atomic<uint64_t> taken = 0;
+
+  void push(const std::string& text, bool last = false) {
+    std::lock_guard lock(mutex);
+    ready += text;
+    over |= last;
+    if (notify) notify();
+  }
+};
+
+class ScriptedStream : public StreamSource {
+ public:
+  explicit ScriptedStream(std::shared_ptr<Script> script) : script_(std::move(script)) {}
+  ~ScriptedStream() override {
+    on_ready({});
+    script_->dropped = true;
+  }
+  bool next(std::string* out, size_t max_bytes) override {
+    std::lock_guard lock(script_->mutex);
+    const size_t n = std::min(max_bytes, script_->ready.size());
+    out->append(script_->ready, 0, n);
+    script_->ready.erase(0, n);
+    script_->taken += n;
+    return !(script_->over && script_->ready.empty());
+  }
+  void on_ready(std::function<void()> notify) override {
+    std::lock_guard lock(script_->mutex);
+    script_->notify = std::move(notify);
+  }
+
+ private:
+  std::shared_ptr<Script> script_;
+};
+
+bool comes_true(const std::function<bool()>& condition, milliseconds limit = milliseconds(10000)) {
+  const auto until = std::chrono::steady_clock::now() + limit;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > until) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+class HttpServerTest : public testing::Test {
+ protected:
+  void start(HttpOptions options = {}) {
+    auto router = std::make_shared<Router>(AccessRules{});
+    router->add({"GET", "/hello", [](const HttpRequest&) { return text_reply("hello"); }});
+    router->add({"POST", "/echo", [](const HttpRequest& r) { return text_reply(r.body); }, RunOn::kPrepare});
+    router->add({"GET", "/throws", [](const HttpRequest&) -> Reply { throw std::runtime_error("inside"); },
+                 RunOn::kSlow});
+    router->add({"GET", "/stream", [this](const HttpRequest&) {
+                   Reply reply;
+                   reply.content_type = "text/event-stream";
+                   reply.stream = std::make_unique<ScriptedStream>(script);
+                   return reply;
+                 }});
+    server = std::make_unique<HttpServer>(options, router);
+    server->start();
+  }
+  static Reply text_reply(std::string text) {
+    Reply reply;
+    reply.body = std::move(text);
+    return reply;
+  }
+  std::string ask(const std::string& text) {
+    Client client(server->port());
+    client.send(text);
+    return client.read_to_end();
+  }
+  static std::string get(const std::string& path, const std::string& headers = "") {
+    return "GET " + path + " HTTP/1.1\r\nHost: localhost\r\n" + headers + "\r\n";
+  }
+
+  std::shared_ptr<Script> script = std::make_shared<Script>();
+  std::unique_ptr<HttpServer> server;
+};
+
+bool has(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
+
+TEST_F(HttpServerTest, AnswersSeveralRequestsOfOneConnectionInOrder) {
+  start();
+  const std::string post = "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc";
+  const std::string all = ask(get("/hello") + post + get("/hello", "Connection: close\r\n"));
+  const size_t first = all.find("hello"), second = all.find("abc"), third = all.rfind("hello");
+  EXPECT_LT(first, second);
+  EXPECT_LT(second, third);
+  EXPECT_NE(third, all.npos) << all;
+}
+
+TEST_F(HttpServerTest, ARequestThatDripsInByteByByteIsAnswered) {
+  start();
+  Client client(server->port());
+  for (const char c : std::string("POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
+                                  "chunked\r\n\r\n3\r\nxyz\r\n0\r\n\r\n"))
+    client.send({c});
+  EXPECT_TRUE(has(client.read_until("xyz"), "HTTP/1.1 200 OK"));
+}
+
+TEST_F(HttpServerTest, RequestIdIsEchoedOrMade) {
+  start();
+  EXPECT_TRUE(
+      has(ask(get("/hello", "X-Request-Id: abc-1\r\nConnection: close\r\n")), "x-request-id: abc-1\r\n"));
+  const std::string made = ask(get("/nothing", "Connection: close\r\n"));
+  EXPECT_TRUE(has(made, "404 Not Found"));
+  EXPECT_EQ(made.find("\r\n", made.find("x-request-id: ")) - made.find("x-request-id: "), 14u + 32u) << made;
+}
+
+TEST_F(HttpServerTest, HeadHasTheLengthAndNoBody) {
+  start();
+  const std::string reply = ask("HEAD /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  EXPECT_TRUE(has(reply, "Content-Length: 5\r\n"));
+  EXPECT_TRUE(reply.ends_with("\r\n\r\n")) << reply;
+}
+
+TEST_F(HttpServerTest, ABodyOverTheLimitGets413AlsoWhenAllOfItIsSent) {
+  start({.max_body_bytes = 1000});
+  const std::string head = "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: ";
+  EXPECT_TRUE(has(ask(head + "1001\r\n\r\n" + std::string(1001, 'x')), "HTTP/1.1 413 "));
+  EXPECT_TRUE(has(ask(head + "99999999999999999999\r\n\r\n"), "HTTP/1.1 4"));
+  EXPECT_TRUE(has(ask("POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n" +
+                      std::string(2000, 'x')),
+                  "HTTP/1.1 413 "));
+}
+
+TEST_F(HttpServerTest, AHeaderOverTheLimitGets431) {
+  start({.max_header_bytes = 2000});
+  EXPECT_TRUE(has(ask(get("/hello", "X-Long: " + std::string(3000, 'x') + "\r\n")), "HTTP/1.1 431 "));
+}
+
+TEST_F(HttpServerTest, WhatIsNotHttpGets400) {
+  start();
+  for (const char* text : {"nonsense\r\n\r\n", "GET /hello HTTP/2.0\r\n\r\n",
+                           "GET /hello HTTP/1.1\r\nno colon\r\n\r\n", "\x16\x03\x01\x02\r\n\r\n"})
+    EXPECT_TRUE(has(ask(text), "HTTP/1.1 400 ")) << text;
+  EXPECT_TRUE(has(ask("GET /hello HTTP/1.1\r\n\r\n"), "HTTP/1.1 400 ")) << "no Host";
+}
+
+TEST_F(HttpServerTest, ExpectContinueIsAnswered) {
+  start();
+  Client client(server->port());
+  client.send("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+  EXPECT_EQ(client.read_until("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+  client.send("ab");
+  EXPECT_TRUE(has(client.read_until("ab"), "200 OK"));
+}
+
+TEST_F(HttpServerTest, AHandlerThatThrowsIsAnInternalErrorAndTheServerGoesOn) {
+  start();
+  const std::string reply = ask(get("/throws") + get("/hello", "Connection: close\r\n"));
+  EXPECT_TRUE(has(reply, "HTTP/1.1 500 ")) << reply;
+  EXPECT_TRUE(has(reply, R"("code":"INTERNAL")"));
+  EXPECT_FALSE(has(reply, "inside"));
+  EXPECT_TRUE(reply.ends_with("hello"));
+}
+
+TEST_F(HttpServerTest, AHeaderThatNeverEndsIsCutOff) {
+  start({.header_timeout = milliseconds(50)});
+  Client client(server->port());
+  client.send("GET /hello HTTP/1.1\r\n");
+  EXPECT_EQ(client.read_to_end(), "");
+}
+
+TEST_F(HttpServerTest, StreamsPiecesAsTheyComeAndKeepsTheConnection) {
+  start();
+  Client client(server->port());
+  client.send(get("/stream"));
+  EXPECT_TRUE(has(client.read_until("\r\n\r\n"), "Transfer-Encoding: chunked\r\n"));
+  script->push("one");
+  EXPECT_EQ(client.read_until("one\r\n"), "3\r\none\r\n");
+  script->push("two", true);
+  EXPECT_EQ(client.read_until("0\r\n\r\n"), "3\r\ntwo\r\n0\r\n\r\n");
+  client.send(get("/hello"));
+  EXPECT_TRUE(has(client.read_until("hello"), "200 OK"));
+}
+
+TEST_F(HttpServerTest, ARequestSentBehindAStreamIsAnsweredAfterIt) {
+  start();
+  Client client(server->port());
+  client.send(get("/stream") + get("/hello"));
+  client.read_until("\r\n\r\n");
+  script->push("end", true);
+  const std::string rest = client.read_until("hello");
+  EXPECT_LT(rest.find("0\r\n\r\n"), rest.find("HTTP/1.1 200 OK")) << rest;
+}
+
+TEST_F(HttpServerTest, HttpOneZeroGetsAStreamWithoutChunks) {
+  start();
+  Client client(server->port());
+  client.send("GET /stream HTTP/1.0\r\nHost: localhost\r\n\r\n");
+  const std::string head = client.read_until("\r\n\r\n");
+  EXPECT_FALSE(has(head, "Transfer-Encoding"));
+  script->push("all", true);
+  EXPECT_TRUE((head + client.read_to_end()).ends_with("\r\n\r\nall"));
+}
+
+TEST_F(HttpServerTest, AClientThatLeavesDropsTheStreamWithin100Ms) {
+  start();
+  Client client(server->port());
+  client.send(get("/stream"));
+  client.read_until("\r\n\r\n");
+  EXPECT_EQ(server->in_flight(), 1u);
+  client.hang_up();
+  EXPECT_TRUE(comes_true([&] { return script->dropped.load(); }, milliseconds(100)));
+  EXPECT_TRUE(server->wait_idle(milliseconds(10000)));
+}
+
+TEST_F(HttpServerTest, AClientThatOnlyClosesItsSendingSideStillGetsTheStream) {
+  start();
+  Client client(server->port());
+  client.send(get("/stream"));
+  client.read_until("\r\n\r\n");
+  client.half_close();
+  client.read_until(":\n\n");  // the server asks whether anybody reads
+  EXPECT_FALSE(script->dropped);
+  script->push("the end", true);
+  EXPECT_TRUE(has(client.read_to_end(), "the end"));
+}
+
+TEST_F(HttpServerTest, AClientThatDoesNotReadHoldsUpItsOwnStreamOnlyAndIsDisconnectedAtLast) {
+  start({.write_timeout = milliseconds(300)});
+  Client slow(server->port(), 4096);
+  slow.send(get("/stream"));
+  const size_t n_bytes = 32 << 20;
+  comes_true([&] {
+    std::lock_guard lock(script->mutex);
+    return static_cast<bool>(script->notify);
+  });
+  script->push(std::string(n_bytes, 'x'));
+  EXPECT_TRUE(has(ask(get("/hello", "Connection: close\r\n")), "hello"));
+  EXPECT_TRUE(comes_true([&] { return script->dropped.load(); }));
+  EXPECT_LT(script->taken, n_bytes / 4);
+}
+
+TEST_F(HttpServerTest, ASilentStreamCarriesComments) {
+  start({.keep_alive_interval = milliseconds(20)});
+  Client client(server->port());
+  client.send(get("/stream"));
+  client.read_until("\r\n\r\n");
+  EXPECT_TRUE(has(client.read_until(":\n\n"), "3\r\n:\n\n"));
+  script->push("", true);
+  EXPECT_TRUE(has(client.read_until("0\r\n\r\n"), "0\r\n\r\n"));
+}
+
+TEST_F(HttpServerTest, StoppingDropsStreamsAndAPortInUseIsAnError) {
+  start();
+  try {
+    HttpServer second({.port = server->port()}, std::make_shared<Router>(AccessRules{}));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_TRUE(has(error.line(), "port=" + std::to_string(server->port()))) << error.line();
+  }
+  Client client(server->port());
+  client.send(get("/stream"));
+  client.read_until("\r\n\r\n");
+  server.reset();
+  EXPECT_TRUE(script->dropped);
+}
+
+}  // namespace
+}  // namespace orcd::server
