@@ -17,10 +17,12 @@ class Channel {
  public:
   explicit Channel(size_t capacity = 256);
 
-  // Producer. False when full (nothing is lost: try again later) or when the reader is gone.
-  bool try_push(Event event);
-  // The one terminal event; always accepted, also beyond capacity.
-  void push_terminal(Event event);
+  // Producer. Events of steps already under way are taken beyond the capacity, so nothing is ever lost; the
+  // producer asks full() before it starts another step. Nothing is taken after the terminal event or when the
+  // reader is gone: then false.
+  bool push(Event event);
+  // The one terminal event (EndEvent or ErrorEvent). false if there already was one.
+  bool push_terminal(Event event);
   bool full() const;
   bool reader_gone() const;
 
@@ -36,6 +38,8 @@ class Channel {
   void close_reader();
 
  private:
+  std::optional<Event> take(std::unique_lock<std::mutex>& lock);
+
   mutable std::mutex mutex_;
   std::condition_variable available_;
   std::deque<Event> events_;

@@ -1,7 +1,7 @@
 // The engine: owns the device on its own thread; takes requests, schedules steps, samples, publishes events.
 #pragma once
 
-#include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -15,7 +15,9 @@
 namespace orcd::engine {
 
 struct EngineOptions {
-  uint32_t max_queue = 256;  // waiting requests; one more is OVERLOADED
+  uint32_t max_queue = 256;           // waiting requests; one more is OVERLOADED
+  size_t channel_capacity = 256;      // events that a reader may be behind before its sequence pauses
+  double target_step_seconds = 0.05;  // prompts are cut into chunks so that a step takes no longer
 };
 
 // A snapshot for /health, /metrics and the tests; cheap, never waits for the engine thread.
@@ -38,7 +40,9 @@ class Generation {
   Generation(const Generation&) = delete;
   Generation& operator=(const Generation&) = delete;
   Channel& channel() { return *channel_; }
-  void cancel() { cancel_(); }  // idempotent; the request ends in ErrorEvent CANCELLED
+  void cancel() {
+    cancel_();
+  }  // idempotent; the request ends in ErrorEvent CANCELLED. May outlive the engine
 
  private:
   std::shared_ptr<Channel> channel_;

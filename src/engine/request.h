@@ -23,8 +23,6 @@ struct Request {
   std::vector<std::string> stop;  // strings; matched across tokens and inside UTF-8, not part of the output
   bool ignore_end = false;        // go on after end-of-generation ids (bench)
   bool special_text = false;      // control tokens appear in the text
-  uint32_t n_logprobs = 0;        // top alternatives per token; 0 = none
-  std::vector<std::pair<int32_t, float>> logit_bias;
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
 };
 
@@ -36,6 +34,8 @@ struct Receipt {
   std::string logits_digest;  // hex of the chained digest of the sampled rows
   uint32_t numerics_version = 1;
 };
+
+std::string hex_digest(const numerics::Digest& digest);  // 32 digits, as receipts write it
 
 struct StartedEvent {
   std::chrono::system_clock::time_point at;

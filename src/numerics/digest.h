@@ -49,6 +49,11 @@ ORCD_HD void digest_chain(Digest* chain, const Digest& row) {
   chain->b = mix64(chain->b ^ 0xbb67ae8584caa73bull) + row.b;
 }
 
+// The row of a chain that holds one row only.
+ORCD_HD Digest digest_of_only_row(const Digest& chain) {
+  return {chain.a - mix64(0x6a09e667f3bcc908ull), chain.b - mix64(0xbb67ae8584caa73bull)};
+}
+
 // Bytes as little-endian words; a last partial word is padded with zeros.
 inline Digest digest_bytes(const uint8_t* bytes, uint64_t n, uint64_t first_word = 0) {
   Digest digest;

@@ -322,9 +322,9 @@ void Connection::watch_client() {
 void Connection::stream_timer() {
   if (!stream_) return;
   silence_.expires_after(half_closed_ ? kProbeInterval : shared_->options.keep_alive_interval);
-  silence_.async_wait([weak = weak_from_this()](SocketError error) {
-    const auto self = weak.lock();
-    if (error || !self || !self->stream_) return;
+  // Holds the connection: once the client has half-closed, nothing else may.
+  silence_.async_wait([self = shared_from_this()](SocketError error) {
+    if (error || !self->stream_) return;
     self->writing_ ? self->stream_timer() : self->write_piece(":\n\n", false);
   });
 }

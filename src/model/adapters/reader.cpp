@@ -31,7 +31,8 @@ Reader::Reader(std::shared_ptr<const gguf::File> file)
 void Reader::fail(std::string_view name, std::string message, std::string hint) const {
   const std::string field = key(name);
   const gguf::MetadataEntry* entry = file_->find(field);
-  throw gguf::load_error(*file_, field, entry ? entry->value_offset : 0, std::move(message), std::move(hint));
+  throw gguf::load_error(*file_, field, entry ? entry->value_offset : kHeaderEnd, std::move(message),
+                         std::move(hint));
 }
 
 uint32_t Reader::count(std::string_view name, uint64_t max) const {

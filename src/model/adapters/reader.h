@@ -20,6 +20,9 @@ inline constexpr uint64_t kMaxFfnDim = 1 << 22;
 inline constexpr uint64_t kMaxVocab = 1 << 24;
 inline constexpr uint64_t kMaxContext = 1 << 27;
 
+// Where a key or tensor that is missing is reported: the end of the fixed header, where metadata begins.
+inline constexpr uint64_t kHeaderEnd = 24;
+
 class Reader {
  public:
   explicit Reader(std::shared_ptr<const gguf::File> file);

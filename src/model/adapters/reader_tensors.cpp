@@ -27,7 +27,7 @@ const gguf::TensorInfo* Reader::take(std::string_view name, bool needed) const {
   if (tensor) {
     read_.emplace(name);
   } else if (needed) {
-    throw gguf::load_error(*file_, name, 0, "tensor is missing; " + architecture_ + " needs it");
+    throw gguf::load_error(*file_, name, kHeaderEnd, "tensor is missing; " + architecture_ + " needs it");
   }
   return tensor;
 }

@@ -1,0 +1,81 @@
+#include "engine/channel.h"
+
+namespace orcd::engine {
+
+Channel::Channel(size_t capacity) : capacity_(capacity) {}
+
+bool Channel::push(Event event) {
+  {
+    std::lock_guard lock(mutex_);
+    if (terminal_pushed_ || reader_gone_) return false;
+    events_.push_back(std::move(event));
+  }
+  available_.notify_one();
+  if (notify_event_) notify_event_();
+  return true;
+}
+
+bool Channel::push_terminal(Event event) {
+  {
+    std::lock_guard lock(mutex_);
+    if (terminal_pushed_) return false;
+    terminal_pushed_ = true;
+    events_.push_back(std::move(event));
+  }
+  available_.notify_one();
+  if (notify_event_) notify_event_();
+  return true;
+}
+
+bool Channel::full() const {
+  std::lock_guard lock(mutex_);
+  return events_.size() >= capacity_;
+}
+
+bool Channel::reader_gone() const {
+  std::lock_guard lock(mutex_);
+  return reader_gone_;
+}
+
+std::optional<Event> Channel::take(std::unique_lock<std::mutex>& lock) {
+  const bool was_full = events_.size() >= capacity_;
+  std::optional<Event> event(std::move(events_.front()));
+  events_.pop_front();
+  if (terminal_pushed_ && events_.empty()) terminal_taken_ = true;
+  const bool room = was_full && events_.size() < capacity_ && !terminal_pushed_;
+  lock.unlock();
+  if (room && notify_room_) notify_room_();
+  return event;
+}
+
+std::optional<Event> Channel::pop() {
+  std::unique_lock lock(mutex_);
+  available_.wait(lock, [&] { return !events_.empty() || terminal_taken_; });
+  if (events_.empty()) return std::nullopt;
+  return take(lock);
+}
+
+std::optional<Event> Channel::try_pop() {
+  std::unique_lock lock(mutex_);
+  if (events_.empty()) return std::nullopt;
+  return take(lock);
+}
+
+bool Channel::finished() const {
+  std::lock_guard lock(mutex_);
+  return terminal_taken_;
+}
+
+void Channel::on_event(std::function<void()> notify) { notify_event_ = std::move(notify); }
+void Channel::on_room(std::function<void()> notify) { notify_room_ = std::move(notify); }
+
+void Channel::close_reader() {
+  {
+    std::lock_guard lock(mutex_);
+    if (reader_gone_) return;
+    reader_gone_ = true;
+  }
+  if (notify_room_) notify_room_();
+}
+
+}  // namespace orcd::engine

@@ -1,0 +1,319 @@
+#include "engine/core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kv/layout.h"
+
+namespace orcd::engine {
+namespace {
+
+double ms(std::chrono::steady_clock::duration duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
+
+uint32_t longest(const device::ResolvedLimits& limits) {
+  const uint64_t positions = uint64_t{limits.kv_pages} * kv::kPagePositions;
+  return static_cast<uint32_t>(std::min<uint64_t>(limits.context, positions));
+}
+
+}  // namespace
+
+// A job that has been taken in and has not ended.
+struct Core::Active {
+  Active(std::shared_ptr<Job> job_in, kv::PagePool& pool, const tokenizer::Tokenizer& tokenizer,
+         uint32_t max_length)
+      : job(std::move(job_in)),
+        sequence(pool, job->request.prompt_tokens, max_length),
+        text(tokenizer, job->request.prompt_tokens, job->request.special_text),
+        stops(job->request.stop) {}
+
+  uint32_t n_out() const {
+    return static_cast<uint32_t>(sequence.tokens.size() - job->request.prompt_tokens.size());
+  }
+
+  std::shared_ptr<Job> job;
+  Sequence sequence;
+  tokenizer::Detokenizer text;
+  StopMatcher stops;
+  numerics::Digest digest;  // chained over the sampled rows
+  Time started{}, first_token{}, last_token{};
+  bool has_started = false, ended = false;
+};
+
+Error current_error() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return error;
+  } catch (const std::exception& error) {
+    return Error(ErrorCode::kInternal, error.what());
+  } catch (...) {
+    return Error(ErrorCode::kInternal, "an exception of unknown type");
+  }
+}
+
+Core::Core(device::Executor& executor, const tokenizer::Tokenizer& tokenizer, CoreOptions options,
+           Counters* counters)
+    : executor_(executor),
+      tokenizer_(tokenizer),
+      options_(std::move(options)),
+      counters_(counters),
+      max_length_(longest(executor.limits())),
+      pool_(executor.limits().kv_pages),
+      scheduler_(pool_, executor.limits(), executor.pipeline_depth()),
+      pacer_(executor.limits().slots, executor.limits().batch_tokens, options_.target_step_seconds) {}
+
+Core::~Core() { end_all(Error(ErrorCode::kCancelled, "the engine was stopped")); }
+
+void Core::check(const Request& request) const {
+  const uint64_t n = request.prompt_tokens.size();
+  if (n == 0) throw Error(ErrorCode::kInvalidRequest, "the prompt has no tokens", {{"param", "prompt"}});
+  if (request.max_tokens == 0)
+    throw Error(ErrorCode::kInvalidRequest, "max_tokens must be at least 1", {{"param", "max_tokens"}});
+  for (const int32_t id : request.prompt_tokens) {
+    if (id < 0 || id >= tokenizer_.vocab_size()) {
+      throw Error(ErrorCode::kInvalidRequest, "the prompt holds a token outside the vocabulary",
+                  {{"param", "prompt"}, {"token", int64_t{id}}, {"vocab", int64_t{tokenizer_.vocab_size()}}});
+    }
+  }
+  const device::ResolvedLimits& limits = executor_.limits();
+  if (n + 1 > limits.context) {
+    throw Error(ErrorCode::kInvalidRequest, "the prompt does not fit the context",
+                {{"param", "prompt"}, {"n_prompt_tokens", n}, {"n_ctx", uint64_t{limits.context}}},
+                "shorten the prompt, or start the worker with a larger --ctx");
+  }
+  if (n + 1 > max_length_) {
+    throw Error(ErrorCode::kVramOom, "the prompt needs more KV pages than there are",
+                {{"required_pages", uint64_t{kv::pages_for(n + 1)}},
+                 {"available_pages", uint64_t{limits.kv_pages}},
+                 {"n_prompt_tokens", n}},
+                "shorten the prompt, or give the KV cache more memory (--kv-cache-size-mb)");
+  }
+}
+
+void Core::add(std::shared_ptr<Job> job) {
+  const uint64_t wanted = job->request.prompt_tokens.size() + uint64_t{job->request.max_tokens};
+  const auto length = static_cast<uint32_t>(std::min<uint64_t>(wanted, max_length_));
+  active_.push_back(std::make_unique<Active>(std::move(job), pool_, tokenizer_, length));
+  scheduler_.add(&active_.back()->sequence);
+  counters_->prompt_tokens += active_.back()->job->request.prompt_tokens.size();
+  if (broken_) fail(*active_.back(), *broken_);
+  bury();
+  publish_counters();
+}
+
+bool Core::turn() {
+  sweep();
+  bool worked = false;
+  while (submit_one()) worked = true;
+  if (scheduler_.n_in_flight() > 0) {
+    collect_one();
+    worked = true;
+  }
+  bury();
+  publish_counters();
+  return worked;
+}
+
+void Core::drain() {
+  while (scheduler_.n_in_flight() > 0) collect_one();
+  bury();
+  publish_counters();
+}
+
+void Core::sweep() {
+  const Time now = options_.clock();
+  for (const auto& active : active_) {
+    if (active->ended) continue;
+    const Job& job = *active->job;
+    active->sequence.paused = job.channel->full();
+    if (job.cancelled || job.channel->reader_gone()) {
+      fail(*active, Error(ErrorCode::kCancelled, "the request was cancelled"));
+    } else if (now >= job.request.deadline) {
+      fail(*active, Error(ErrorCode::kInferenceTimeout, "the request took longer than it may",
+                          {{"elapsed_ms", ms(now - job.arrived)},
+                           {"limit_ms", ms(job.request.deadline - job.arrived)},
+                           {"tokens_out", uint64_t{active->n_out()}}},
+                          "ask for fewer tokens, or raise --inference-timeout-sec"));
+    }
+  }
+  bury();
+}
+
+bool Core::submit_one() {
+  Batch* batch = scheduler_.plan(pacer_.budget());
+  if (batch == nullptr) return false;
+  const Time now = options_.clock();
+  if (scheduler_.n_in_flight() == 1) step_started_ = now;
+  try {
+    for (Sequence* sequence : batch->begun) {
+      Active& active = find(sequence);
+      if (!std::exchange(active.has_started, true)) {
+        active.started = now;
+        active.job->channel->push(
+            StartedEvent{std::chrono::system_clock::now(), active.job->request.sampling.seed});
+      }
+      executor_.begin_sequence(static_cast<uint32_t>(sequence->slot), active.job->request.sampling,
+                               sequence->tokens);
+    }
+    executor_.submit(batch->steps);
+  } catch (...) {
+    const Error error = current_error();
+    const std::unique_ptr<Batch> dropped = scheduler_.drop_newest();
+    fail_batch(*dropped, error);
+    // Those admitted with it whose turn to compute had not come: begin_sequence may not have reached them.
+    for (const Sequence* sequence : dropped->begun) {
+      Active& active = find(sequence);
+      if (!active.ended) fail(active, error);
+    }
+  }
+  return true;
+}
+
+void Core::collect_one() {
+  std::span<const device::SequenceResult> results;
+  std::optional<Error> error;
+  try {
+    results = executor_.collect();
+    if (results.size() != scheduler_.front().entries.size()) {
+      throw Error(
+          ErrorCode::kInternal, "a step gave results for another number of sequences",
+          {{"steps", uint64_t{scheduler_.front().entries.size()}}, {"results", uint64_t{results.size()}}});
+    }
+  } catch (...) {
+    error = current_error();
+  }
+  const Time now = options_.clock();
+  if (error) {
+    // What the step wrote is unknown: its sequences end before their pages could be found by others.
+    fail_batch(scheduler_.front(), *error);
+    scheduler_.complete();
+    return;
+  }
+  const std::unique_ptr<Batch> batch = scheduler_.complete();
+  pacer_.measured(batch->n_tokens, std::chrono::duration<double>(now - step_started_).count());
+  counters_->busy_nanoseconds += static_cast<uint64_t>((now - step_started_).count());
+  step_started_ = now;
+  for (size_t i = 0; i < results.size(); ++i) {
+    const Batch::Entry& entry = batch->entries[i];
+    if (entry.sequence != nullptr && entry.samples) accept(find(entry.sequence), results[i]);
+  }
+}
+
+void Core::accept(Active& active, const device::SequenceResult& result) {
+  if (result.non_finite || result.token < 0 || result.token >= tokenizer_.vocab_size()) {
+    fail(active,
+         Error(ErrorCode::kInternal,
+               result.non_finite ? "the model's logits are not finite" : "a token out of range was drawn",
+               {{"position", uint64_t{active.sequence.tokens.size()}}, {"token", int64_t{result.token}}},
+               "the model file may be damaged"));
+    return;
+  }
+  numerics::digest_chain(&active.digest, numerics::digest_of_only_row(result.logits_digest));
+  const Time now = options_.clock();
+  if (active.n_out() == 0) active.first_token = now;
+  active.last_token = now;
+  const auto ends = tokenizer_.end_ids();
+  if (!active.job->request.ignore_end && std::find(ends.begin(), ends.end(), result.token) != ends.end()) {
+    finish(active, StopReason::kEnd);
+    return;
+  }
+  const uint32_t index = active.n_out();
+  active.sequence.tokens.push_back(result.token);
+  ++counters_->tokens_generated;
+  active.job->channel->push(
+      TokenEvent{active.stops.push(active.text.push(result.token)), result.token, index});
+  if (active.stops.matched()) {
+    finish(active, StopReason::kStopString);
+  } else if (active.n_out() >= active.job->request.max_tokens) {
+    finish(active, StopReason::kMaxTokens);
+  } else if (active.sequence.tokens.size() >= max_length_) {
+    finish(active, StopReason::kContext);
+  }
+}
+
+void Core::finish(Active& active, StopReason reason) {
+  const Request& request = active.job->request;
+  EndEvent event{};
+  event.tail = active.stops.push(active.text.finish());
+  if (active.stops.matched()) {
+    reason = StopReason::kStopString;
+    event.matched_stop = active.stops.matched_text();
+  } else {
+    event.tail += active.stops.finish();
+  }
+  event.reason = reason;
+  event.prompt_tokens = static_cast<uint32_t>(request.prompt_tokens.size());
+  event.tokens_out = active.n_out();
+  event.queue_ms = ms(active.started - active.job->arrived);
+  event.prefill_ms = ms(active.first_token - active.started);
+  event.decode_ms = ms(active.last_token - active.first_token);
+  event.first_token_ms = ms(active.first_token - active.job->arrived);
+  event.seed = request.sampling.seed;
+  event.receipt.model_digest = options_.model_digest;
+  event.receipt.logits_digest = hex_digest(active.digest);
+  ++counters_->requests_ok;
+  end(active, std::move(event));
+}
+
+void Core::fail(Active& active, const Error& error) {
+  ++(error.code() == ErrorCode::kCancelled ? counters_->requests_cancelled : counters_->requests_error);
+  end(active, ErrorEvent{error});
+}
+
+// Pages and slot go back before the reader can know that the request has ended.
+void Core::end(Active& active, Event event) {
+  scheduler_.remove(&active.sequence);
+  active.ended = true;
+  publish_counters();
+  if (options_.ended) options_.ended(*active.job);
+  active.job->channel->push_terminal(std::move(event));
+}
+
+void Core::fail_batch(const Batch& batch, const Error& error) {
+  for (const Batch::Entry& entry : batch.entries) {
+    if (entry.sequence != nullptr) fail(find(entry.sequence), error);
+  }
+  if (error.code() == ErrorCode::kCudaError && !broken_) {
+    broken_ = error;
+    counters_->healthy = false;
+    for (const auto& active : active_) {
+      if (!active->ended) fail(*active, error);
+    }
+  }
+}
+
+void Core::end_all(const Error& error) {
+  for (const auto& active : active_) {
+    if (!active->ended) fail(*active, error);
+  }
+  drain();
+}
+
+Core::Active& Core::find(const Sequence* sequence) {
+  for (const auto& active : active_) {
+    if (&active->sequence == sequence) return *active;
+  }
+  throw Error(ErrorCode::kInternal, "a step names a sequence that the engine does not have");
+}
+
+void Core::bury() {
+  std::erase_if(active_, [](const std::unique_ptr<Active>& active) { return active->ended; });
+}
+
+Time Core::next_deadline() const {
+  Time next = Time::max();
+  for (const auto& active : active_) next = std::min(next, active->job->request.deadline);
+  return next;
+}
+
+void Core::publish_counters() {
+  counters_->running = scheduler_.n_running();
+  counters_->waiting = scheduler_.n_waiting();
+  counters_->kv_pages_used = pool_.n_in_use();
+  counters_->prefix_queries = scheduler_.prefix_queries();
+  counters_->prefix_hits = scheduler_.prefix_hits();
+}
+
+}  // namespace orcd::engine
