@@ -83,7 +83,7 @@ inline Bytes random_weights(TensorType type, uint64_t rows, uint64_t cols, std::
   return bytes;
 }
 
-inline Bytes synthetic_gguf(const SyntheticModel& m) {
+inline GgufWriter synthetic_writer(const SyntheticModel& m) {
   std::mt19937 rng(m.seed);
   GgufWriter w;
   const std::string& f = m.family;
@@ -138,8 +138,9 @@ inline Bytes synthetic_gguf(const SyntheticModel& m) {
       vector(b + "post_ffw_norm.weight", m.dim, 1.0f);
     }
   }
-  return w.bytes();
+  return w;
 }
+inline Bytes synthetic_gguf(const SyntheticModel& m) { return synthetic_writer(m).bytes(); }
 
 // A program over bytes that it keeps alive.
 struct LoadedModel {

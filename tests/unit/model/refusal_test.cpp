@@ -1,0 +1,211 @@
+// Files that are sound GGUF but no sound model: each is refused with the field and its byte offset.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <limits>
+
+#include "model/spec.h"
+#include "support/synthetic_model.h"
+
+namespace orcd::model {
+namespace {
+
+using test::GgufWriter;
+using test::SyntheticModel;
+
+std::string value(const Error& error, std::string_view name) {
+  for (const auto& [key, v] : error.values()) {
+    if (key == name) return error_value_text(v);
+  }
+  return "no " + std::string(name);
+}
+
+struct Case {
+  std::string name;
+  std::function<void(GgufWriter&)> spoil;
+  std::string field, says;
+  SyntheticModel shape = {};
+};
+
+class Refusal : public testing::TestWithParam<Case> {};
+
+TEST_P(Refusal, NamesTheFieldItsOffsetAndTheReason) {
+  GgufWriter writer = test::synthetic_writer(GetParam().shape);
+  GetParam().spoil(writer);
+  const test::Bytes bytes = writer.bytes();
+  const auto file = gguf::File::parse(bytes, "spoilt.gguf");
+  try {
+    read_spec(file);
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kModelLoadFailed);
+    EXPECT_EQ(value(error, "field"), GetParam().field) << error.line();
+    EXPECT_NE(error.line().find(GetParam().says), std::string::npos) << error.line();
+    const gguf::MetadataEntry* entry = file->find(GetParam().field);
+    const gguf::TensorInfo* tensor = file->find_tensor(GetParam().field);
+    const uint64_t offset = entry ? entry->value_offset : tensor ? tensor->info_offset : 24;
+    EXPECT_EQ(value(error, "offset"), std::to_string(offset)) << error.line();
+  }
+}
+
+// A spoiler that sets one key.
+template <typename T>
+std::function<void(GgufWriter&)> set(const std::string& key, T v) {
+  return [=](GgufWriter& w) { w.add(key, v); };
+}
+std::function<void(GgufWriter&)> drop(const std::string& key) {
+  return [=](GgufWriter& w) { w.remove(key); };
+}
+std::function<void(GgufWriter&)> rename(const std::string& from, const std::string& to) {
+  return [=](GgufWriter& w) { w.rename(from, to); };
+}
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInf = std::numeric_limits<float>::infinity();
+
+std::vector<Case> hyperparameters() {
+  std::vector<Case> cases = {
+      {"UnknownArchitecture", set("general.architecture", "mamba"), "general.architecture",
+       "known: llama, gemma3"},
+      {"Experts", set("llama.expert_count", 8u), "llama.expert_count", "mixture-of-experts"},
+      {"HeadsThatDoNotDivideWithoutKeyLength",
+       [](GgufWriter& w) { w.remove("llama.attention.key_length").add("llama.attention.head_count", 6u); },
+       "llama.attention.head_count", "do not divide"},
+      {"KeyHeadsThatDoNotDivide", set("llama.attention.head_count_kv", 3u), "llama.attention.head_count_kv",
+       "3 key heads do not divide 4"},
+      {"MoreKeyHeadsThanHeads", set("llama.attention.head_count_kv", 8u), "llama.attention.head_count_kv",
+       "8 key heads"},
+      {"OddHeadDim", set("llama.attention.key_length", 63u), "llama.attention.key_length", "even number"},
+      {"HugeHeadDim", set("llama.attention.key_length", 514u), "llama.attention.key_length",
+       "outside 1..512"},
+      {"ValueLengthOfItsOwn", set("llama.attention.value_length", 32u), "llama.attention.value_length",
+       "differs from the key length"},
+      {"TooFewLayersNamed", set("llama.block_count", 1u), "llama.block_count", "up to layer 1"},
+      {"TooManyLayersNamed", set("llama.block_count", 3u), "llama.block_count", "up to layer 1"},
+      {"HeadArrayOfAnotherLength", set("llama.attention.head_count", std::vector<uint32_t>{4, 4, 4}),
+       "llama.attention.head_count", "3 values for 2 layers"},
+      {"HeadArrayWithZero", set("llama.attention.head_count", std::vector<int32_t>{4, 0}),
+       "llama.attention.head_count", "value 0 of layer 1"},
+      {"HeadArrayWithNegative", set("llama.attention.head_count", std::vector<int32_t>{-4, 4}),
+       "llama.attention.head_count", "value -4 of layer 0"},
+      {"HeadArrayOfFloats", set("llama.attention.head_count", std::vector<float>{4, 4}),
+       "llama.attention.head_count", "integers"},
+      {"OddRopeDimensions", set("llama.rope.dimension_count", 31u), "llama.rope.dimension_count", "odd"},
+      {"MoreRopeDimensionsThanHeadDim", set("llama.rope.dimension_count", 66u), "llama.rope.dimension_count",
+       "outside 1..64"},
+      {"UnknownRopeScaling", set("llama.rope.scaling.type", "longrope"), "llama.rope.scaling.type",
+       "known: none, linear, yarn"},
+      {"RopeScalingWithoutFactor", set("llama.rope.scaling.type", "linear"), "llama.rope.scaling.factor",
+       "is missing"},
+      {"RopeBaseOfAnotherType", set("llama.rope.freq_base", "10000"), "llama.rope.freq_base", "type string"},
+      {"MoreTokensThanRows", set("tokenizer.ggml.tokens", std::vector<std::string>(301, "t")),
+       "tokenizer.ggml.tokens", "301 tokens, but only 300"},
+      {"LargerVocabularyThanRows", set("llama.vocab_size", 301u), "llama.vocab_size",
+       "301 tokens, but only 300"},
+  };
+  for (const std::string key : {"block_count", "embedding_length", "context_length", "feed_forward_length",
+                                "attention.head_count", "attention.head_count_kv", "attention.key_length"}) {
+    std::string name;
+    for (const char c : key) name += std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
+    const std::string full = "llama." + key;
+    cases.push_back({"Zero_" + name, set(full, 0u), full, "0 is outside"});
+    cases.push_back({"Huge_" + name, set(full, ~uint64_t{0}), full, "is outside"});
+    cases.push_back({"Negative_" + name, set(full, int32_t{-1}), full, "negative"});
+    cases.push_back({"Text_" + name, set(full, "7"), full, "type string"});
+    if (key != "attention.head_count_kv" && key != "attention.key_length") {
+      cases.push_back({"Missing_" + name, drop(full), full, "lacks"});
+    }
+  }
+  const std::string eps = "llama.attention.layer_norm_rms_epsilon", base = "llama.rope.freq_base";
+  for (const auto& [name, v] :
+       {std::pair{"Nan", kNan}, {"Infinite", kInf}, {"Negative", -1e-5f}, {"Zero", 0.0f}}) {
+    cases.push_back({std::string(name) + "Epsilon", set(eps, v), eps, "outside (0, 1]"});
+    cases.push_back({std::string(name) + "RopeBase", set(base, v), base, "not a finite number"});
+    cases.push_back({std::string(name) + "RopeFactor", set("llama.rope.scaling.factor", v),
+                     "llama.rope.scaling.factor", "not a finite number"});
+  }
+  cases.push_back({"EpsilonBelowBinary32", set(eps, 1e-60), eps, "zero in binary32"});
+  cases.push_back({"MissingEpsilon", drop(eps), eps, "lacks"});
+  return cases;
+}
+
+std::vector<Case> tensors() {
+  const SyntheticModel gemma{.family = "gemma3"};
+  const auto extra = [](const std::string& name, TensorType type, std::vector<uint64_t> dims) {
+    return [=](GgufWriter& w) { w.tensor(name, type, dims); };
+  };
+  std::vector<Case> cases = {
+      {"Transposed",
+       [](GgufWriter& w) {
+         w.claim_dims("blk.0.ffn_up.weight", {512, 256});
+       },
+       "blk.0.ffn_up.weight", "[512, 256], but [256, 512] is needed"},
+      {"ThreeDimensions",
+       [](GgufWriter& w) {
+         w.claim_dims("blk.1.attn_q.weight", {256, 128, 2});
+       },
+       "blk.1.attn_q.weight", "[256, 128, 2]"},
+      {"NormAsMatrix",
+       [](GgufWriter& w) {
+         w.claim_dims("output_norm.weight", {128, 2});
+       },
+       "output_norm.weight", "[128, 2], but [256] is needed"},
+      {"EmbeddingOfAnotherWidth", set("llama.embedding_length", 512u), "token_embd.weight",
+       "[256, 300], but [512, 300]"},
+      {"FfnOfAnotherWidth", set("llama.feed_forward_length", 544u), "blk.0.ffn_gate.weight",
+       "[256, 512], but [256, 544]"},
+      {"HeadsOfAnotherNumber", set("llama.attention.head_count", 8u), "blk.0.attn_q.weight",
+       "[256, 256], but [256, 512]"},
+      {"FormatWithoutCodec",
+       [](GgufWriter&) {},
+       "blk.0.attn_q.weight",
+       "has type Q2_K, which this build cannot compute",
+       {.types = {TensorType::kQ8_0, TensorType::kQ2_K}}},
+      {"IntegerMatrix", [](GgufWriter&) {}, "token_embd.weight", "has type I8", {.types = {TensorType::kI8}}},
+      {"QuantisedVector", extra("blk.0.attn_q.bias", TensorType::kQ8_0, {256}), "blk.0.attn_q.bias",
+       "has type Q8_0, but a vector"},
+      {"HeadOfAnotherShape", extra("output.weight", TensorType::kF16, {256, 299}), "output.weight",
+       "[256, 299]"},
+      {"BiasOfAnotherLength", extra("blk.1.ffn_down.bias", TensorType::kF32, {255}), "blk.1.ffn_down.bias",
+       "[255], but [256]"},
+      {"LayerBeyondTheCount", extra("blk.2.attn_norm.weight", TensorType::kF32, {256}), "llama.block_count",
+       "up to layer 2"},
+      {"LayerOfAHugeNumber", extra("blk.18446744073709551615.attn_norm.weight", TensorType::kF32, {256}),
+       "llama.block_count", "says 2 layers"},
+      {"TensorThatNothingReads", extra("blk.1.attn_sinks.weight", TensorType::kF32, {4}),
+       "blk.1.attn_sinks.weight", "not part of a llama model"},
+      {"NormThatNothingReads", extra("token_embd_norm.weight", TensorType::kF32, {256}),
+       "token_embd_norm.weight", "not part of"},
+      {"RopeFactorsOfAnotherLength", extra("rope_freqs.weight", TensorType::kF32, {31}), "rope_freqs.weight",
+       "[31], but [32]"},
+      {"RopeFactorsOfZero", extra("rope_freqs.weight", TensorType::kF32, {32}), "rope_freqs.weight",
+       "not above 0"},
+  };
+  const auto with_window = [](auto pattern) {
+    return [=](GgufWriter& w) {
+      w.add("gemma3.attention.sliding_window", 128u).add("gemma3.attention.sliding_window_pattern", pattern);
+    };
+  };
+  cases.push_back({"GemmaPatternOfIntegers", with_window(std::vector<uint32_t>{1, 0}),
+                   "gemma3.attention.sliding_window_pattern", "one boolean for each of the 2 layers", gemma});
+  for (const std::string name : {"attn_q_norm", "attn_k_norm", "post_attention_norm", "post_ffw_norm"}) {
+    cases.push_back({"GemmaWithout_" + name, rename("blk.1." + name + ".weight", "blk.1.x"),
+                     "blk.1." + name + ".weight", "tensor is missing", gemma});
+  }
+  for (const std::string name :
+       {"token_embd.weight", "output_norm.weight", "blk.1.attn_norm.weight", "blk.0.attn_q.weight",
+        "blk.0.attn_k.weight", "blk.0.attn_v.weight", "blk.1.attn_output.weight", "blk.1.ffn_norm.weight",
+        "blk.0.ffn_gate.weight", "blk.0.ffn_up.weight", "blk.1.ffn_down.weight"}) {
+    std::string test_name = "Without_" + name;
+    std::replace(test_name.begin(), test_name.end(), '.', '_');
+    cases.push_back({test_name, rename(name, "blk.1.unknown"), name, "tensor is missing"});
+  }
+  return cases;
+}
+
+const auto kName = [](const auto& test) { return test.param.name; };
+INSTANTIATE_TEST_SUITE_P(Hyperparameters, Refusal, testing::ValuesIn(hyperparameters()), kName);
+INSTANTIATE_TEST_SUITE_P(Tensors, Refusal, testing::ValuesIn(tensors()), kName);
+
+}  // namespace
+}  // namespace orcd::model
