@@ -95,10 +95,19 @@ struct Engine::Impl {
       inbox.swap(mailbox->inbox);
       tasks.swap(mailbox->tasks);
     }
-    for (std::shared_ptr<Job>& job : inbox) core.add(std::move(job));
+    for (const std::shared_ptr<Job>& job : inbox) add(job);
     if (!tasks.empty()) core.drain();
     for (auto& task : tasks) task();
     return true;
+  }
+
+  void add(const std::shared_ptr<Job>& job) {
+    try {
+      core.add(job);
+    } catch (...) {
+      core_options().ended(*job);
+      job->channel->push_terminal(ErrorEvent{current_error()});
+    }
   }
 
   void sleep() {
@@ -136,7 +145,7 @@ struct Engine::Impl {
       inbox.swap(mailbox->inbox);
       mailbox->tasks.clear();  // their futures throw broken_promise
     }
-    for (std::shared_ptr<Job>& job : inbox) core.add(std::move(job));
+    for (const std::shared_ptr<Job>& job : inbox) add(job);
     core.end_all(stopped);
     std::lock_guard lock(mailbox->mutex);
     mailbox->idle = true;
@@ -268,7 +277,11 @@ std::vector<device::Executor::Residency> Engine::check_residency() {
     impl_->mailbox->tasks.push_back(std::move(task));
   }
   impl_->mailbox->wake();
-  return result.get();
+  try {
+    return result.get();
+  } catch (const std::future_error&) {
+    throw Error(ErrorCode::kShuttingDown, "the engine stopped before it could check");
+  }
 }
 
 }  // namespace orcd::engine
