@@ -1,6 +1,7 @@
 #include "cli/options.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <iostream>
@@ -11,8 +12,9 @@
 namespace orcd::cli {
 namespace {
 
-const char* const kSubcommands[] = {"serve",      "run",        "plan",  "inspect", "check",  "tokenize",
-                                    "detokenize", "perplexity", "bench", "devices", "doctor", "version"};
+constexpr std::string_view kSubcommands[] = {"serve", "run",      "plan",       "inspect",
+                                             "check", "tokenize", "detokenize", "perplexity",
+                                             "bench", "devices",  "doctor",     "version"};
 
 // --vram-budget-mb -> ORCD_VRAM_BUDGET_MB
 std::string env_name(const std::string& long_name) {
@@ -289,7 +291,7 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
       "Without a subcommand it serves: worker-orcd --model FILE --device cpu --port 8080\nEvery option is "
       "also ORCD_<NAME> in the environment. Exit codes: 0 done, 1 failed, 2 usage.");
   const auto subcommand = [&](Command command, const std::string& text) {
-    CLI::App* sub = app.add_subcommand(kSubcommands[static_cast<int>(command)], text);
+    CLI::App* sub = app.add_subcommand(std::string(kSubcommands[static_cast<int>(command)]), text);
     sub->callback([&o, command] { o.command = command; });
     return Adder(sub);
   };
@@ -314,6 +316,10 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   add_doctor(subcommand(Command::kDoctor, "what would fail here, and why"), o, extras);
 
   std::vector<std::string> arguments = with_subcommand(argc, argv);
+  if (!arguments.empty() && !arguments[0].starts_with('-') &&
+      std::ranges::find(kSubcommands, arguments[0]) == std::end(kSubcommands)) {
+    throw UsageError{"there is no subcommand " + arguments[0]};
+  }
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
   if (!arguments.empty() && arguments[0] == "--version") reversed = {"version"};
   try {

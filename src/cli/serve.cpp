@@ -110,7 +110,7 @@ class Serving {
                {"pid", int64_t{getpid()}},
                {"api_key", std::string(options_.api_key_file.empty() ? "none" : "required")}});
     http_->start();
-    if (!load_model()) return finish("signal while loading");
+    if (!load_model()) return finish("stopped while loading");
     const std::string why = serve_until_stopped();
     if (!unhealthy_.empty()) return fail();
     drain();
@@ -258,10 +258,11 @@ int serve_with(const Options& options) {
   try {
     return Serving(options, worker_id).run();
   } catch (const Error& error) {
-    log_event(LogLevel::kError, "error",
-              {{"code", std::string(error_code_name(error.code()))},
-               {"message", error.message()},
-               {"hint", error.hint()}});
+    ErrorValues fields = {{"code", std::string(error_code_name(error.code()))},
+                          {"message", error.message()},
+                          {"hint", error.hint()}};
+    fields.insert(fields.end(), error.values().begin(), error.values().end());
+    log_event(LogLevel::kError, "error", fields);
     throw;
   }
 }
