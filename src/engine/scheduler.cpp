@@ -48,7 +48,7 @@ void Scheduler::remove(Sequence* sequence) {
 // What a step in flight still draws for it is thrown away too: recomputed, it is the same token.
 void Scheduler::preempt(Sequence* sequence) {
   release(sequence);
-  ++sequence->n_preemptions;
+  ++n_preemptions_;
   enqueue(sequence);
 }
 
@@ -80,7 +80,7 @@ bool Scheduler::admit_one(Sequence* sequence, Batch* batch) {
   prefix_queries_ += length;
   prefix_hits_ += hit;
   sequence->slot = slot;
-  sequence->n_prefix_hit = sequence->n_submitted = sequence->n_written = hit;
+  sequence->n_submitted = sequence->n_written = hit;
   running_.insert(std::upper_bound(running_.begin(), running_.end(), sequence, arrived_before), sequence);
   batch->begun.push_back(sequence);
   return true;

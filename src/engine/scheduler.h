@@ -29,8 +29,6 @@ struct Sequence {
   uint32_t n_submitted = 0;        // positions computed by steps that were planned
   uint32_t n_written = 0;          // ... by steps that have completed
   uint32_t samples_in_flight = 0;  // tokens that steps in flight will draw
-  uint32_t n_prefix_hit = 0;       // positions taken from the prefix cache at the last admission
-  uint32_t n_preemptions = 0;
 };
 
 // A step under way. It owns what its SequenceSteps point to.
@@ -75,6 +73,7 @@ class Scheduler {
   uint32_t n_waiting() const { return static_cast<uint32_t>(waiting_.size()); }
   uint64_t prefix_queries() const { return prefix_queries_; }  // tokens
   uint64_t prefix_hits() const { return prefix_hits_; }        // tokens
+  uint64_t n_preemptions() const { return n_preemptions_; }
 
  private:
   void admit(Batch* batch);
@@ -89,7 +88,7 @@ class Scheduler {
   kv::PagePool& pool_;
   device::ResolvedLimits limits_;
   uint32_t depth_;
-  uint64_t arrivals_ = 0, prefix_queries_ = 0, prefix_hits_ = 0;
+  uint64_t arrivals_ = 0, prefix_queries_ = 0, prefix_hits_ = 0, n_preemptions_ = 0;
   std::deque<Sequence*> waiting_;   // in order of arrival
   std::vector<Sequence*> running_;  // in order of arrival
   std::deque<std::unique_ptr<Batch>> in_flight_;

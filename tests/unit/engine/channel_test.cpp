@@ -1,0 +1,91 @@
+#include "engine/channel.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+namespace orcd::engine {
+namespace {
+
+Event token(uint32_t index) { return TokenEvent{"x", 7, index}; }
+Event cancelled() { return ErrorEvent{Error(ErrorCode::kCancelled, "stop")}; }
+
+TEST(Channel, GivesEventsInOrderAndEndsAfterTheTerminalOne) {
+  Channel channel(4);
+  EXPECT_TRUE(channel.push(token(0)));
+  EXPECT_TRUE(channel.push(token(1)));
+  EXPECT_TRUE(channel.push_terminal(cancelled()));
+  EXPECT_EQ(std::get<TokenEvent>(*channel.pop()).index, 0u);
+  EXPECT_EQ(std::get<TokenEvent>(*channel.try_pop()).index, 1u);
+  EXPECT_FALSE(channel.finished());
+  EXPECT_TRUE(std::holds_alternative<ErrorEvent>(*channel.pop()));
+  EXPECT_TRUE(channel.finished());
+  EXPECT_FALSE(channel.pop().has_value());
+  EXPECT_FALSE(channel.try_pop().has_value());
+}
+
+TEST(Channel, HasOneTerminalEventAndNothingAfterIt) {
+  Channel channel;
+  EXPECT_TRUE(channel.push_terminal(cancelled()));
+  EXPECT_FALSE(channel.push_terminal(cancelled()));
+  EXPECT_FALSE(channel.push(token(0)));
+  EXPECT_TRUE(channel.pop().has_value());
+  EXPECT_FALSE(channel.pop().has_value());
+}
+
+TEST(Channel, FullIsReportedAndRoomIsAnnouncedOnce) {
+  Channel channel(2);
+  int rooms = 0;
+  channel.on_room([&] { ++rooms; });
+  channel.push(token(0));
+  EXPECT_FALSE(channel.full());
+  channel.push(token(1));
+  EXPECT_TRUE(channel.full());
+  EXPECT_TRUE(channel.push(token(2)));  // of a step already under way
+  channel.try_pop();
+  EXPECT_EQ(rooms, 0);
+  channel.try_pop();
+  EXPECT_EQ(rooms, 1);
+  channel.try_pop();
+  EXPECT_EQ(rooms, 1);
+}
+
+TEST(Channel, ReaderThatLeavesIsAnnouncedAndNothingIsTakenAnyMore) {
+  Channel channel;
+  int rooms = 0;
+  channel.on_room([&] { ++rooms; });
+  channel.close_reader();
+  channel.close_reader();
+  EXPECT_EQ(rooms, 1);
+  EXPECT_TRUE(channel.reader_gone());
+  EXPECT_FALSE(channel.push(token(0)));
+  EXPECT_TRUE(channel.push_terminal(cancelled()));
+}
+
+TEST(Channel, NotifiesForEveryEvent) {
+  Channel channel;
+  int events = 0;
+  channel.on_event([&] { ++events; });
+  channel.push(token(0));
+  channel.push_terminal(cancelled());
+  EXPECT_EQ(events, 2);
+}
+
+TEST(Channel, BlockingReaderGetsEverythingFromAnotherThread) {
+  Channel channel(8);
+  std::thread producer([&] {
+    for (uint32_t i = 0; i < 1000; ++i) channel.push(token(i));
+    channel.push_terminal(cancelled());
+  });
+  uint32_t n = 0;
+  while (const auto event = channel.pop()) {
+    if (const auto* t = std::get_if<TokenEvent>(&*event)) {
+      EXPECT_EQ(t->index, n++);
+    }
+  }
+  producer.join();
+  EXPECT_EQ(n, 1000u);
+}
+
+}  // namespace
+}  // namespace orcd::engine
