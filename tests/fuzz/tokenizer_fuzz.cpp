@@ -37,8 +37,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       test::make_tokenizer(test::small_bpe("smollm", merges)),
       test::make_tokenizer(test::small_bpe("llama-bpe", merges)),
       test::make_tokenizer(test::small_bpe("default", merges)),
-      test::make_tokenizer(test::small_spm({"\u2581a", "ab", "a", "b"}, true)),
-      test::make_tokenizer(test::small_spm({"\u2581a", "ab", "a", "b"}, false))};
+      test::make_tokenizer(test::small_spm({"\u2581a", "\u2581", "ab", "a", "b"}, true)),
+      test::make_tokenizer(test::small_spm({"\u2581a", "\u2581", "ab", "a", "b"}, false))};
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   if (text.starts_with("GGUF")) {
     try {
