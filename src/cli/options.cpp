@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <set>
+#include <type_traits>
 
 #include "cli/usage.h"
 
@@ -33,6 +34,7 @@ class Adder {
   CLI::Option* add(const std::string& names, T& value, const std::string& text) {
     CLI::Option* option = app_->add_option(names, value, text);
     name_in_environment(option);
+    if constexpr (!requires { value.push_back({}); } || std::is_same_v<T, std::string>) option->take_last();
     return option;
   }
   CLI::Option* flag(const std::string& names, bool& value, const std::string& text) {

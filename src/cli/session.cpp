@@ -114,7 +114,9 @@ Session load(const Options& options, const device::Limits& limits, const std::fu
   session.model = open_model(options.model, options.tokenizer_file);
   session.device = open_device(options);
   const device::ResolvedLimits resolved = session.device->resolve(*session.model.program, limits);
-  session.executor = session.device->load(session.model.program, resolved, progress_events(stop));
+  const device::Progress progress = progress_events(stop);
+  progress(0, session.device->plan(*session.model.program, resolved).arena_bytes(memory::Category::kWeights));
+  session.executor = session.device->load(session.model.program, resolved, progress);
   const model::ModelSpec& spec = session.model.program->spec;
   log_event(LogLevel::kInfo, "model_load_complete",
             {{"architecture", spec.architecture},

@@ -313,7 +313,7 @@ void Connection::watch_client() {
     if (error != asio::error::eof) return self->drop();
     // The client has closed at least its sending side. Whether it still reads, only writing tells.
     self->half_closed_ = true;
-    self->stream_timer();
+    self->writing_ ? self->stream_timer() : self->write_piece(":\n\n", false);
   });
 }
 
