@@ -3,6 +3,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# Compiler results are shared between checkouts in different folders, of one machine or one CI cache.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+
 if [ -t 1 ]; then BOLD=$'\e[1m' DIM=$'\e[2m' PLAIN=$'\e[0m'; else BOLD='' DIM='' PLAIN=''; fi
 
 say() { printf '%s==> %s%s\n' "$BOLD" "$*" "$PLAIN"; }
