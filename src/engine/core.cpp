@@ -107,6 +107,7 @@ bool Core::turn() {
   sweep();
   bool worked = false;
   while (submit_one()) worked = true;
+  publish_counters();  // collecting waits for the device
   if (scheduler_.n_in_flight() > 0) {
     collect_one();
     worked = true;

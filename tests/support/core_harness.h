@@ -78,7 +78,8 @@ struct CoreHarness {
 
   engine::Request request(std::vector<int32_t> prompt, uint32_t max_tokens) {
     engine::Request out;
-    out.id = "job-" + std::to_string(n_requests++);
+    out.id = "job-";
+    out.id += std::to_string(n_requests++);
     out.prompt_tokens = std::move(prompt);
     out.max_tokens = max_tokens;
     return out;

@@ -88,7 +88,12 @@ class FakeExecutor final : public device::Executor {
     require(!in_flight_.empty(), "nothing to collect");
     const Work work = std::move(in_flight_.front());
     in_flight_.pop_front();
-    if (on_collect) on_collect(call);
+    try {
+      if (on_collect) on_collect(call);
+    } catch (...) {
+      for (const device::SequenceStep& step : work.steps) slots_[step.slot].broken = true;
+      throw;
+    }
     results_.clear();
     for (const device::SequenceStep& step : work.steps) results_.push_back(run(step));
     return results_;
@@ -115,11 +120,14 @@ class FakeExecutor final : public device::Executor {
     sampling::SamplingParams params;
     std::vector<int32_t> seen;  // begin's tokens and what was drawn since
     int32_t last = -1;
-    bool broken = false;  // its logits were not finite: what was submitted since has no meaning
+    bool broken = false;  // its step failed: what was submitted since has no meaning
   };
 
   static void require(bool condition, const char* what) {
-    if (!condition) throw std::logic_error(std::string("executor misused: ") + what);
+    if (condition) return;
+    std::string message = "executor misused: ";
+    message += what;
+    throw std::logic_error(message);
   }
 
   device::SequenceResult run(const device::SequenceStep& step) {

@@ -12,8 +12,12 @@ class FakeTokenizer final : public tokenizer::Tokenizer {
  public:
   explicit FakeTokenizer(int32_t n_vocab, std::vector<std::string> pieces = {}, int32_t end_id = 2)
       : pieces_(std::move(pieces)), ends_{end_id} {
-    for (auto id = static_cast<int32_t>(pieces_.size()); id < n_vocab; ++id)
-      pieces_.push_back("<" + std::to_string(id) + ">");
+    for (auto id = static_cast<int32_t>(pieces_.size()); id < n_vocab; ++id) {
+      std::string piece(1, '<');
+      piece += std::to_string(id);
+      piece += '>';
+      pieces_.push_back(std::move(piece));
+    }
   }
   std::vector<int32_t> encode(std::string_view, const tokenizer::EncodeOptions&) const override { return {}; }
   std::string_view token_bytes(int32_t id, bool) const override {
