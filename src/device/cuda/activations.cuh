@@ -50,7 +50,7 @@ __device__ __forceinline__ RowNorm row_statistics(const float* x, uint32_t n, co
   }
   if (threadIdx.x < 256) {
     float sum = 0.0f;
-#pragma unroll 4
+#pragma unroll 16
     for (uint32_t i = threadIdx.x; i < n; i += 256) {
       const float value = norm.mode == NormMode::kLayer ? __ldcg(x + i) - result.mean : __ldcg(x + i);
       sum = numerics::fma_rn(value, value, sum);
@@ -99,7 +99,7 @@ __device__ __forceinline__ uint32_t fragment_byte(uint32_t group, uint32_t e, ui
 __device__ __forceinline__ void quantize_row(const float* x, uint32_t cols, const InputNorm& norm,
                                              const RowNorm& row, uint8_t* xq, uint32_t unit_stride,
                                              uint32_t lane_base, float2* xs, uint32_t xs_stride) {
-  constexpr uint32_t kAhead = 4;
+  constexpr uint32_t kAhead = 8;
   const uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
   const uint32_t n_groups = (cols + 31) / 32;
   for (uint32_t first = warp; first < n_groups; first += n_warps * kAhead) {

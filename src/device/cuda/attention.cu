@@ -98,13 +98,22 @@ __device__ __forceinline__ void scores(const AttentionArgs& a, AttentionShared& 
   const float* q0 = s.q[head];
   const float* q1 = s.q[head + 1];
   float s00 = 0.0f, s01 = 0.0f, s10 = 0.0f, s11 = 0.0f;
-#pragma unroll 8
-  for (uint32_t d = 0; d < a.head_dim; ++d) {
-    const float2 kv = half_pair(*reinterpret_cast<const uint32_t*>(k + d * kPageKeys));
-    s00 = __fmaf_rn(q0[d], kv.x, s00);
-    s01 = __fmaf_rn(q0[d], kv.y, s01);
-    s10 = __fmaf_rn(q1[d], kv.x, s10);
-    s11 = __fmaf_rn(q1[d], kv.y, s11);
+  // Loads of a batch are all in flight before the first is used.
+  constexpr uint32_t kBatch = 16;
+  for (uint32_t d0 = 0; d0 < a.head_dim; d0 += kBatch) {
+    uint32_t raw[kBatch];
+#pragma unroll
+    for (uint32_t i = 0; i < kBatch; ++i)
+      raw[i] = *reinterpret_cast<const uint32_t*>(k + min(d0 + i, a.head_dim - 1) * kPageKeys);
+#pragma unroll
+    for (uint32_t i = 0; i < kBatch; ++i) {
+      if (d0 + i >= a.head_dim) break;
+      const float2 kv = half_pair(raw[i]);
+      s00 = __fmaf_rn(q0[d0 + i], kv.x, s00);
+      s01 = __fmaf_rn(q0[d0 + i], kv.y, s01);
+      s10 = __fmaf_rn(q1[d0 + i], kv.x, s10);
+      s11 = __fmaf_rn(q1[d0 + i], kv.y, s11);
+    }
   }
   if (a.softcap > 0.0f) {
     s00 = numerics::softcap(s00, a.softcap);
@@ -167,15 +176,31 @@ __device__ __forceinline__ float2 values(const AttentionArgs& a, const Attention
     if (page_base >= end || page_base + kPageKeys <= begin) continue;
     const uint32_t first = begin > page_base ? begin - page_base : 0, last = min(end - page_base, kPageKeys);
     const float correction = s.correction[head][page];
+    const bool whole = first == 0 && last == kPageKeys;
     o.x = o.x * correction;
     o.y = o.y * correction;
     const uint16_t* v = pages[page] + a.head_dim * kPageKeys + 2 * pair;
     const float* p = s.p[head] + page * kPageKeys;
-#pragma unroll 8
-    for (uint32_t j = first; j < last; ++j) {
-      const float2 value = half_pair(*reinterpret_cast<const uint32_t*>(v + j * a.head_dim));
-      o.x = __fmaf_rn(p[j], value.x, o.x);
-      o.y = __fmaf_rn(p[j], value.y, o.y);
+    constexpr uint32_t kBatch = 32;
+    for (uint32_t j0 = 0; j0 < kPageKeys; j0 += kBatch) {
+      if (j0 >= last || j0 + kBatch <= first) continue;
+      uint32_t raw[kBatch];
+#pragma unroll
+      for (uint32_t i = 0; i < kBatch; ++i)
+        raw[i] = *reinterpret_cast<const uint32_t*>(v + (j0 + i) * a.head_dim);
+#pragma unroll
+      for (uint32_t i = 0; i < kBatch; ++i) {
+        const float2 value = half_pair(raw[i]);
+        if (whole) {
+          o.x = __fmaf_rn(p[j0 + i], value.x, o.x);
+          o.y = __fmaf_rn(p[j0 + i], value.y, o.y);
+          continue;
+        }
+        const bool in = j0 + i >= first && j0 + i < last;  // a key outside is not touched at all
+        const float x = __fmaf_rn(p[j0 + i], value.x, o.x), y = __fmaf_rn(p[j0 + i], value.y, o.y);
+        o.x = in ? x : o.x;
+        o.y = in ? y : o.y;
+      }
     }
   }
   return o;
@@ -288,6 +313,11 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionArgs
 }
 
 }  // namespace
+
+void prepare_attention(Calls* calls) {
+  calls->prefer_shared(reinterpret_cast<const void*>(rope_kernel));
+  calls->prefer_shared(reinterpret_cast<const void*>(attention_kernel));
+}
 
 void launch_rope(Calls* calls, uint32_t n_tokens, const RopeArgs& args) {
   const uint32_t heads = args.n_heads + 2 * args.n_kv_heads;

@@ -208,6 +208,15 @@ void Calls::allow_shared(const void* kernel, uint32_t bytes) {
     error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
   check(CallKind::kLaunch, error, "shared memory of a kernel", std::to_string(bytes) + " bytes");
+  prefer_shared(kernel);
+}
+
+void Calls::prefer_shared(const void* kernel) {
+  cudaError_t error = planned_fault(CallKind::kLaunch);
+  if (error == cudaSuccess)
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                 cudaSharedmemCarveoutMaxShared);
+  check(CallKind::kLaunch, error, "shared memory carve-out of a kernel");
 }
 
 void Calls::launch_raw(const char* op, const void* kernel, const LaunchShape& shape, void** args) {

@@ -76,6 +76,9 @@ class Calls {
   }
   // Once per kernel that needs more than 48 KiB of dynamic shared memory.
   void allow_shared(const void* kernel, uint32_t bytes);
+  // The same split of L1 and shared memory for every kernel, so that neighbours can be on a multiprocessor
+  // together.
+  void prefer_shared(const void* kernel);
 
   cudaStream_t stream() const { return stream_; }
   uint64_t count(CallKind kind) const { return counts_[static_cast<int>(kind)].load(); }

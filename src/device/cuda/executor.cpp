@@ -26,6 +26,7 @@ class CudaExecutor final : public device::Executor {
                const device::ResolvedLimits& limits, const device::Progress& progress)
       : state_(std::move(context), std::move(program), limits), runner_(state_) {
     prepare_linear(state_.calls);
+    prepare_attention(state_.calls);
     expected_ = load_weights(state_, progress);
     for (InFlight& step : in_flight_) {
       step.results.reserve(limits.slots);

@@ -1,6 +1,8 @@
 // Chooses the matrix kernel of a weight format, and what follows from the shape.
 #include "device/cuda/linear.h"
 
+#include <bit>
+
 #include "numerics/strips.h"
 
 namespace orcd::cuda {
@@ -33,8 +35,13 @@ void launch_linear(Calls* calls, uint32_t n_sm, TensorType type, LinearArgs args
     Segment& segment = args.segments[i];
     segment.strips = numerics::strip_count(segment.rows, args.cols);
     args.max_strips = segment.strips > args.max_strips ? segment.strips : args.max_strips;
-    args.n_tiles += static_cast<uint32_t>(tiles_of(segment.rows));
+    segment.strip_shift = static_cast<uint32_t>(std::countr_zero(segment.strips));
+    segment.n_tiles = static_cast<uint32_t>(tiles_of(segment.rows));
+    segment.super_at = super_offset(type, segment.rows, args.cols);
+    args.n_tiles += segment.n_tiles;
   }
+  args.max_shift = static_cast<uint32_t>(std::countr_zero(args.max_strips));
+  args.super_stride = args.cols / 256 * packed_shape(type).super_bytes;
   switch (type) {
     case TensorType::kQ4_0:
       return launch_Q4_0(calls, n_sm, args);

@@ -32,13 +32,17 @@ struct Segment {
   const float* bias;  // [rows] or nullptr
   float* out;         // [n_tokens, out_stride]
   uint32_t rows, strips, out_stride;
+  // From the shape: tiles of 16 rows, log2 of the strips, where stream 2 begins.
+  uint32_t n_tiles, strip_shift;
+  uint64_t super_at;
 };
 
 struct LinearArgs {
   Segment segments[3];
   uint32_t n_segments;
   uint32_t cols, n_units, n_groups;
-  uint32_t max_strips;                // power of two
+  uint32_t max_strips, max_shift;     // a power of two, and its log2
+  uint32_t super_stride;              // bytes of a tile in stream 2
   uint32_t n_tiles, tiles_per_block;  // over all segments
   uint32_t items_per_warp;  // (tile, strip) pairs that a warp leaves in shared memory before they are folded
   uint32_t n_tokens;

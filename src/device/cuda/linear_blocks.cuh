@@ -15,7 +15,7 @@ template <TensorType F>
 struct Stage {
   static constexpr PackedShape kShape = packed_shape(F);
   static constexpr uint32_t kBytes = kShape.unit_bytes + kShape.super_bytes;
-  static constexpr uint32_t kDepth = F == TensorType::kQ8_0 ? 4 : 8;
+  static constexpr uint32_t kDepth = 4;
   static constexpr uint32_t kChunks = kBytes / 16;
 };
 
@@ -30,22 +30,21 @@ template <TensorType F>
 __device__ __forceinline__ void seek(const LinearArgs& a, uint32_t first_tile, uint32_t n_items, Cursor* c) {
   constexpr PackedShape kShape = packed_shape(F);
   for (; c->item < n_items; c->item += kLinearWarps) {
-    uint32_t tile = first_tile + c->item / a.max_strips, segment = 0;
-    const uint32_t strip = c->item % a.max_strips;
+    uint32_t tile = first_tile + (c->item >> a.max_shift), segment = 0;
+    const uint32_t strip = c->item & (a.max_strips - 1);
     if (a.epilogue == Epilogue::kGlu) {
       segment = tile & 1;
       tile >>= 1;
     } else {
-      while (segment + 1 < a.n_segments && tile >= (a.segments[segment].rows + 15) / 16)
-        tile -= (a.segments[segment++].rows + 15) / 16;
+      while (segment + 1 < a.n_segments && tile >= a.segments[segment].n_tiles)
+        tile -= a.segments[segment++].n_tiles;
     }
     const Segment& s = a.segments[segment];
     if (strip >= s.strips) continue;
-    c->unit = a.n_units * strip / s.strips;
-    c->end = a.n_units * (strip + 1) / s.strips;
+    c->unit = (a.n_units * strip) >> s.strip_shift;
+    c->end = (a.n_units * (strip + 1)) >> s.strip_shift;
     c->unit_data = s.data + (static_cast<uint64_t>(tile) * a.n_units + c->unit) * kShape.unit_bytes;
-    c->super_data = s.data + static_cast<uint64_t>((s.rows + 15) / 16) * a.n_units * kShape.unit_bytes +
-                    static_cast<uint64_t>(tile) * (a.cols / 256) * kShape.super_bytes;
+    c->super_data = s.data + s.super_at + static_cast<uint64_t>(tile) * a.super_stride;
     return;
   }
 }
@@ -258,8 +257,8 @@ __device__ __forceinline__ void fold_round(const LinearArgs& a, const float* par
       local *= 2;
       tile = first_tile / 2 + local / 2;
     } else {
-      while (segment + 1 < a.n_segments && tile >= (a.segments[segment].rows + 15) / 16)
-        tile -= (a.segments[segment++].rows + 15) / 16;
+      while (segment + 1 < a.n_segments && tile >= a.segments[segment].n_tiles)
+        tile -= a.segments[segment++].n_tiles;
     }
     const Segment& s = a.segments[segment];
     const uint32_t row = tile * kTileRows + in_tile;
@@ -396,9 +395,9 @@ __global__ void __launch_bounds__(kLinearWarps * 32, kTiles8 <= 1 ? 2 : 1) linea
       seek<F>(a, first_tile, n_items, &now);
     }
     __syncthreads();
-    const uint32_t tile = round / a.max_strips;
+    const uint32_t tile = round >> a.max_shift;
     fold_round<kTiles8>(a, part, first_tile + tile,
-                        min(round_items / a.max_strips, last_tile - first_tile - tile), first_token);
+                        min(round_items >> a.max_shift, last_tile - first_tile - tile), first_token);
     if (round + round_items < n_items) __syncthreads();
   }
 }
@@ -410,7 +409,9 @@ void launch_tiles(Calls* calls, uint32_t n_sm, LinearArgs args) {
   if (args.epilogue == Epilogue::kGlu && args.items_per_warp * kLinearWarps < 2 * args.max_strips)
     args.items_per_warp = 2;
   const uint32_t step = args.epilogue == Epilogue::kGlu ? 2 : 1;
-  args.tiles_per_block = (args.n_tiles / step + n_sm - 1) / n_sm * step;
+  // One token: issue slots are the limit, so two blocks share a multiprocessor.
+  const uint32_t goal = kTiles8 == 0 ? 2 * n_sm : n_sm;
+  args.tiles_per_block = (args.n_tiles / step + goal - 1) / goal * step;
   LaunchShape shape;
   shape.grid = dim3((args.n_tiles + args.tiles_per_block - 1) / args.tiles_per_block,
                     kTiles8 == 0 ? 1 : (args.n_tokens + kTiles8 * 8 - 1) / (kTiles8 * 8));

@@ -46,6 +46,7 @@ struct RopeArgs {
   float eps, scale;
   uint16_t* pages;  // of the layer
 };
+void prepare_attention(Calls* calls);  // once per context
 void launch_rope(Calls* calls, uint32_t n_tokens, const RopeArgs& args);
 
 // Attention (N4). At most n_splits blocks share the splits of a query; with one, a block folds them as it
