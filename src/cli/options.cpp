@@ -25,10 +25,11 @@ std::string env_name(const std::string& long_name) {
   return name;
 }
 
-// Adds options to one subcommand; every one is also an environment variable.
+// Adds options to one subcommand; every one is also an environment variable if that subcommand is the chosen
+// one (CLI11 reads the variables of all, and would let the last one overrule the command line).
 class Adder {
  public:
-  explicit Adder(CLI::App* app) : app_(app) {}
+  Adder(CLI::App* app, bool chosen) : app_(app), chosen_(chosen) {}
 
   template <typename T>
   CLI::Option* add(const std::string& names, T& value, const std::string& text) {
@@ -44,10 +45,11 @@ class Adder {
   }
 
  private:
-  static void name_in_environment(CLI::Option* option) {
-    if (!option->get_lnames().empty()) option->envname(env_name(option->get_lnames().front()));
+  void name_in_environment(CLI::Option* option) const {
+    if (chosen_ && !option->get_lnames().empty()) option->envname(env_name(option->get_lnames().front()));
   }
   CLI::App* app_;
+  bool chosen_;
 };
 
 // CLI::Range lets NaN pass.
@@ -283,6 +285,7 @@ std::vector<std::string> with_subcommand(int argc, const char* const* argv) {
 }  // namespace
 
 std::optional<Options> parse_options(int argc, const char* const* argv) {
+  const std::vector<std::string> arguments = with_subcommand(argc, argv);
   Options o;
   Extras extras;
   CLI::App app("worker-orcd: serves one GGUF model from one device", "worker-orcd");
@@ -295,7 +298,7 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   const auto subcommand = [&](Command command, const std::string& text) {
     CLI::App* sub = app.add_subcommand(std::string(kSubcommands[static_cast<int>(command)]), text);
     sub->callback([&o, command] { o.command = command; });
-    return Adder(sub);
+    return Adder(sub, !arguments.empty() && arguments[0] == sub->get_name());
   };
   add_serve(subcommand(Command::kServe, "serve requests over HTTP"), o, extras);
   add_run(subcommand(Command::kRun, "one generation"), o, extras);
@@ -317,7 +320,6 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   }
   add_doctor(subcommand(Command::kDoctor, "what would fail here, and why"), o, extras);
 
-  std::vector<std::string> arguments = with_subcommand(argc, argv);
   if (!arguments.empty() && !arguments[0].starts_with('-') &&
       std::ranges::find(kSubcommands, arguments[0]) == std::end(kSubcommands)) {
     throw UsageError{"there is no subcommand " + arguments[0]};

@@ -1,0 +1,182 @@
+"""The command line: what each subcommand prints, how it fails, what it exits with."""
+
+import json
+import lzma
+
+import pytest
+
+from worker_process import terminal_of, text_of
+
+PROMPT = "The three primary colours are"
+
+
+def run_json(cli, model, *extra):
+    result = cli("run", "--model", model, "--device", "cpu", "--json", "--max-tokens", 12, *extra)
+    assert result.stderr == ""
+    return json.loads(result.stdout)
+
+
+@pytest.mark.core
+def test_run_prints_the_text_or_everything_about_it(cli, smollm2):
+    answer = run_json(cli, smollm2, "--prompt", PROMPT, "--seed", 11)
+    assert set(answer) == {"text", "token_ids", "prompt_token_ids", "stop_reason", "seed", "timings", "logits_digest", "receipt"}
+    assert answer["seed"] == 11 and len(answer["token_ids"]) == 12 and answer["stop_reason"] == "max_tokens"
+    assert answer["receipt"]["logits_digest"] == answer["logits_digest"] and answer["timings"]["prompt_tokens"] == len(answer["prompt_token_ids"])
+    plain = cli("run", "--model", smollm2, "--device", "cpu", "--prompt", PROMPT, "--seed", 11, "--max-tokens", 12)
+    assert plain.stdout == answer["text"]
+    ids = " ".join(map(str, answer["token_ids"]))
+    assert cli("detokenize", "--model", smollm2, "--ids", ids).stdout == answer["text"] + "\n"
+    prompt_ids = cli("tokenize", "--model", smollm2, "--text", PROMPT, "--bos", "--special").stdout
+    assert prompt_ids == " ".join(map(str, answer["prompt_token_ids"])) + "\n"
+
+
+def test_run_and_execute_give_the_same_bits(cli, smollm2_worker, smollm2, tmp_path):
+    prompt = tmp_path / "prompt.txt"
+    prompt.write_text(PROMPT)
+    answer = run_json(cli, smollm2, "--file", prompt, "--seed", 5, "--temperature", 0.7, "--threads", 1)
+    events = smollm2_worker.execute(prompt=PROMPT, max_tokens=12, seed=5, temperature=0.7)
+    assert text_of(events) == answer["text"]
+    assert terminal_of(events).json["receipt"] == answer["receipt"]
+
+
+def test_run_stops_at_a_stop_string(cli, smollm2):
+    whole = run_json(cli, smollm2, "--prompt", PROMPT, "--temperature", 0)
+    word = whole["text"].split()[3]
+    cut = run_json(cli, smollm2, "--prompt", PROMPT, "--temperature", 0, "--stop", word, "--stop", "never said")
+    assert cut["stop_reason"] == "stop" and cut["text"] == whole["text"][: whole["text"].index(word)]
+
+
+@pytest.mark.core
+def test_plan_equals_what_the_worker_takes(cli, worker, smollm2):
+    options = ("--ctx", 512, "--slots", 2)
+    plan = json.loads(cli("plan", "--model", smollm2, "--device", "cpu", "--json", *options).stdout)
+    assert plan["fits"] is True and plan["max_context"] == 8192 and plan["device"] == "cpu"
+    assert sum(plan["categories"].values()) == plan["total_bytes"] < plan["free_bytes"]
+    assert {item["category"] for item in plan["items"]} >= {"weights", "kv", "activations", "sampling"}
+    for category, total in plan["categories"].items():
+        ends = [item["offset"] + item["bytes"] for item in plan["items"] if item["category"] == category]
+        assert max(ends, default=0) <= total < max(ends, default=0) + 256 or total == 0
+    served = worker(smollm2, *options)
+    assert served.get("/health").json()["vram_bytes_used"] == plan["total_bytes"]
+    table = cli("plan", "--model", smollm2, "--device", "cpu", *options).stdout
+    assert str(plan["total_bytes"]) in table and "fits" in table
+
+
+def test_plan_says_what_would_fit(cli, smollm2):
+    tight = json.loads(cli("plan", "--model", smollm2, "--device", "cpu", "--json", "--vram-budget-mb", 160, "--slots", 1, "--ctx", 8192).stdout)
+    assert tight["fits"] is False and 0 < tight["max_context"] < 8192 and tight["total_bytes"] > 160 * 2**20
+    edge = ("--vram-budget-mb", 160, "--slots", 1, "--ctx", tight["max_context"])
+    assert json.loads(cli("plan", "--model", smollm2, "--device", "cpu", "--json", *edge).stdout)["fits"] is True
+
+
+def test_inspect_tells_what_the_file_holds(cli, smollm2):
+    report = json.loads(cli("inspect", smollm2, "--json").stdout)
+    assert (report["architecture"], report["quant_kind"], report["n_tensors"], report["vocab_size"]) == ("llama", "Q4_1", 272, 49152)
+    assert report["metadata"]["llama.block_count"] == 30 and len(report["metadata"]["tokenizer.ggml.tokens"]) == 49152
+    names = [tensor["name"] for tensor in report["tensors"]]
+    assert len(names) == 272 and "token_embd.weight" in names
+    program = cli("inspect", smollm2, "--program").stdout
+    assert "logits[n, 49152]" in program and "blk.29" in cli("inspect", smollm2, "--tensors").stdout
+    assert "general.architecture" in cli("inspect", smollm2, "--metadata").stdout
+
+
+@pytest.mark.core
+def test_check_accepts_good_files_and_rejects_cut_ones_with_field_and_offset(cli, smollm2, gemma3, tmp_path):
+    for model in (smollm2, gemma3):
+        result = cli("check", model)
+        assert result.stdout.startswith("ok ") and result.stdout.count("\n") == 1
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(smollm2.read_bytes()[:50_000_000])
+    result = cli("check", cut, expect=1)
+    assert result.stdout.startswith("MODEL_LOAD_FAILED: ") and "field=" in result.stdout and "offset=" in result.stdout
+    assert result.stdout.count("\n") == 1
+    assert json.loads(cli("check", cut, "--json", expect=1).stdout)["code"] == "MODEL_LOAD_FAILED"
+    assert cli("check", tmp_path / "absent.gguf", expect=1).stdout.startswith("MODEL_LOAD_FAILED: ")
+
+
+def test_tokenizing_works_on_a_vocabulary_alone(cli, smollm2, shared_dir, tmp_path):
+    assert cli("tokenize", "--tokenizer", smollm2, "--text", "Hello world").stdout == "19556 905\n"
+    packed = shared_dir / "data" / "vocab" / "gpt-2.vocab.gguf.xz"
+    if not packed.is_file():  # other families' vocabularies lie beside the checkout, where there are any
+        return
+    vocabulary = tmp_path / "gpt-2.gguf"
+    vocabulary.write_bytes(lzma.decompress(packed.read_bytes()))
+    assert cli("tokenize", "--tokenizer", vocabulary, "--text", "Hello world").stdout == "15496 995\n"
+    assert cli("detokenize", "--model", vocabulary, "--ids", "15496, 995").stdout == "Hello world\n"
+    assert cli("check", vocabulary).stdout.startswith("ok ")
+
+
+def test_detokenize_refuses_ids_outside_the_vocabulary(cli, smollm2):
+    for ids in ("49152", "-1", "1 x"):
+        assert cli("detokenize", "--model", smollm2, f"--ids={ids}", expect=1).stderr.startswith("INVALID_REQUEST: ")
+
+
+@pytest.mark.core
+def test_perplexity_does_not_depend_on_threads_chunks_or_batch(cli, smollm2, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("It was the best of times, it was the worst of times, it was the age of wisdom. " * 12)
+
+    def measure(*extra):
+        result = json.loads(cli("perplexity", "--model", smollm2, "--device", "cpu", "--file", text, "--ctx", 64, "--json", *extra).stdout)
+        return {key: result[key] for key in ("tokens", "nll", "ppl", "logits_digest")}
+
+    first = measure()
+    assert first["tokens"] > 200 and 1 < first["ppl"] < 20 and len(first["logits_digest"]) == 32
+    for variant in (("--chunk", 1), ("--chunk", 7), ("--batch", 3), ("--threads", 1)):
+        assert measure(*variant) == first, variant
+
+
+def test_bench_reports_rates_and_the_share_of_the_bandwidth(cli, smollm2):
+    result = json.loads(cli("bench", "--model", smollm2, "--device", "cpu", "--json", "-p", 32, "-n", 4, "-r", 1, "--batch", "1,2").stdout)
+    assert result["prompt_tokens"] == 32 and result["gen_tokens"] == 4
+    assert result["prefill_tokens_per_s"] > 0 and result["decode_tokens_per_s"] > 0
+    share = result["bytes_per_token"] * result["decode_tokens_per_s"] / result["bandwidth_bytes_per_s"]
+    assert result["bandwidth_share"] == pytest.approx(share) and 0 < share < 1.5
+    assert [row["n"] for row in result["batch"]] == [1, 2] and result["bytes_per_token"] > 90_000_000
+    table = cli("bench", "--model", smollm2, "--device", "cpu", "-p", 16, "-n", 2, "-r", 1).stdout
+    assert "pp16" in table and "tg2" in table and "bandwidth" in table
+
+
+def test_devices_version_and_doctor_say_what_is_here(cli, smollm2, smollm2_worker):
+    devices = json.loads(cli("devices", "--json").stdout)["devices"]
+    assert devices[0]["device"] == "cpu" and devices[0]["total_bytes"] > 0
+    assert json.loads(cli("version", "--json").stdout)["numerics_version"] == 1
+    assert cli("--version").stdout == cli("version").stdout
+    assert json.loads(cli("doctor", "--model", smollm2, "--device", "cpu", "--port", 0, "--json").stdout)["ok"] is True
+    busy = cli("doctor", "--model", smollm2, "--device", "cpu", "--port", smollm2_worker.port, "--vram-budget-mb", 10, "--json", expect=1)
+    failed = {c["check"]: c["detail"] for c in json.loads(busy.stdout)["checks"] if c["status"] == "fail"}
+    assert set(failed) == {"port", "memory"} and "INSUFFICIENT_VRAM" in failed["memory"]
+
+
+@pytest.mark.parametrize("arguments", [
+    (), ("frobnicate",), ("serve",), ("run", "--device", "cpu", "--prompt", "x"), ("plan", "--model", "m.gguf"),
+    ("run", "--model", "m.gguf", "--device", "cpu"), ("run", "--model", "m.gguf", "--device", "cpu", "--prompt", "x", "--file", "y"),
+    ("run", "--model", "m.gguf", "--device", "cpu", "--prompt", "x", "--temperature", "nan"),
+    ("run", "--model", "m.gguf", "--device", "cpu", "--prompt", "x", "--temperature", "2.5"),
+    ("plan", "--model", "m.gguf", "--device", "cpu", "--ctx", "-1"), ("plan", "--model", "m.gguf", "--device", "cpu", "--slots", "0"),
+    ("plan", "--model", "m.gguf", "--device", "cpu", "--gpu-device", "0"), ("serve", "--model", "m.gguf", "--device", "cpu", "--port", "70000"),
+    ("tokenize", "--text", "x"), ("check",), ("plan", "--model", "m.gguf", "--device", "cpu", "--nope"),
+], ids=lambda arguments: "_".join(arguments)[:60])
+def test_a_wrong_command_line_is_one_usage_line_and_exit_2(cli, arguments):
+    result = cli(*arguments, expect=2)
+    assert result.stdout == "" and result.stderr.startswith("usage: ") and result.stderr.count("\n") == 1
+
+
+def test_a_device_is_never_guessed(cli, smollm2):
+    result = cli("plan", "--model", smollm2, expect=2)
+    assert "--device" in result.stderr and "cpu" in result.stderr
+    unknown = cli("plan", "--model", smollm2, "--device", "tpu", expect=1)
+    assert unknown.stderr.startswith("INVALID_REQUEST: ")
+    assert cli("run", "--model", smollm2, "--gpu-device", 99, "--prompt", "x", expect=1).stderr.startswith("CUDA_ERROR: ")
+
+
+def test_options_come_from_the_environment_and_the_command_line_wins(cli, smollm2):
+    env = {"ORCD_MODEL": str(smollm2), "ORCD_DEVICE": "cpu", "ORCD_CTX": "256", "ORCD_JSON": "1"}
+    assert json.loads(cli("plan", env=env).stdout)["context"] == 256
+    assert json.loads(cli("plan", "--ctx", 128, env=env).stdout)["context"] == 128
+    assert json.loads(cli("plan", "--device", "cpu", env={**env, "ORCD_GPU_DEVICE": "3"}).stdout)["device"] == "cpu"
+
+
+def test_help_is_on_stdout(cli):
+    assert "serve" in cli("--help").stdout
+    assert "--vram-budget-mb" in cli("serve", "--help").stdout
