@@ -28,6 +28,9 @@ struct Case {
   SyntheticModel shape = {};
 };
 
+// What a failing case shows of itself.
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+
 class Refusal : public testing::TestWithParam<Case> {};
 
 TEST_P(Refusal, NamesTheFieldItsOffsetAndTheReason) {
@@ -161,7 +164,11 @@ std::vector<Case> tensors() {
        "blk.0.attn_q.weight",
        "has type Q2_K, which this build cannot compute",
        {.types = {TensorType::kQ8_0, TensorType::kQ2_K}}},
-      {"IntegerMatrix", [](GgufWriter&) {}, "token_embd.weight", "has type I8", {.types = {TensorType::kI8}}},
+      {"IntegerMatrix",
+       [](GgufWriter&) {},
+       "token_embd.weight",
+       "has type I16",
+       {.types = {TensorType::kI16}}},
       {"QuantisedVector", extra("blk.0.attn_q.bias", TensorType::kQ8_0, {256}), "blk.0.attn_q.bias",
        "has type Q8_0, but a vector"},
       {"HeadOfAnotherShape", extra("output.weight", TensorType::kF16, {256, 299}), "output.weight",
