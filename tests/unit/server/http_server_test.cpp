@@ -115,7 +115,8 @@ class HttpServerTest : public testing::Test {
     auto router = std::make_shared<Router>(AccessRules{});
     router->add({"GET", "/hello", [](const HttpRequest&) { return text_reply("hello"); }});
     router->add({"POST", "/echo", [](const HttpRequest& r) { return text_reply(r.body); }, RunOn::kPrepare});
-    router->add({"GET", "/throws", [](const HttpRequest&) -> Reply { throw std::runtime_error("private detail"); },
+    router->add({"GET", "/throws",
+                 [](const HttpRequest&) -> Reply { throw std::runtime_error("private detail"); },
                  RunOn::kSlow});
     router->add({"GET", "/stream", [this](const HttpRequest&) {
                    Reply reply;
