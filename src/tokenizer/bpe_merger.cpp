@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <limits>
-#include <queue>
+
+#include "tokenizer/candidate_queue.h"
 
 namespace orcd::tokenizer {
 namespace {
@@ -41,47 +42,51 @@ struct Candidate {
   bool operator>(const Candidate& other) const { return key > other.key; }
 };
 
+// A symbol in a linked list over positions: a merged one stays at its left part's place.
+struct Node {
+  int32_t id;  // -1: merged into another
+  uint32_t previous;
+  uint32_t next;
+};
+
 size_t merge_long(const MergeTable& table, std::span<int32_t> symbols) {
   constexpr uint32_t kEnd = std::numeric_limits<uint32_t>::max();
   const uint32_t n = static_cast<uint32_t>(symbols.size());
-  // A linked list over positions: a merged symbol stays at its left part's place.
-  std::vector<uint32_t> next(n);
-  std::vector<uint32_t> previous(n);
-  for (uint32_t i = 0; i < n; ++i) {
-    next[i] = i + 1 < n ? i + 1 : kEnd;
-    previous[i] = i > 0 ? i - 1 : kEnd;
-  }
-  const auto candidate = [&](uint32_t at, Candidate& out) {
-    const Merge merge = table.find(symbols[at], symbols[next[at]]);
+  std::vector<Node> nodes(n);
+  for (uint32_t i = 0; i < n; ++i) nodes[i] = {symbols[i], i > 0 ? i - 1 : kEnd, i + 1 < n ? i + 1 : kEnd};
+  Candidate item;
+  const auto candidate = [&](uint32_t at) {
+    const int32_t left = nodes[at].id;
+    const int32_t right = nodes[nodes[at].next].id;
+    const Merge merge = table.find(left, right);
     if (merge.id < 0) return false;
-    out = {(uint64_t{merge.rank} << 32) | at, symbols[at], symbols[next[at]], merge.id};
+    item = {(uint64_t{merge.rank} << 32) | at, left, right, merge.id};
     return true;
   };
   std::vector<Candidate> initial;
-  Candidate item;
+  initial.reserve(n);
   for (uint32_t i = 0; i + 1 < n; ++i) {
-    if (candidate(i, item)) initial.push_back(item);
+    if (candidate(i)) initial.push_back(item);
   }
-  std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue(std::greater<>(),
-                                                                               std::move(initial));
-  while (!queue.empty()) {
-    const Candidate top = queue.top();
-    queue.pop();
+  CandidateQueue<Candidate> queue(std::move(initial));
+  Candidate top;
+  while (queue.pop(top)) {
     const uint32_t at = static_cast<uint32_t>(top.key);
-    // Overtaken by another merge: the left symbol changed or is gone (-1), or its neighbour did.
-    if (symbols[at] != top.left || next[at] == kEnd || symbols[next[at]] != top.right) continue;
-    const uint32_t gone = next[at];
-    symbols[at] = top.merged;
-    symbols[gone] = -1;
-    next[at] = next[gone];
-    if (next[at] != kEnd) {
-      previous[next[at]] = at;
-      if (candidate(at, item)) queue.push(item);
+    Node& node = nodes[at];
+    // Overtaken by another merge: the left symbol changed or is gone, or its neighbour did.
+    if (node.id != top.left || node.next == kEnd || nodes[node.next].id != top.right) continue;
+    Node& gone = nodes[node.next];
+    node.id = top.merged;
+    node.next = gone.next;
+    gone.id = -1;
+    if (node.next != kEnd) {
+      nodes[node.next].previous = at;
+      if (candidate(at)) queue.push(item);
     }
-    if (previous[at] != kEnd && candidate(previous[at], item)) queue.push(item);
+    if (node.previous != kEnd && candidate(node.previous)) queue.push(item);
   }
   size_t kept = 0;
-  for (uint32_t at = 0; at != kEnd; at = next[at]) symbols[kept++] = symbols[at];
+  for (uint32_t at = 0; at != kEnd; at = nodes[at].next) symbols[kept++] = nodes[at].id;
   return kept;
 }
 

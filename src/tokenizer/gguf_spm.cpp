@@ -6,8 +6,8 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
-#include <queue>
 
+#include "tokenizer/candidate_queue.h"
 #include "tokenizer/unicode.h"
 #include "tokenizer/vocabulary.h"
 
@@ -63,33 +63,29 @@ struct Candidate {
   bool operator>(const Candidate& other) const { return key > other.key; }
 };
 
-// The symbols of one text: a linked list, in which a merged symbol stays at its left part's place.
-struct Symbols {
-  std::vector<uint32_t> offset;
-  std::vector<uint32_t> n_bytes;  // 0: merged into another
-  std::vector<uint32_t> next;
-  std::vector<uint32_t> previous;
-
-  explicit Symbols(std::string_view text) {
-    for (size_t at = 0; at < text.size();) {
-      const Utf8Char c = decode_utf8(text.substr(at));
-      const uint32_t length = c.status == Utf8Status::kValid ? c.n_bytes : 1;
-      offset.push_back(static_cast<uint32_t>(at));
-      n_bytes.push_back(length);
-      at += length;
-    }
-    const uint32_t n = static_cast<uint32_t>(offset.size());
-    next.resize(n);
-    previous.resize(n);
-    for (uint32_t i = 0; i < n; ++i) {
-      next[i] = i + 1 < n ? i + 1 : kEnd;
-      previous[i] = i > 0 ? i - 1 : kEnd;
-    }
-  }
-  std::string_view text_of(std::string_view text, uint32_t symbol) const {
-    return text.substr(offset[symbol], n_bytes[symbol]);
-  }
+// A symbol of one text in a linked list: a merged one stays at its left part's place.
+struct Symbol {
+  uint32_t offset;
+  uint32_t n_bytes;  // 0: merged into another
+  uint32_t previous;
+  uint32_t next;
+  std::string_view of(std::string_view text) const { return text.substr(offset, n_bytes); }
 };
+
+// One symbol for each character, and for each byte that is not UTF-8.
+std::vector<Symbol> cut_into_characters(std::string_view text) {
+  std::vector<Symbol> symbols;
+  symbols.reserve(text.size());
+  for (size_t at = 0; at < text.size();) {
+    const Utf8Char c = decode_utf8(text.substr(at));
+    const uint32_t length = c.status == Utf8Status::kValid ? c.n_bytes : 1;
+    const auto index = static_cast<uint32_t>(symbols.size());
+    symbols.push_back({static_cast<uint32_t>(at), length, index > 0 ? index - 1 : kEnd, index + 1});
+    at += length;
+  }
+  if (!symbols.empty()) symbols.back().next = kEnd;
+  return symbols;
+}
 
 class GgufSpm final : public VocabularyTokenizer {
  public:
@@ -110,9 +106,9 @@ class GgufSpm final : public VocabularyTokenizer {
     std::string escaped(adds_space_prefix() ? kSpaceSign : "");
     escaped.reserve(text.size() + text.size() / 2);
     replace_all(text, " ", kSpaceSign, escaped);
-    Symbols symbols(escaped);
+    std::vector<Symbol> symbols = cut_into_characters(escaped);
     merge(escaped, symbols);
-    for (uint32_t at = 0; at != kEnd; at = symbols.next[at]) append(symbols.text_of(escaped, at), ids);
+    for (uint32_t at = 0; at != kEnd; at = symbols[at].next) append(symbols[at].of(escaped), ids);
   }
 
  private:
@@ -124,39 +120,37 @@ class GgufSpm final : public VocabularyTokenizer {
     return id;
   }
 
-  void merge(std::string_view text, Symbols& symbols) const {
-    std::vector<Candidate> initial;
+  void merge(std::string_view text, std::vector<Symbol>& symbols) const {
     Candidate item;
-    const auto candidate = [&](uint32_t at) {
-      const uint32_t length = symbols.n_bytes[at] + symbols.n_bytes[symbols.next[at]];
+    const auto candidate = [&](const Symbol& left) {
+      const uint32_t length = left.n_bytes + symbols[left.next].n_bytes;
       if (length > max_bytes_) return false;
-      const int32_t id = find_piece(text.substr(symbols.offset[at], length));
+      const int32_t id = find_piece(text.substr(left.offset, length));
       if (id < 0) return false;
-      item = {(uint64_t{keys_[id]} << 32) | at, length};
+      item = {(uint64_t{keys_[id]} << 32) | static_cast<uint64_t>(&left - symbols.data()), length};
       return true;
     };
-    for (uint32_t at = 0; symbols.next[at] != kEnd; ++at) {
-      if (candidate(at)) initial.push_back(item);
+    std::vector<Candidate> initial;
+    initial.reserve(symbols.size());
+    for (const Symbol& symbol : symbols) {
+      if (symbol.next != kEnd && candidate(symbol)) initial.push_back(item);
     }
-    std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue(std::greater<>(),
-                                                                                 std::move(initial));
-    while (!queue.empty()) {
-      const Candidate top = queue.top();
-      queue.pop();
+    CandidateQueue<Candidate> queue(std::move(initial));
+    Candidate top;
+    while (queue.pop(top)) {
       const uint32_t at = static_cast<uint32_t>(top.key);
-      const uint32_t gone = symbols.next[at];
-      if (symbols.n_bytes[at] == 0 || gone == kEnd ||
-          symbols.n_bytes[at] + symbols.n_bytes[gone] != top.n_bytes) {
-        continue;  // overtaken by another merge
+      Symbol& symbol = symbols[at];
+      if (symbol.n_bytes == 0 || symbol.next == kEnd) continue;
+      Symbol& gone = symbols[symbol.next];
+      if (symbol.n_bytes + gone.n_bytes != top.n_bytes) continue;  // overtaken by another merge
+      symbol.n_bytes = top.n_bytes;
+      symbol.next = gone.next;
+      gone.n_bytes = 0;
+      if (symbol.next != kEnd) {
+        symbols[symbol.next].previous = at;
+        if (candidate(symbol)) queue.push(item);
       }
-      symbols.n_bytes[at] = top.n_bytes;
-      symbols.n_bytes[gone] = 0;
-      symbols.next[at] = symbols.next[gone];
-      if (symbols.next[at] != kEnd) {
-        symbols.previous[symbols.next[at]] = at;
-        if (candidate(at)) queue.push(item);
-      }
-      if (symbols.previous[at] != kEnd && candidate(symbols.previous[at])) queue.push(item);
+      if (symbol.previous != kEnd && candidate(symbols[symbol.previous])) queue.push(item);
     }
   }
 
