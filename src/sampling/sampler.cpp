@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <bit>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include "sampling/rules.h"
 
 namespace orcd::sampling {
@@ -15,6 +19,7 @@ constexpr float kZeroWeight = -23.0f;  // exp(-23) * 2^32 < 1: what lies this fa
 // The workspace: adjusted logits and their block maxima; then the candidates in ascending order of id.
 struct Workspace {
   float* adjusted;  // [n_vocab rounded up to kBlock]
+  uint32_t* keys;   // [n_vocab]; of a selection
   float* maxima;    // [n_blocks]
   uint32_t* ids;    // [n_vocab]; of candidates
   float* values;    // [n_vocab]; of candidates: logits, then weights
@@ -30,8 +35,14 @@ Workspace lay_out(std::byte* base, uint64_t n_vocab) {
   w.adjusted = reinterpret_cast<float*>(base + kBins * 8);
   w.ids = reinterpret_cast<uint32_t*>(w.adjusted + padded);
   w.values = reinterpret_cast<float*>(w.ids + padded);
-  w.maxima = w.values + padded;
+  w.keys = reinterpret_cast<uint32_t*>(w.values + padded);
+  w.maxima = reinterpret_cast<float*>(w.keys + padded);
   return w;
+}
+
+ORCD_HD int32_t signed_order(float x) {
+  const auto bits = static_cast<int32_t>(numerics::float_bits(x));
+  return bits ^ ((bits >> 31) & 0x7fffffff);
 }
 
 // Steps 1 and 2 over whole blocks; false if a logit is NaN or +Inf.
@@ -55,26 +66,45 @@ ORCD_HD bool adjust_blocks(const float* logits, uint64_t n, const SamplingParams
       }
     }
     for (uint64_t i = size; i < kBlock; ++i) out[i] = numerics::bits_float(0xff800000u);
-    float max = out[0];
-    for (uint32_t i = 1; i < kBlock; ++i) max = out[i] > max ? out[i] : max;
-    w.maxima[block] = max;
+    // Of integers in the order of the floats: a maximum of floats is not vectorised.
+    int32_t max = INT32_MIN;
+    for (uint32_t i = 0; i < kBlock; ++i) max = std::max(max, signed_order(out[i]));
+    w.maxima[block] = numerics::bits_float(static_cast<uint32_t>(max ^ ((max >> 31) & 0x7fffffff)));
   }
   return invalid == 0;
 }
 
-ORCD_HD void weigh_all(float* values, uint64_t n, float max) {
-  for (uint64_t i = 0; i < n; ++i) values[i] = token_weight(values[i], max);
-}
-
-// The same code compiled for processors with FMA; bits are the same, the library call for each fma is gone.
+// The same code compiled for processors with FMA, where it takes one instruction instead of a library call.
 #if defined(__x86_64__)
 __attribute__((target("avx2,fma"))) bool adjust_fma(const float* logits, uint64_t n,
                                                     const SamplingParams& params, const uint64_t* seen,
                                                     const Workspace& w) {
   return adjust_blocks(logits, n, params, seen, w);
 }
+
+// token_weight for -23 < l - max <= 0, eight at a time: exp_f32 without the cases outside that range, where
+// scaling by 2^n and by 2^32 is exact.
 __attribute__((target("avx2,fma"))) void weigh_fma(float* values, uint64_t n, float max) {
-  weigh_all(values, n, max);
+  const __m256 magic = _mm256_set1_ps(12582912.0f);
+  uint64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    const __m256 x = _mm256_sub_ps(_mm256_loadu_ps(values + i), _mm256_set1_ps(max));
+    const __m256 t = _mm256_fmadd_ps(x, _mm256_set1_ps(1.44269504088896341f), magic);
+    const __m256 whole = _mm256_sub_ps(t, magic);
+    __m256 r = _mm256_fmadd_ps(whole, _mm256_set1_ps(-0.693359375f), x);
+    r = _mm256_fmadd_ps(whole, _mm256_set1_ps(2.12194440e-4f), r);
+    __m256 p = _mm256_set1_ps(1.9875691500e-4f);
+    for (const float c :
+         {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) {
+      p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(c));
+    }
+    const __m256 y = _mm256_add_ps(_mm256_fmadd_ps(p, _mm256_mul_ps(r, r), r), _mm256_set1_ps(1.0f));
+    const __m256i exponent =
+        _mm256_sub_epi32(_mm256_castps_si256(t), _mm256_set1_epi32(0x4b400000 - 127 - 32));
+    const __m256 scaled = _mm256_mul_ps(y, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
+    _mm256_storeu_ps(values + i, _mm256_round_ps(scaled, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC));
+  }
+  for (; i < n; ++i) values[i] = token_weight(values[i], max);
 }
 const bool kHasFma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #else
@@ -85,29 +115,43 @@ bool adjust_fma(const float*, uint64_t, const SamplingParams&, const uint64_t*, 
 void weigh_fma(float*, uint64_t, float) {}
 #endif
 
+void weigh(float* values, uint64_t n, float max) {
+  if (kHasFma) return weigh_fma(values, n, max);
+  for (uint64_t i = 0; i < n; ++i) values[i] = token_weight(values[i], max);
+}
+
 struct Cut {
   uint32_t key;        // the largest key whose entries, with all above, reach the target
   uint64_t remaining;  // what entries with exactly this key must still give
 };
 
 // Exact selection without sorting: the key's digits (11, 11, 10 bits) from the top, a histogram of amounts
-// for each. REQUIRES the sum of all amounts >= target > 0.
+// for each. Keys that share the digits found so far are collected in w.keys. REQUIRES the sum of all amounts
+// >= target > 0.
 template <class Key, class Amount>
-Cut select_from_top(uint64_t n, uint64_t target, uint64_t* bins, Key key, Amount amount) {
-  uint32_t prefix = 0, mask = 0;
-  for (const auto& [shift, width] : {std::pair{21u, 11u}, std::pair{10u, 11u}, std::pair{0u, 10u}}) {
-    const uint32_t digit_mask = (1u << width) - 1;
-    std::fill(bins, bins + digit_mask + 1, uint64_t{0});
+Cut select_from_top(uint64_t n, uint64_t target, const Workspace& w, Key key, Amount amount) {
+  constexpr struct { uint32_t shift, n_bins; } kDigits[] = {{21, 2048}, {10, 2048}, {0, 1024}};
+  uint32_t found = 0;
+  for (const auto& [shift, bin_count] : kDigits) {
+    const bool first = shift == 21;
+    const uint32_t mask = bin_count - 1;
+    std::fill(w.bins, w.bins + bin_count, uint64_t{0});
     for (uint64_t j = 0; j < n; ++j) {
-      const uint32_t k = key(j);
-      if ((k & mask) == prefix) bins[(k >> shift) & digit_mask] += amount(j);
+      const uint32_t k = first ? key(j) : w.keys[j];
+      w.bins[(k >> shift) & mask] += amount(k);
     }
-    uint32_t digit = digit_mask;
-    while (bins[digit] < target) target -= bins[digit--];
-    prefix |= digit << shift;
-    mask |= digit_mask << shift;
+    uint32_t digit = mask;
+    while (w.bins[digit] < target) target -= w.bins[digit--];
+    found |= digit << shift;
+    uint64_t kept = 0;
+    for (uint64_t j = 0; j < n && shift != 0; ++j) {
+      const uint32_t k = first ? key(j) : w.keys[j];
+      w.keys[kept] = k;
+      kept += ((k >> shift) & mask) == digit ? 1 : 0;
+    }
+    n = kept;
   }
-  return {prefix, target};
+  return {found, target};
 }
 
 // Keeps entries above the cut and the first n_ties at it; order stays. Returns how many are left.
@@ -143,15 +187,15 @@ uint64_t top_k_candidates(uint64_t n_vocab, uint64_t k, float max, const Workspa
   float floor = -3.402823466e+38f;
   if (k > 0 && k < n_blocks(n_vocab)) {
     const Cut cut = select_from_top(
-        n_blocks(n_vocab), k, w.bins, [&](uint64_t j) { return order_key(w.maxima[j]); },
-        [](uint64_t) { return uint64_t{1}; });
+        n_blocks(n_vocab), k, w, [&](uint64_t j) { return order_key(w.maxima[j]); },
+        [](uint32_t) { return uint64_t{1}; });
     const float bound = numerics::bits_float(cut.key & 0x80000000u ? cut.key & 0x7fffffffu : ~cut.key);
     floor = std::max(floor, bound);
   }
   const uint64_t n = gather(n_vocab, max, floor, w);
   if (k == 0 || k >= n) return n;
   const auto key = [&](uint64_t j) { return order_key(w.values[j]); };
-  const Cut cut = select_from_top(n, k, w.bins, key, [](uint64_t) { return uint64_t{1}; });
+  const Cut cut = select_from_top(n, k, w, key, [](uint32_t) { return uint64_t{1}; });
   return keep_from(cut, cut.remaining, n, w, key);
 }
 
@@ -166,8 +210,10 @@ uint64_t top_p_prefix(float top_p, uint64_t n, const Workspace& w) {
   const uint64_t target =
       std::max<uint64_t>(1, prefix_target(fixed_fraction(top_p), sum_weights(w.values, n)));
   const auto key = [&](uint64_t j) { return numerics::float_bits(w.values[j]); };
-  const auto weight = [&](uint64_t j) { return static_cast<uint64_t>(static_cast<int64_t>(w.values[j])); };
-  const Cut cut = select_from_top(n, target, w.bins, key, weight);
+  const auto weight = [](uint32_t bits) {
+    return static_cast<uint64_t>(static_cast<int64_t>(numerics::bits_float(bits)));
+  };
+  const Cut cut = select_from_top(n, target, w, key, weight);
   const uint64_t each = static_cast<uint64_t>(numerics::bits_float(cut.key));
   return keep_from(cut, (cut.remaining + each - 1) / each, n, w, key);
 }
@@ -207,7 +253,7 @@ uint32_t first_equal(float max, const Workspace& w) {
 
 uint64_t workspace_bytes(uint32_t n_vocab) {
   const uint64_t padded = n_blocks(n_vocab) * kBlock;
-  return kBins * 8 + padded * 12 + (n_blocks(n_vocab) * 4 + 63) / 64 * 64;
+  return kBins * 8 + padded * 16 + (n_blocks(n_vocab) * 4 + 63) / 64 * 64;
 }
 
 uint64_t slot_bytes(uint32_t n_vocab) { return n_blocks(n_vocab) * 8; }
@@ -241,7 +287,7 @@ SampleResult SlotSampler::sample(std::span<const float> logits, uint64_t positio
     token = first_equal(max, w);
   } else {
     uint64_t n = top_k_candidates(n_vocab_, params_.top_k, max, w);
-    kHasFma ? weigh_fma(w.values, n, max) : weigh_all(w.values, n, max);
+    weigh(w.values, n, max);
     if (params_.top_p < 1.0f) n = top_p_prefix(params_.top_p, n, w);
     if (params_.min_p > 0.0f) n = min_p_filter(params_.min_p, n, w);
     token = draw(numerics::random_bits(params_.seed, params_.choice, position), n, w);
