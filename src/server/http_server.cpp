@@ -26,7 +26,7 @@ asio::ip::address parse_address(const std::string& host) {
   std::string literal = host == "localhost" ? "127.0.0.1" : host;
   if (literal.starts_with('[') && literal.ends_with(']')) literal = literal.substr(1, literal.size() - 2);
   boost::system::error_code error;
-  const auto address = asio::ip::make_address(literal, error);
+  auto address = asio::ip::make_address(literal, error);
   if (error) {
     throw Error(ErrorCode::kInvalidRequest, "--host is not an address", {{"host", host}},
                 "give an IPv4 or IPv6 address such as 127.0.0.1 or ::");

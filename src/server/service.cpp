@@ -59,7 +59,7 @@ void log_end(const StreamSummary& summary) {
 
 }  // namespace
 
-Service::Service(WorkerFacts facts, ServiceOptions options) : options_(std::move(options)) {
+Service::Service(WorkerFacts facts, ServiceOptions options) : options_(options) {
   state_.facts = std::move(facts);
 }
 
