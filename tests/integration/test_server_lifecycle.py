@@ -36,7 +36,7 @@ def test_the_port_is_open_while_loading_and_says_so(worker, gemma3):
 
 @pytest.mark.core
 def test_sigterm_lets_active_work_finish_and_refuses_new(worker, smollm2):
-    process = worker(smollm2)
+    process = worker(smollm2, "--drain-sec", 600)
     with process.stream(prompt="1 2 3 4 5 6 7 8 9", max_tokens=200, temperature=0) as events:
         seen = [next(events), next(events)]
         process.terminate()
