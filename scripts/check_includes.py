@@ -59,7 +59,7 @@ LIBRARIES = {
     "cub/": ({"device/cuda"}, {"device/cuda"}),
     "nvml.h": ({"device/cuda"}, {"device/cuda"}),
     "mma.h": ({"device/cuda"}, {"device/cuda"}),
-    "immintrin.h": ({"device/cpu"}, {"device/cpu"}),
+    "immintrin.h": ({"device/cpu", "sampling"}, {"device/cpu"}),
 }
 
 HEADERS = {".h", ".cuh", ".hpp"}
