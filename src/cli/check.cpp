@@ -46,7 +46,7 @@ int check(const Options& options) {
     json["code"] = error_code_name(error.code());
     json["message"] = error.message();
     for (const auto& [name, value] : error.values())
-      if (!json.contains(name)) std::visit([&](const auto& v) { json[name] = v; }, value);
+      if (!json.contains(name)) std::visit([&field = json[name]](const auto& v) { field = v; }, value);
   }
   if (options.json) line = json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
   std::ranges::replace_if(
