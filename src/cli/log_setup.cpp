@@ -68,7 +68,8 @@ class StderrLog {
                                    {"event", event.event},     {"worker_id", context_.worker_id},
                                    {"job_id", nullptr},        {"model_ref", context_.model_ref},
                                    {"device", context_.device}};
-    for (const auto& [name, value] : event.fields) std::visit([&](const auto& v) { json[name] = v; }, value);
+    for (const auto& [name, value] : event.fields)
+      std::visit([&field = json[name]](const auto& v) { field = v; }, value);
     return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
   }
 

@@ -141,7 +141,7 @@ std::string read_text(const std::optional<std::string>& text, const std::optiona
   if (text) return *text;
   if (*file == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
   std::ifstream stream(*file, std::ios::binary);
-  const std::string content{std::istreambuf_iterator<char>(stream), {}};
+  std::string content{std::istreambuf_iterator<char>(stream), {}};
   if (!stream || std::filesystem::is_directory(*file)) {
     throw Error(ErrorCode::kInvalidRequest, "cannot read the file",
                 {{"file", *file}, {"reason", std::string(std::strerror(errno ? errno : EISDIR))}});
