@@ -5,19 +5,6 @@
 namespace orcd::cpu {
 namespace {
 
-constexpr int zero_point(TensorType type) {
-  switch (type) {
-    case TensorType::kQ4_0:
-      return 8;
-    case TensorType::kQ5_0:
-      return 16;
-    case TensorType::kQ6_K:
-      return 32;
-    default:
-      return 0;
-  }
-}
-
 // How many products of codes and activations add up in int16 without saturation (pairs: 2 * code * 127 * n <=
 // 32767).
 constexpr int int16_steps(TensorType type) {

@@ -5,20 +5,9 @@
 namespace orcd::cpu {
 namespace {
 
-constexpr int zero_point(TensorType type) {
-  switch (type) {
-    case TensorType::kQ4_0:
-      return 8;
-    case TensorType::kQ5_0:
-      return 16;
-    case TensorType::kQ6_K:
-      return 32;
-    case TensorType::kQ8_0:
-      return 128;
-    default:
-      return 0;
-  }
-}
+// What load_codes() added to the integers: signed bytes are flipped to unsigned there, the rest lie unsigned
+// already.
+constexpr int code_offset(TensorType type) { return type == TensorType::kQ8_0 ? 128 : zero_point(type); }
 
 // The 8 vectors of unsigned codes of a group: vector j holds elements 4j .. 4j + 3 of each row.
 template <TensorType kType>
@@ -109,7 +98,7 @@ ORCD_INLINE __m512 chain(const __m512i* w, const Scales& s, const int8_t* x, con
     return _mm512_fmadd_ps(_mm512_mul_ps(s.d, dx), sum, acc);
   } else {
     const __m512i start =
-        zero_point(kType) == 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(-zero_point(kType) * xs.sum);
+        code_offset(kType) == 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(-code_offset(kType) * xs.sum);
     const __m512i sum = _mm512_add_epi32(dot4(w, x, start), dot4(w + 4, x + 16, _mm512_setzero_si512()));
     __m512 isum = _mm512_cvtepi32_ps(sum);
     if constexpr (is_super_block(kType)) isum = _mm512_mul_ps(isum, s.scale0);

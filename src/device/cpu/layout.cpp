@@ -9,20 +9,6 @@ namespace {
 
 using numerics::WeightGroup;
 
-// Offset added to a centred integer so that it is stored unsigned.
-int zero_point(TensorType type) {
-  switch (type) {
-    case TensorType::kQ4_0:
-      return 8;
-    case TensorType::kQ5_0:
-      return 16;
-    case TensorType::kQ6_K:
-      return 32;
-    default:
-      return 0;
-  }
-}
-
 void put_half(uint8_t* at, const uint8_t* half) { std::memcpy(at, half, 2); }
 
 // Stores the codes of one group of one row.

@@ -64,6 +64,19 @@ constexpr uint32_t block_scale_bytes(TensorType type) {
       return 32;
   }
 }
+// Offset added to a centred integer so that it is stored unsigned.
+constexpr int zero_point(TensorType type) {
+  switch (type) {
+    case TensorType::kQ4_0:
+      return 8;
+    case TensorType::kQ5_0:
+      return 16;
+    case TensorType::kQ6_K:
+      return 32;
+    default:
+      return 0;
+  }
+}
 constexpr bool is_super_block(TensorType type) {
   return type == TensorType::kQ4_K || type == TensorType::kQ5_K || type == TensorType::kQ6_K;
 }
