@@ -1,6 +1,8 @@
 // Block formats of weights: a group of 32 elements decoded to integers, integer scales and float factors
 // (rule N3). value[i] = round(round(d * scale) * w[i]) + round(dm * min), halves of 16 with their own scale
 // and min where the format has them; this is bit for bit the dequantisation of the `gguf` Python package.
+// A scale that all 32 elements share is part of d, likewise a shared min of dm: an 11-bit factor times a
+// 6-bit integer is exact in binary32.
 // Layouts: ggml's block structures (ggml-common.h of the ggml project).
 #pragma once
 
@@ -11,10 +13,10 @@ namespace orcd::numerics {
 
 struct WeightGroup {
   int16_t w[32];     // integers, centred where the format is symmetric
-  int32_t scale[2];  // of elements 0..15 and 16..31; 1 where the format has none
-  int32_t min[2];    // multiplies dm; 0 where the format has no minimum
+  int32_t scale[2];  // of elements 0..15 and 16..31; 1 where the group has one scale
+  int32_t min[2];    // multiplies dm; 1 where the group has one minimum, 0 where the format has none
   float d;           // factor of the integer products
-  float dm;          // factor of the minimum term, sign included: Q4_1 m, K-quants -dmin
+  float dm;          // factor of the minimum term, sign included: Q4_1 m, K-quants -dmin * min
 };
 
 ORCD_HD uint16_t load_u16(const uint8_t* p) { return static_cast<uint16_t>(p[0] | p[1] << 8); }
@@ -91,14 +93,20 @@ ORCD_HD void k_scale_min(const uint8_t* s, int j, int32_t* scale, int32_t* min) 
   }
 }
 
+// Factors of sub-block j of a K-quant with minimums: d, dmin f16, then the 12 bytes.
+ORCD_HD WeightGroup k_group(const uint8_t* b, int j) {
+  int32_t scale = 0, min = 0;
+  k_scale_min(b + 4, j, &scale, &min);
+  WeightGroup g = plain_group(half_to_float(load_u16(b)) * static_cast<float>(scale));
+  g.dm = -half_to_float(load_u16(b + 2)) * static_cast<float>(min);
+  g.min[0] = g.min[1] = 1;
+  return g;
+}
+
 // 144 bytes for 256: d, dmin f16, 12 bytes of scales and mins, 128 bytes of nibbles (64 elements share 32
 // bytes).
 ORCD_HD WeightGroup decode_q4_k(const uint8_t* b, int group) {
-  WeightGroup g = plain_group(half_to_float(load_u16(b)));
-  g.dm = -half_to_float(load_u16(b + 2));
-  k_scale_min(b + 4, group, &g.scale[0], &g.min[0]);
-  g.scale[1] = g.scale[0];
-  g.min[1] = g.min[0];
+  WeightGroup g = k_group(b, group);
   const uint8_t* q = b + 16 + (group / 2) * 32;
   for (int i = 0; i < 32; ++i) g.w[i] = static_cast<int16_t>(group % 2 ? q[i] >> 4 : q[i] & 15);
   return g;
@@ -107,11 +115,7 @@ ORCD_HD WeightGroup decode_q4_k(const uint8_t* b, int group) {
 // 176 bytes for 256: d, dmin, 12 bytes of scales and mins, 32 bytes of high bits (bit `group` of byte i), 128
 // of nibbles.
 ORCD_HD WeightGroup decode_q5_k(const uint8_t* b, int group) {
-  WeightGroup g = plain_group(half_to_float(load_u16(b)));
-  g.dm = -half_to_float(load_u16(b + 2));
-  k_scale_min(b + 4, group, &g.scale[0], &g.min[0]);
-  g.scale[1] = g.scale[0];
-  g.min[1] = g.min[0];
+  WeightGroup g = k_group(b, group);
   const uint8_t* high = b + 16;
   const uint8_t* q = b + 48 + (group / 2) * 32;
   for (int i = 0; i < 32; ++i) {

@@ -10,7 +10,7 @@ namespace orcd::numerics {
 // One link of the chain: weights and activations of the same 32 elements of K.
 //   isum = scale0 * sum_{0..15} w x + scale1 * sum_{16..31} w x, exact in int32
 //   acc = fma(d * dx, float(isum), acc)
-//   where the format has minimums: acc = fma(dm * dx, float(min0 * sum_low + min1 * sum_high), acc)
+//   where the format has minimums: acc = fma(dm, dx * float(min0 * sum_low + min1 * sum_high), acc)
 ORCD_HD float chain_group(const WeightGroup& w, bool has_min, const QuantizedGroup& x, float acc) {
   int32_t low = 0, high = 0;
   for (int i = 0; i < 16; ++i) {
@@ -21,7 +21,7 @@ ORCD_HD float chain_group(const WeightGroup& w, bool has_min, const QuantizedGro
   acc = fma_rn(w.d * x.d, static_cast<float>(isum), acc);
   if (!has_min) return acc;
   const int32_t msum = w.min[0] * x.sum_low + w.min[1] * x.sum_high;
-  return fma_rn(w.dm * x.d, static_cast<float>(msum), acc);
+  return fma_rn(w.dm, x.d * static_cast<float>(msum), acc);
 }
 
 // y = W[row] . x for a block format: chains from 0 over the groups of each strip, strips folded left by

@@ -12,7 +12,7 @@ namespace orcd::cpu {
 // Scale and sums of one quantised group of 32 activations.
 struct GroupScale {
   float d;
-  int32_t sum;       // of all 32
+  float dsum;        // d * float(sum of all 32)
   int32_t sum_low;   // of 0..15
   int32_t sum_high;  // of 16..31
 };

@@ -76,7 +76,7 @@ ORCD_INLINE __m256 load_i8(const uint8_t* p) {
 }
 
 struct Scales {
-  __m256 d, dm, scale0, scale1, min;
+  __m256 d, dm, scale0, scale1;  // a scale of the whole group is in d, a minimum in dm
 };
 
 template <TensorType kType>
@@ -89,9 +89,9 @@ ORCD_INLINE Scales load_scales(const uint8_t* scales, uint64_t group, int half) 
       s.scale0 = load_i8(block + 32 + group % 8 * 32 + 8 * half);
       s.scale1 = load_i8(block + 48 + group % 8 * 32 + 8 * half);
     } else {
-      s.dm = _mm256_xor_ps(load_halves(block + 32 + 16 * half), _mm256_set1_ps(-0.0f));
-      s.scale0 = load_u8(block + 64 + group % 8 * 32 + 8 * half);
-      s.min = load_u8(block + 80 + group % 8 * 32 + 8 * half);
+      const __m256 minus_dmin = _mm256_xor_ps(load_halves(block + 32 + 16 * half), _mm256_set1_ps(-0.0f));
+      s.d = _mm256_mul_ps(s.d, load_u8(block + 64 + group % 8 * 32 + 8 * half));
+      s.dm = _mm256_mul_ps(minus_dmin, load_u8(block + 80 + group % 8 * 32 + 8 * half));
     }
   } else {
     s.d = load_halves(scales + group * block_scale_bytes(kType) + 16 * half);
@@ -146,15 +146,9 @@ ORCD_INLINE __m256 chain(const __m256i* w, const Scales& s, const int8_t* x, con
   } else {
     __m256i sum = dot<kType, 8>(w, x);
     if constexpr (zero_point(kType) != 0)
-      sum = _mm256_sub_epi32(sum, _mm256_set1_epi32(zero_point(kType) * xs.sum));
-    __m256 isum = _mm256_cvtepi32_ps(sum);
-    if constexpr (is_super_block(kType)) isum = _mm256_mul_ps(isum, s.scale0);
-    acc = _mm256_fmadd_ps(_mm256_mul_ps(s.d, dx), isum, acc);
-    if constexpr (numerics::has_minimum(kType)) {
-      __m256 msum = _mm256_set1_ps(static_cast<float>(xs.sum));
-      if constexpr (is_super_block(kType)) msum = _mm256_mul_ps(msum, s.min);
-      acc = _mm256_fmadd_ps(_mm256_mul_ps(s.dm, dx), msum, acc);
-    }
+      sum = _mm256_sub_epi32(sum, _mm256_set1_epi32(zero_point(kType) * (xs.sum_low + xs.sum_high)));
+    acc = _mm256_fmadd_ps(_mm256_mul_ps(s.d, dx), _mm256_cvtepi32_ps(sum), acc);
+    if constexpr (numerics::has_minimum(kType)) acc = _mm256_fmadd_ps(s.dm, _mm256_set1_ps(xs.dsum), acc);
     return acc;
   }
 }

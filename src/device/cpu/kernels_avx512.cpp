@@ -50,7 +50,7 @@ ORCD_INLINE __m512 load_i8(const uint8_t* p) {
 }
 
 struct Scales {
-  __m512 d, dm, scale0, scale1, min;
+  __m512 d, dm, scale0, scale1;  // a scale of the whole group is in d, a minimum in dm
 };
 
 template <TensorType kType>
@@ -63,9 +63,9 @@ ORCD_INLINE Scales load_scales(const uint8_t* scales, uint64_t group) {
       s.scale0 = load_i8(block + 32 + group % 8 * 32);
       s.scale1 = load_i8(block + 48 + group % 8 * 32);
     } else {
-      s.dm = _mm512_xor_ps(load_halves(block + 32), _mm512_set1_ps(-0.0f));
-      s.scale0 = load_u8(block + 64 + group % 8 * 32);
-      s.min = load_u8(block + 80 + group % 8 * 32);
+      const __m512 minus_dmin = _mm512_xor_ps(load_halves(block + 32), _mm512_set1_ps(-0.0f));
+      s.d = _mm512_mul_ps(s.d, load_u8(block + 64 + group % 8 * 32));
+      s.dm = _mm512_mul_ps(minus_dmin, load_u8(block + 80 + group % 8 * 32));
     }
   } else {
     s.d = load_halves(scales + group * block_scale_bytes(kType));
@@ -97,17 +97,12 @@ ORCD_INLINE __m512 chain(const __m512i* w, const Scales& s, const int8_t* x, con
         _mm512_fmadd_ps(s.scale1, _mm512_cvtepi32_ps(high), _mm512_mul_ps(s.scale0, _mm512_cvtepi32_ps(low)));
     return _mm512_fmadd_ps(_mm512_mul_ps(s.d, dx), sum, acc);
   } else {
-    const __m512i start =
-        code_offset(kType) == 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(-code_offset(kType) * xs.sum);
+    const __m512i start = code_offset(kType) == 0
+                              ? _mm512_setzero_si512()
+                              : _mm512_set1_epi32(-code_offset(kType) * (xs.sum_low + xs.sum_high));
     const __m512i sum = _mm512_add_epi32(dot4(w, x, start), dot4(w + 4, x + 16, _mm512_setzero_si512()));
-    __m512 isum = _mm512_cvtepi32_ps(sum);
-    if constexpr (is_super_block(kType)) isum = _mm512_mul_ps(isum, s.scale0);
-    acc = _mm512_fmadd_ps(_mm512_mul_ps(s.d, dx), isum, acc);
-    if constexpr (numerics::has_minimum(kType)) {
-      __m512 msum = _mm512_set1_ps(static_cast<float>(xs.sum));
-      if constexpr (is_super_block(kType)) msum = _mm512_mul_ps(msum, s.min);
-      acc = _mm512_fmadd_ps(_mm512_mul_ps(s.dm, dx), msum, acc);
-    }
+    acc = _mm512_fmadd_ps(_mm512_mul_ps(s.d, dx), _mm512_cvtepi32_ps(sum), acc);
+    if constexpr (numerics::has_minimum(kType)) acc = _mm512_fmadd_ps(s.dm, _mm512_set1_ps(xs.dsum), acc);
     return acc;
   }
 }

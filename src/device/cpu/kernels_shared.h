@@ -186,7 +186,7 @@ void quantize(const float* x, uint64_t n, int8_t* q, GroupScale* scales) {
       numerics::quantize_group(x + at, static_cast<uint32_t>(n - at), &g);
     }
     for (int i = 0; i < 32; ++i) q[at + i] = g.q[i];
-    scales[group] = {g.d, g.sum_low + g.sum_high, g.sum_low, g.sum_high};
+    scales[group] = {g.d, g.d * static_cast<float>(g.sum_low + g.sum_high), g.sum_low, g.sum_high};
   }
 }
 

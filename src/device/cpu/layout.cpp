@@ -36,13 +36,15 @@ void pack_codes(TensorType type, const WeightGroup& g, uint32_t row, uint8_t* ou
 void pack_scales(TensorType type, const WeightGroup& g, const uint8_t* file, uint64_t group, uint32_t row,
                  uint8_t* scales) {
   const uint64_t sub = group % 8;
+  int32_t scale = 0, min = 0;
   switch (type) {
     case TensorType::kQ4_K:
     case TensorType::kQ5_K:
       put_half(scales + row * 2, file);
       put_half(scales + 32 + row * 2, file + 2);
-      scales[64 + sub * 32 + row] = static_cast<uint8_t>(g.scale[0]);
-      scales[64 + sub * 32 + 16 + row] = static_cast<uint8_t>(g.min[0]);
+      numerics::k_scale_min(file + 4, static_cast<int>(sub), &scale, &min);
+      scales[64 + sub * 32 + row] = static_cast<uint8_t>(scale);
+      scales[64 + sub * 32 + 16 + row] = static_cast<uint8_t>(min);
       return;
     case TensorType::kQ6_K:
       put_half(scales + row * 2, file + 208);
@@ -136,9 +138,10 @@ WeightGroup unpack_group(TensorType type, const uint8_t* tile, const TileLayout&
   switch (type) {
     case TensorType::kQ4_K:
     case TensorType::kQ5_K:
-      g.dm = -numerics::half_to_float(numerics::load_u16(scales + 32 + row * 2));
-      g.scale[0] = g.scale[1] = scales[64 + sub * 32 + row];
-      g.min[0] = g.min[1] = scales[64 + sub * 32 + 16 + row];
+      g.d = g.d * static_cast<float>(scales[64 + sub * 32 + row]);
+      g.dm = -numerics::half_to_float(numerics::load_u16(scales + 32 + row * 2)) *
+             static_cast<float>(scales[64 + sub * 32 + 16 + row]);
+      g.min[0] = g.min[1] = 1;
       break;
     case TensorType::kQ6_K:
       g.scale[0] = static_cast<int8_t>(scales[32 + sub * 32 + row]);
