@@ -10,12 +10,35 @@ __global__ void __launch_bounds__(256) quantize_kernel(const QuantizeArgs a) {
   __shared__ float red[256];
   launch_dependents();
   wait_for_inputs();
-  const uint32_t token = blockIdx.x;
-  const float* x = a.x + static_cast<uint64_t>(a.row_index ? __ldcg(a.row_index + token) : token) * a.cols;
-  const RowNorm row = row_statistics(x, a.cols, a.norm, red);
+  const uint32_t token = blockIdx.x, in8 = token % 8;
   const uint64_t tile8 = token / 8;
-  quantize_row(x, a.cols, a.norm, row, a.xq + tile8 * a.n_units * 512, 512, (token % 8) * 4,
-               a.xs + tile8 * a.n_groups * 8 + token % 8, 8);
+  const float* x = a.x + static_cast<uint64_t>(a.row_index ? __ldcg(a.row_index + token) : token) * a.cols;
+  const RowNorm row = row_statistics(LoadGlobal{x}, a.cols, a.norm, red);
+  const uint32_t n_octets = a.cols / 8;
+#pragma unroll 1
+  for (uint32_t first = threadIdx.x & ~31u; first < n_octets; first += 256) {
+    const uint32_t octet = first + (threadIdx.x & 31), group = octet / 4;
+    const bool inside = octet < n_octets;
+    float raw[8] = {}, v[8] = {};
+    if (inside) {
+      *reinterpret_cast<float4*>(raw) = __ldcg(reinterpret_cast<const float4*>(x) + octet * 2);
+      *reinterpret_cast<float4*>(raw + 4) = __ldcg(reinterpret_cast<const float4*>(x) + octet * 2 + 1);
+      normalise_octet(raw, octet * 8, a.norm, row, v);
+    }
+    const QuantizedOctet q = quantize_octet(v);
+    if (!inside) continue;
+    if (a.token_stride != 0) {
+      uint8_t* cores = a.xq + (static_cast<uint64_t>(group / 2) * (a.token_stride / 8) + tile8) * 512;
+      *reinterpret_cast<uint2*>(cores + octet % 8 / 2 * 128 + in8 * 16 + octet % 2 * 8) =
+          make_uint2(q.words[0], q.words[1]);
+      if (octet % 4 == 0) a.xs[static_cast<uint64_t>(group) * a.token_stride + token] = q.scale;
+    } else {
+      uint8_t* unit = a.xq + (tile8 * a.n_units + group / 2) * 512;
+      *reinterpret_cast<uint32_t*>(unit + fragment_byte(group, octet % 4 * 8, in8 * 4)) = q.words[0];
+      *reinterpret_cast<uint32_t*>(unit + fragment_byte(group, octet % 4 * 8 + 4, in8 * 4)) = q.words[1];
+      if (octet % 4 == 0) a.xs[(tile8 * a.n_groups + group) * 8 + in8] = q.scale;
+    }
+  }
 }
 
 __global__ void __launch_bounds__(256) norm_kernel(const NormArgs a) {
@@ -25,7 +48,7 @@ __global__ void __launch_bounds__(256) norm_kernel(const NormArgs a) {
   const uint32_t token = blockIdx.x;
   const float* x = a.x + static_cast<uint64_t>(a.row_index ? __ldcg(a.row_index + token) : token) * a.cols;
   float* y = a.y + static_cast<uint64_t>(token) * a.cols;
-  const RowNorm row = row_statistics(x, a.cols, a.norm, red);
+  const RowNorm row = row_statistics(LoadGlobal{x}, a.cols, a.norm, red);
   for (uint32_t i = threadIdx.x; i < a.cols; i += 256) {
     const float value = normalise(__ldcg(x + i), i, a.norm, row);
     y[i] = a.add ? __ldcg(y + i) + value : value;

@@ -33,15 +33,17 @@ struct RowNorm {
   float mean, inverse;
 };
 
-// Statistics of x[0..n): REQUIRES blockDim.x >= 256; red: 256 floats of shared memory. All threads call it.
-__device__ __forceinline__ RowNorm row_statistics(const float* x, uint32_t n, const InputNorm& norm,
-                                                  float* red) {
+// Statistics of n values that load(i) gives: REQUIRES blockDim.x >= 256; red: 256 floats of shared memory.
+// All threads call it.
+template <typename Load>
+__device__ __forceinline__ RowNorm row_statistics(Load load, uint32_t n, const InputNorm& norm, float* red) {
   RowNorm result = {0.0f, 1.0f};
   if (norm.mode == NormMode::kNone) return result;
   if (norm.mode == NormMode::kLayer) {
     if (threadIdx.x < 256) {
       float sum = 0.0f;
-      for (uint32_t i = threadIdx.x; i < n; i += 256) sum = sum + __ldcg(x + i);
+#pragma unroll 1
+      for (uint32_t i = threadIdx.x; i < n; i += 256) sum = sum + load(i);
       red[threadIdx.x] = sum;
     }
     __syncthreads();
@@ -50,9 +52,9 @@ __device__ __forceinline__ RowNorm row_statistics(const float* x, uint32_t n, co
   }
   if (threadIdx.x < 256) {
     float sum = 0.0f;
-#pragma unroll 16
+#pragma unroll 4
     for (uint32_t i = threadIdx.x; i < n; i += 256) {
-      const float value = norm.mode == NormMode::kLayer ? __ldcg(x + i) - result.mean : __ldcg(x + i);
+      const float value = norm.mode == NormMode::kLayer ? load(i) - result.mean : load(i);
       sum = numerics::fma_rn(value, value, sum);
     }
     red[threadIdx.x] = sum;
@@ -62,6 +64,16 @@ __device__ __forceinline__ RowNorm row_statistics(const float* x, uint32_t n, co
   return result;
 }
 
+// What kernels of this step wrote: never from a stale L1 line.
+struct LoadGlobal {
+  const float* x;
+  __device__ __forceinline__ float operator()(uint32_t i) const { return __ldcg(x + i); }
+};
+struct LoadShared {
+  const float* x;
+  __device__ __forceinline__ float operator()(uint32_t i) const { return x[i]; }
+};
+
 __device__ __forceinline__ float normalise(float x, uint32_t i, const InputNorm& norm, const RowNorm& row) {
   if (norm.mode == NormMode::kNone) return x;
   float y = (norm.mode == NormMode::kLayer ? x - row.mean : x) * row.inverse;
@@ -69,24 +81,80 @@ __device__ __forceinline__ float normalise(float x, uint32_t i, const InputNorm&
   return norm.mode == NormMode::kLayer && norm.bias ? y + __ldg(norm.bias + i) : y;
 }
 
+// Eight elements from i on.
+__device__ __forceinline__ void normalise_octet(const float* x, uint32_t i, const InputNorm& norm,
+                                                const RowNorm& row, float (&y)[8]) {
+#pragma unroll
+  for (int j = 0; j < 8; ++j) y[j] = x[j];
+  if (norm.mode == NormMode::kNone) return;
+  float w[8] = {1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f};
+  if (norm.weight) {
+    const float4 low = __ldg(reinterpret_cast<const float4*>(norm.weight + i));
+    const float4 high = __ldg(reinterpret_cast<const float4*>(norm.weight + i + 4));
+    w[0] = low.x, w[1] = low.y, w[2] = low.z, w[3] = low.w;
+    w[4] = high.x, w[5] = high.y, w[6] = high.z, w[7] = high.w;
+  }
+  if (norm.mode == NormMode::kRms) {
+#pragma unroll
+    for (int j = 0; j < 8; ++j) y[j] = y[j] * row.inverse * w[j];
+    return;
+  }
+#pragma unroll
+  for (int j = 0; j < 8; ++j) {
+    y[j] = (y[j] - row.mean) * row.inverse * w[j];
+    if (norm.bias) y[j] = y[j] + __ldg(norm.bias + i + j);
+  }
+}
+
+// One value of numerics::quantize_group.
+__device__ __forceinline__ int32_t quantize_value(float x, float inverse) {
+  float t = x * inverse;
+  t = t > -127.0f ? t : -127.0f;
+  t = t < 127.0f ? t : 127.0f;
+  return static_cast<int32_t>(numerics::round_even(t));
+}
+
 struct QuantizedLane {
   int32_t q;
-  float2 scale;  // {d, sums of the halves as two int16}
+  float2 scale;  // {d, d * sum of the group}
 };
 
 // One group by one warp, a value a lane (0 past a short group): the same as numerics::quantize_group.
 __device__ __forceinline__ QuantizedLane quantize_lane(float x) {
   const float amax = numerics::bits_float(__reduce_max_sync(~0u, numerics::float_bits(x) & 0x7fffffffu));
   const float d = amax / 127.0f;
+  const int32_t q = quantize_value(x, d > 0.0f ? 127.0f / amax : 0.0f);
+  return {q, make_float2(d, d * static_cast<float>(__reduce_add_sync(~0u, q)))};
+}
+
+struct QuantizedOctet {
+  uint32_t words[2];  // eight codes
+  float2 scale;       // of the group: {d, d * sum}
+};
+
+// Eight consecutive elements, quantised with the three neighbouring lanes that share their group: whole
+// warps.
+__device__ __forceinline__ QuantizedOctet quantize_octet(const float (&x)[8]) {
+  uint32_t amax_bits = 0;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) amax_bits = max(amax_bits, numerics::float_bits(x[i]) & 0x7fffffffu);
+  amax_bits = max(amax_bits, __shfl_xor_sync(~0u, amax_bits, 1));
+  amax_bits = max(amax_bits, __shfl_xor_sync(~0u, amax_bits, 2));
+  const float amax = numerics::bits_float(amax_bits);
+  const float d = amax / 127.0f;
   const float inverse = d > 0.0f ? 127.0f / amax : 0.0f;
-  float t = x * inverse;
-  t = t > -127.0f ? t : -127.0f;
-  t = t < 127.0f ? t : 127.0f;
-  const int32_t q = static_cast<int32_t>(numerics::round_even(t));
-  const int32_t low = __reduce_add_sync(~0u, (threadIdx.x & 31) < 16 ? q : 0);
-  const int32_t all = __reduce_add_sync(~0u, q);
-  const uint32_t sums = (static_cast<uint32_t>(low) & 0xffffu) | static_cast<uint32_t>(all - low) << 16;
-  return {q, make_float2(d, numerics::bits_float(sums))};
+  QuantizedOctet out = {};
+  int32_t sum = 0;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int32_t q = quantize_value(x[i], inverse);
+    sum += q;
+    out.words[i / 4] |= (static_cast<uint32_t>(q) & 255u) << (8 * (i % 4));
+  }
+  sum += __shfl_xor_sync(~0u, sum, 1);
+  sum += __shfl_xor_sync(~0u, sum, 2);
+  out.scale = make_float2(d, __fmul_rn(d, static_cast<float>(sum)));
+  return out;
 }
 
 // Where element e of a group stands in its unit's 16 bytes of fragment, and of which quarter t.
@@ -94,35 +162,10 @@ __device__ __forceinline__ uint32_t fragment_byte(uint32_t group, uint32_t e, ui
   return (lane_base + (e % 16) / 4) * 16 + ((group & 1) * 2 + e / 16) * 4 + e % 4;
 }
 
-// The whole row: xq points at the row's first unit, unit_stride bytes a unit, lane_base = 4 * (token % 8) or
-// 0; xs at the row's first group, xs_stride apart.
-__device__ __forceinline__ void quantize_row(const float* x, uint32_t cols, const InputNorm& norm,
-                                             const RowNorm& row, uint8_t* xq, uint32_t unit_stride,
-                                             uint32_t lane_base, float2* xs, uint32_t xs_stride) {
-  constexpr uint32_t kAhead = 8;
-  const uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warps = blockDim.x >> 5;
-  const uint32_t n_groups = (cols + 31) / 32;
-  for (uint32_t first = warp; first < n_groups; first += n_warps * kAhead) {
-    float values[kAhead];
-#pragma unroll
-    for (uint32_t j = 0; j < kAhead; ++j) {
-      const uint32_t i = (first + j * n_warps) * 32 + lane;
-      values[j] = i < cols ? __ldcg(x + i) : 0.0f;
-    }
-#pragma unroll
-    for (uint32_t j = 0; j < kAhead; ++j) {
-      const uint32_t group = first + j * n_warps, i = group * 32 + lane;
-      if (group >= n_groups) break;
-      const float value = i < cols ? normalise(values[j], i, norm, row) : 0.0f;
-      const QuantizedLane lane_result = quantize_lane(value);
-      xq[(group / 2) * unit_stride + fragment_byte(group, lane, lane_base)] =
-          static_cast<uint8_t>(lane_result.q);
-      if (lane == 0) xs[group * xs_stride] = lane_result.scale;
-    }
-  }
-}
+__device__ __noinline__ static float softcap_call(float x, float cap) { return numerics::softcap(x, cap); }
 
-__device__ __forceinline__ float activate(model::Activation activation, float x) {
+// Not inlined: it is called once a value, and three copies of it would be in every kernel.
+__device__ __noinline__ static float activate(model::Activation activation, float x) {
   if (activation == model::Activation::kSilu) return numerics::silu(x);
   return activation == model::Activation::kGeluTanh ? numerics::gelu_tanh(x) : numerics::gelu_erf(x);
 }

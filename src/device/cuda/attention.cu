@@ -1,17 +1,11 @@
 // Rotation with the KV write, and attention over pages (rule N4).
-#include "device/cuda/activations.cuh"
-#include "device/cuda/ops.h"
+#include "device/cuda/attention_heads.cuh"
 #include "device/cuda/ptx.cuh"
 #include "kv/layout.h"
-#include "numerics/attention.h"
-#include "numerics/rope.h"
 
 namespace orcd::cuda {
 namespace {
 
-using numerics::kMaxHeadDim;
-using numerics::kPageKeys;
-constexpr uint32_t kSplitKeys = numerics::kPageKeys * numerics::kPagesPerSplit;
 constexpr uint32_t kRopeWarps = 8;
 
 // A warp is one head of one token: q heads, then k heads, then v heads.
@@ -30,46 +24,18 @@ __global__ void __launch_bounds__(kRopeWarps * 32) rope_kernel(const RopeArgs a)
   float* x = heads[threadIdx.x >> 5];
   for (uint32_t d = lane; d < a.head_dim; d += 32) x[d] = __ldcg(global + d);
   __syncwarp();
-  const float* weight = is_v ? nullptr : is_q ? a.q_norm : a.k_norm;
-  if (weight) {
-    float sums[8];
-#pragma unroll
-    for (uint32_t m = 0; m < 8; ++m) {
-      sums[m] = 0.0f;
-      for (uint32_t d = lane + 32 * m; d < a.head_dim; d += numerics::kLanes)
-        sums[m] = __fmaf_rn(x[d], x[d], sums[m]);
-    }
-    const float inverse = numerics::rms_inverse(warp_tree_256(sums), a.head_dim, a.eps);
-    for (uint32_t d = lane; d < a.head_dim; d += 32) x[d] = x[d] * inverse * __ldg(weight + d);
-    __syncwarp();
-  }
   const uint32_t position = static_cast<uint32_t>(__ldcg(a.step.position + token));
-  if (!is_v) {
-    const uint32_t pairs = a.n_dims / 2;
-    const float2* angles = reinterpret_cast<const float2*>(a.table) + static_cast<uint64_t>(position) * pairs;
-    for (uint32_t i = lane; i < pairs; i += 32) {
-      const float2 angle = __ldg(angles + i);
-      numerics::rotate_pair(&x[a.halves ? i : 2 * i], &x[a.halves ? i + pairs : 2 * i + 1], angle.x, angle.y);
-    }
-    __syncwarp();
-  }
+  const float2* angles =
+      reinterpret_cast<const float2*>(a.table) + static_cast<uint64_t>(position) * (a.n_dims / 2);
+  if (!is_v) finish_head(a, x, is_q ? a.q_norm : a.k_norm, angles);
   if (is_q) {
     for (uint32_t d = lane; d < a.head_dim; d += 32) global[d] = x[d] * a.scale;
     return;
   }
-  const int32_t page_id =
-      __ldcg(a.step.pages + static_cast<uint64_t>(__ldcg(a.step.sequence + token)) * a.step.page_stride +
-             position / kPageKeys);
-  const uint64_t head_elements = uint64_t{2} * a.head_dim * kPageKeys;
-  uint16_t* page = a.pages + (static_cast<uint64_t>(page_id) * a.n_kv_heads + head) * head_elements;
-  const uint32_t key = position % kPageKeys;
+  const KeyPlace place = place_of_key(a, token, position, head);
   for (uint32_t d = lane; d < a.head_dim; d += 32) {
     const uint16_t value = numerics::float_to_half(x[d]);
-    if (is_v) {
-      page[a.head_dim * kPageKeys + key * a.head_dim + d] = value;
-    } else {
-      page[d * kPageKeys + key] = value;
-    }
+    *(is_v ? place.v + d : place.k + d * kPageKeys) = value;
   }
 }
 

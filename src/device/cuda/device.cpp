@@ -132,6 +132,7 @@ Context::Context(uint32_t index_in) : index(index_in) {
   need(index, cudaDeviceSetLimit(cudaLimitMallocHeapSize, 0), "set the heap limit");
   need(index, cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "create the stream");
   n_sm = static_cast<uint32_t>(properties.multiProcessorCount);
+  has_wgmma = properties.major == 9;
   int runtime = 0;
   cudaRuntimeGetVersion(&runtime);
   need(index, cudaMemGetInfo(&free, &total), "read free memory");

@@ -27,6 +27,8 @@ class CudaExecutor final : public device::Executor {
       : state_(std::move(context), std::move(program), limits), runner_(state_) {
     prepare_linear(state_.calls);
     prepare_attention(state_.calls);
+    prepare_decode(state_.calls);
+    prepare_prefill_attention(state_.calls);
     expected_ = load_weights(state_, progress);
     for (InFlight& step : in_flight_) {
       step.results.reserve(limits.slots);
@@ -73,7 +75,7 @@ class CudaExecutor final : public device::Executor {
     const StepLayout& layout = state_.plan.layout;
     int32_t* device_words = state_.as<int32_t>(state_.plan.step);
     state_.calls->copy_to_device(device_words, state_.step_words[next_], layout.n_words * 4, "step");
-    if (shape.n_tokens <= graphs_.size() && shape.n_rows == shape.n_tokens) {
+    if (shape.decode && shape.n_tokens <= graphs_.size() && shape.n_rows == shape.n_tokens) {
       state_.calls->launch_graph(graphs_[shape.n_tokens - 1]);
     } else {
       runner_.run(shape);
@@ -212,6 +214,8 @@ class CudaExecutor final : public device::Executor {
       }
     }
     if (shape.n_tokens == 0) throw internal("an empty step", {});
+    // More tokens than that would not find room for their splits.
+    shape.decode = shape.n_tokens == steps.size() && shape.n_tokens <= state_.plan.split_tokens;
     return shape;
   }
 
@@ -222,7 +226,7 @@ class CudaExecutor final : public device::Executor {
     for (uint32_t n = 1; n <= most; ++n) {
       state_.calls->begin_capture();
       try {
-        runner_.run(StepShape{n, n});
+        runner_.run(StepShape{n, n, true});
       } catch (...) {
         state_.calls->abort_capture();
         throw;

@@ -7,13 +7,15 @@
 //   in stream 2.
 // Lane l = 4 g + t holds, in register r and byte j, element row = g + 8 (r & 1), k = 16 (r >> 1) + 4 t + j of
 // a group of 32: the A fragment. Nibble formats hold the unit's first group in the low nibbles and the second
-// in the high ones.
-//   Q4_0, Q8_0  scales: g: {d[g], d[g+8]} of group 0, the same of group 1           (f16)
-//   Q4_1, Q5_1  scales: g: {d[g], m[g], d[g+8], m[g+8]} of group 0, of group 1      (f16)
+// in the high ones. Formats with a zero point (Q4_0, Q5_0, Q6_K) hold two's complement: value = code - zero
+// point is stored with code's top bit flipped.
 //   Q5_x, Q5_K  high bits: lane: u32, fifth bit of (register r, group h, byte j) at bit 8 j + 4 h + r
 //   Q6_K        high bits: lane: 2 u32, of group h: bits 4, 5 of (r, j) at bits 8 j + 2 r
-//   K-quants    scales: g: {sc0, mn0, sc1, mn1} of row g, of row g+8 (u8); Q6_K: 4 i8 of row g, of row g+8
-//   stream 2    g: {d, dmin} of row g, of row g+8 (f16); Q6_K: {d[g], d[g+8]}
+// Scales and stream 2 are by row, 0..15:
+//   Q4_0, Q5_0, Q8_0  {d of group 0, d of group 1}           (f16)
+//   Q4_1, Q5_1        {d, m of group 0, d, m of group 1}     (f16)
+//   Q4_K, Q5_K        {sc0, mn0, sc1, mn1} (u8); stream 2: {d, dmin} (f16)
+//   Q6_K              {low, high half of group 0, of group 1} (i8); stream 2: d (f16)
 // A unit of a K that is an odd multiple of 32 has an empty second group, which no chain visits.
 #pragma once
 
@@ -79,8 +81,9 @@ struct Matrix {
   uint64_t rows = 0, cols = 0;
 };
 
-// The centre of a format whose stored integers are unsigned: value = stored - centre.
-ORCD_HD constexpr int32_t centre_of(TensorType type) {
+// The zero point of a format's codes in a file, which is the value of their top bit too; 0 where they have
+// none.
+ORCD_HD constexpr int32_t zero_point(TensorType type) {
   return type == TensorType::kQ4_0 ? 8 : type == TensorType::kQ5_0 ? 16 : type == TensorType::kQ6_K ? 32 : 0;
 }
 
@@ -88,7 +91,7 @@ ORCD_HD constexpr bool has_fifth_bit(TensorType type) {
   return type == TensorType::kQ5_0 || type == TensorType::kQ5_1 || type == TensorType::kQ5_K;
 }
 
-// The stored integer (unsigned, or signed for Q8_0) of element (row, k) of a packed matrix.
+// The integer of element (row, k) of a packed matrix, as decode_group gives it.
 ORCD_HD int32_t packed_value(const Matrix& m, uint64_t row, uint64_t k) {
   const PackedShape shape = packed_shape(m.type);
   const uint8_t* unit = m.data + (row / kTileRows * units_of(m.cols) + k / kUnit) * shape.unit_bytes;
@@ -100,7 +103,7 @@ ORCD_HD int32_t packed_value(const Matrix& m, uint64_t row, uint64_t k) {
   int32_t value = h ? byte >> 4 : byte & 15;
   if (has_fifth_bit(m.type)) value |= ((unit[512 + lane * 4 + j] >> (4 * h + r)) & 1) << 4;
   if (m.type == TensorType::kQ6_K) value |= ((unit[512 + lane * 8 + h * 4 + j] >> (2 * r)) & 3) << 4;
-  return value;
+  return (value ^ zero_point(m.type)) - zero_point(m.type);
 }
 
 // A group's scales and factors; its integers are left zero.
@@ -113,41 +116,31 @@ ORCD_HD numerics::WeightGroup packed_scales(const Matrix& m, uint64_t row, uint6
   const uint8_t* super =
       m.data + super_offset(m.type, m.rows, m.cols) + (tile * (m.cols / 256) + group / 8) * shape.super_bytes;
   const uint32_t h = static_cast<uint32_t>(group % 2), r16 = static_cast<uint32_t>(row % kTileRows);
-  const uint32_t g = r16 % 8, up = r16 / 8;
   const uint8_t* scales = unit + shape.scales_at;
   numerics::WeightGroup w = numerics::plain_group(0.0f);
   switch (m.type) {
     case TensorType::kQ4_0:
     case TensorType::kQ5_0:
     case TensorType::kQ8_0:
-      w.d = half_to_float(load_u16(scales + g * 8 + h * 4 + up * 2));
+      w.d = half_to_float(load_u16(scales + r16 * 4 + h * 2));
       break;
     case TensorType::kQ4_1:
     case TensorType::kQ5_1:
-      w.d = half_to_float(load_u16(scales + g * 16 + h * 8 + up * 4));
-      w.dm = half_to_float(load_u16(scales + g * 16 + h * 8 + up * 4 + 2));
+      w.d = half_to_float(load_u16(scales + r16 * 8 + h * 4));
+      w.dm = half_to_float(load_u16(scales + r16 * 8 + h * 4 + 2));
       w.min[0] = w.min[1] = 1;
       break;
     case TensorType::kQ6_K:
-      w.d = half_to_float(load_u16(super + g * 4 + up * 2));
-      w.scale[0] = static_cast<int8_t>(scales[g * 8 + up * 4 + h * 2]);
-      w.scale[1] = static_cast<int8_t>(scales[g * 8 + up * 4 + h * 2 + 1]);
+      w.d = half_to_float(load_u16(super + r16 * 2));
+      w.scale[0] = static_cast<int8_t>(scales[r16 * 4 + h * 2]);
+      w.scale[1] = static_cast<int8_t>(scales[r16 * 4 + h * 2 + 1]);
       break;
     default:
-      w.d = half_to_float(load_u16(super + g * 8 + up * 4));
-      w.dm = -half_to_float(load_u16(super + g * 8 + up * 4 + 2));
-      w.scale[0] = w.scale[1] = scales[g * 8 + up * 4 + h * 2];
-      w.min[0] = w.min[1] = scales[g * 8 + up * 4 + h * 2 + 1];
+      w.d = half_to_float(load_u16(super + r16 * 4)) * static_cast<float>(scales[r16 * 4 + h * 2]);
+      w.dm = -half_to_float(load_u16(super + r16 * 4 + 2)) * static_cast<float>(scales[r16 * 4 + h * 2 + 1]);
+      w.min[0] = w.min[1] = 1;
       break;
   }
-  return w;
-}
-
-// The group again, as decode_group gives it.
-ORCD_HD numerics::WeightGroup packed_group(const Matrix& m, uint64_t row, uint64_t group) {
-  numerics::WeightGroup w = packed_scales(m, row, group);
-  for (uint32_t i = 0; i < 32; ++i)
-    w.w[i] = static_cast<int16_t>(packed_value(m, row, group * 32 + i) - centre_of(m.type));
   return w;
 }
 

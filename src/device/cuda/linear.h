@@ -9,6 +9,8 @@
 
 namespace orcd::cuda {
 
+inline constexpr uint32_t kFragmentTokens = 64;  // most tokens that the mma kernels take in one pass
+
 enum class NormMode : uint8_t { kNone, kRms, kLayer };
 
 // A norm in front of a linear layer; weight, bias: [cols] f32 or nullptr.
@@ -43,17 +45,30 @@ struct LinearArgs {
   uint32_t cols, n_units, n_groups;
   uint32_t max_strips, max_shift;     // a power of two, and its log2
   uint32_t super_stride;              // bytes of a tile in stream 2
-  uint32_t n_tiles, tiles_per_block;  // over all segments
-  uint32_t items_per_warp;  // (tile, strip) pairs that a warp leaves in shared memory before they are folded
+  uint32_t n_tiles, tiles_per_block;  // over all segments; at most
+  uint32_t tile_step, steps_per_block,
+      extra_steps;          // one token: tiles that stay in one block, and their dealing
+  bool early;               // one token: lets the next kernel start before this one's inputs are ready
+  uint32_t items_per_warp;  // several tokens: (tile, strip) pairs a warp leaves in shared memory before they
+                            // are folded
   uint32_t n_tokens;
-  const float* x;            // [*, cols] f32: one token, quantised by every block for itself
+  // One token: f32, normalised and quantised by every block for itself, or quantised already.
+  const float* x;            // [*, cols] f32, or nullptr
   const int32_t* row_index;  // rows of x that the tokens are; nullptr: 0, 1, ...
   InputNorm norm;
-  const uint4* xq;   // several tokens: [n_tokens / 8][n_units][32 lanes] B fragments
-  const float2* xs;  // [n_tokens / 8][n_groups][8] {d, sums of the halves as two int16}
+  const uint8_t* token_q;  // [cols], each group in the order of chunk_byte()
+  const float2* token_s;   // [n_groups] {d, d * sum}
+  // Several tokens: up to kFragmentTokens as [n_tokens / 8][n_units][32 lanes] B fragments and
+  // [n_tokens / 8][n_groups][8] {d, d * sum}; more as [n_units][token_stride / 8][4][8 tokens][16] core
+  // matrices and [n_groups][token_stride] {d, d * sum}.
+  const uint4* xq;
+  const float2* xs;
+  uint32_t token_stride;  // 0: fragments
   Epilogue epilogue;
   model::Activation activation;
   float scale, softcap;
+  uint8_t* out_q;  // kGlu of one token: the output quantised as token_q, token_s; nullptr: to segment 0's out
+  float2* out_s;
 };
 
 // Launches for one block format. `segments` of one format; fills in what follows from the shape.
@@ -68,6 +83,7 @@ struct QuantizeArgs {
   uint32_t cols, n_units, n_groups;
   uint8_t* xq;
   float2* xs;
+  uint32_t token_stride;  // as in LinearArgs; 0: fragments
 };
 void launch_quantize(Calls* calls, uint32_t n_tokens, const QuantizeArgs& args);
 

@@ -17,57 +17,66 @@ __device__ void store_u16(uint8_t* to, uint32_t value) {
   to[1] = static_cast<uint8_t>(value >> 8);
 }
 
-// Little-endian f16 fields of a raw block, or 0 past the end.
-__device__ uint32_t raw_u16(const RepackArgs& a, uint64_t row, uint64_t block, uint32_t block_bytes,
-                            uint32_t at, bool inside) {
-  return inside && row < a.n_rows ? numerics::load_u16(a.raw + row * a.row_bytes + block * block_bytes + at)
-                                  : 0;
+// A block of a format in a file: its bytes and its groups of 32.
+struct FormatBytes {
+  uint32_t block, groups;
+};
+__device__ FormatBytes format_bytes(TensorType type) {
+  switch (type) {
+    case TensorType::kQ4_0:
+      return {18, 1};
+    case TensorType::kQ4_1:
+      return {20, 1};
+    case TensorType::kQ5_0:
+      return {22, 1};
+    case TensorType::kQ5_1:
+      return {24, 1};
+    case TensorType::kQ8_0:
+      return {34, 1};
+    case TensorType::kQ4_K:
+      return {144, 8};
+    case TensorType::kQ5_K:
+      return {176, 8};
+    default:
+      return {210, 8};
+  }
 }
 
-// The scales of a unit's rows g and g + 8.
-__device__ void repack_scales(const RepackArgs& a, uint64_t tile_row, uint64_t unit_index, uint32_t g,
-                              uint8_t* unit, uint8_t* super) {
-  uint8_t* scales = unit + packed_shape(a.type).scales_at;
-  for (uint32_t up = 0; up < 2; ++up) {
-    const uint64_t row = tile_row + g + 8 * up;
-    for (uint32_t h = 0; h < 2; ++h) {
-      const uint64_t group = unit_index * 2 + h;
-      const bool inside = group * 32 < a.to.cols;
-      const WeightGroup w = raw_group(a, row, group);
-      switch (a.type) {
-        case TensorType::kQ4_0:
-          store_u16(scales + g * 8 + h * 4 + up * 2, raw_u16(a, row, group, 18, 0, inside));
-          break;
-        case TensorType::kQ5_0:
-          store_u16(scales + g * 8 + h * 4 + up * 2, raw_u16(a, row, group, 22, 0, inside));
-          break;
-        case TensorType::kQ8_0:
-          store_u16(scales + g * 8 + h * 4 + up * 2, raw_u16(a, row, group, 34, 0, inside));
-          break;
-        case TensorType::kQ4_1:
-        case TensorType::kQ5_1: {
-          const uint32_t bytes = a.type == TensorType::kQ4_1 ? 20 : 24;
-          store_u16(scales + g * 16 + h * 8 + up * 4, raw_u16(a, row, group, bytes, 0, inside));
-          store_u16(scales + g * 16 + h * 8 + up * 4 + 2, raw_u16(a, row, group, bytes, 2, inside));
-          break;
-        }
-        case TensorType::kQ6_K:
-          scales[g * 8 + up * 4 + h * 2] = static_cast<uint8_t>(w.scale[0]);
-          scales[g * 8 + up * 4 + h * 2 + 1] = static_cast<uint8_t>(w.scale[1]);
-          if (unit_index % 4 == 0 && h == 0)
-            store_u16(super + g * 4 + up * 2, raw_u16(a, row, unit_index / 4, 210, 208, true));
-          break;
-        default: {
-          const uint32_t bytes = a.type == TensorType::kQ4_K ? 144 : 176;
-          scales[g * 8 + up * 4 + h * 2] = static_cast<uint8_t>(w.scale[0]);
-          scales[g * 8 + up * 4 + h * 2 + 1] = static_cast<uint8_t>(w.min[0]);
-          if (unit_index % 4 == 0 && h == 0) {
-            store_u16(super + g * 8 + up * 4, raw_u16(a, row, unit_index / 4, bytes, 0, true));
-            store_u16(super + g * 8 + up * 4 + 2, raw_u16(a, row, unit_index / 4, bytes, 2, true));
-          }
-          break;
-        }
+// The scales of one row of a unit, and what it has in stream 2.
+__device__ void repack_scales(const RepackArgs& a, uint64_t row, uint64_t unit_index, uint32_t r16,
+                              uint8_t* scales, uint8_t* super) {
+  const FormatBytes bytes = format_bytes(a.type);
+  for (uint32_t h = 0; h < 2; ++h) {
+    const uint64_t group = unit_index * 2 + h;
+    const bool inside = row < a.n_rows && group * 32 < a.to.cols;
+    const uint8_t* block = a.raw + row * a.row_bytes + group / bytes.groups * bytes.block;
+    switch (a.type) {
+      case TensorType::kQ4_1:
+      case TensorType::kQ5_1:
+        store_u16(scales + r16 * 8 + h * 4, inside ? numerics::load_u16(block) : 0);
+        store_u16(scales + r16 * 8 + h * 4 + 2, inside ? numerics::load_u16(block + 2) : 0);
+        break;
+      case TensorType::kQ4_K:
+      case TensorType::kQ5_K: {
+        int32_t scale = 0, min = 0;
+        if (inside) numerics::k_scale_min(block + 4, static_cast<int>(group % 8), &scale, &min);
+        scales[r16 * 4 + h * 2] = static_cast<uint8_t>(scale);
+        scales[r16 * 4 + h * 2 + 1] = static_cast<uint8_t>(min);
+        if (group % 8 != 0) break;
+        store_u16(super + r16 * 4, inside ? numerics::load_u16(block) : 0);
+        store_u16(super + r16 * 4 + 2, inside ? numerics::load_u16(block + 2) : 0);
+        break;
       }
+      case TensorType::kQ6_K: {
+        const WeightGroup w = raw_group(a, row, group);
+        scales[r16 * 4 + h * 2] = inside ? static_cast<uint8_t>(w.scale[0]) : 0;
+        scales[r16 * 4 + h * 2 + 1] = inside ? static_cast<uint8_t>(w.scale[1]) : 0;
+        if (group % 8 == 0) store_u16(super + r16 * 2, inside ? numerics::load_u16(block + 208) : 0);
+        break;
+      }
+      default:
+        store_u16(scales + r16 * 4 + h * 2, inside ? numerics::load_u16(block) : 0);
+        break;
     }
   }
 }
@@ -77,7 +86,7 @@ __global__ void __launch_bounds__(256) repack_kernel(const RepackArgs a) {
   const PackedShape shape = packed_shape(a.type);
   const uint64_t n_units = units_of(a.to.cols), n_tiles = (a.n_rows + kTileRows - 1) / kTileRows;
   const uint32_t lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
-  const int32_t centre = centre_of(a.type);
+  const int32_t zero = zero_point(a.type);
   for (uint64_t i = blockIdx.x * 8 + (threadIdx.x >> 5); i < n_tiles * n_units; i += gridDim.x * 8) {
     const uint64_t tile = i / n_units, unit_index = i % n_units;
     const uint64_t to_tile = a.first_row / kTileRows + tile;
@@ -93,7 +102,7 @@ __global__ void __launch_bounds__(256) repack_kernel(const RepackArgs a) {
         for (uint32_t half = 0; half < 2; ++half) {
           for (uint32_t j = 0; j < 4; ++j)
             values[h][up + 2 * half][j] =
-                inside ? static_cast<uint8_t>(w.w[half * 16 + t * 4 + j] + centre) : 0;
+                inside ? static_cast<uint8_t>((w.w[half * 16 + t * 4 + j] + zero) ^ zero) : 0;
         }
       }
     }
@@ -118,7 +127,8 @@ __global__ void __launch_bounds__(256) repack_kernel(const RepackArgs a) {
     if (has_fifth_bit(a.type)) *reinterpret_cast<uint32_t*>(unit + 512 + lane * 4) = high[0];
     if (a.type == TensorType::kQ6_K)
       *reinterpret_cast<uint2*>(unit + 512 + lane * 8) = make_uint2(high[0], high[1]);
-    if (t == 0) repack_scales(a, tile * kTileRows, unit_index, g, unit, super);
+    if (lane < kTileRows)
+      repack_scales(a, tile * kTileRows + lane, unit_index, lane, unit + shape.scales_at, super);
   }
 }
 

@@ -47,6 +47,7 @@ struct RopeArgs {
   uint16_t* pages;  // of the layer
 };
 void prepare_attention(Calls* calls);  // once per context
+void prepare_decode(Calls* calls);
 void launch_rope(Calls* calls, uint32_t n_tokens, const RopeArgs& args);
 
 // Attention (N4). At most n_splits blocks share the splits of a query; with one, a block folds them as it
@@ -61,8 +62,29 @@ struct AttentionArgs {
   float* partial;  // [T][n_heads][max_splits][head_dim + 2]; n_splits > 1 only
   uint32_t max_splits;
   uint32_t* arrivals;  // [T][n_heads], zero between launches
+  uint32_t n_tokens;
 };
+// Many tokens at once, for some head dimensions.
+bool has_prefill_attention(uint32_t head_dim);
+void prepare_prefill_attention(Calls* calls);
+void launch_prefill_attention(Calls* calls, const AttentionArgs& args);
 void launch_attention(Calls* calls, uint32_t n_tokens, uint32_t n_splits, const AttentionArgs& args);
+
+// Rotation, KV write and attention where every sequence of the step has one token. n_blocks: at most, sharing
+// the splits of a query.
+struct DecodeArgs {
+  RopeArgs rope;   // q, k, v as the linear layer left them
+  float* out;      // [T, q_stride], where out_q is nullptr
+  uint8_t* out_q;  // quantised for the next layer: LinearArgs::token_q for one token, xq for several;
+  float2* out_s;   // head_dim a multiple of 32
+  uint32_t window;
+  float softcap;
+  float* partial;
+  uint32_t max_splits;
+  uint32_t* arrivals;
+  uint32_t n_slots;  // pages in shared memory; launch_decode fills it in
+};
+void launch_decode(Calls* calls, uint32_t n_tokens, uint32_t n_blocks, DecodeArgs args);
 
 // A slot's sampling state on the device.
 struct SlotState {

@@ -35,8 +35,8 @@ StepLayout step_layout(const device::ResolvedLimits& limits) {
 CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& limits) {
   const model::ModelSpec& spec = program.spec;
   const uint64_t tokens = limits.batch_tokens, rows = limits.logits_rows;
-  const uint64_t wide = std::max(tokens, rows),
-                 wide8 = align_up(wide, 8);  // the head's input has `rows` rows
+  const uint64_t wide = std::max(tokens, rows);  // the head's input has `rows` rows
+  const uint64_t padded = align_up(wide, kTokenAlignment);
   uint64_t max_slab = 0;
   uint32_t max_head_dim = 0, max_heads = 0;
   for (const model::Weight& weight : program.weights) {
@@ -69,8 +69,8 @@ CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& 
   gate = floats("gate", tokens * program.max_ffn_dim);
   y = floats("projection", tokens * spec.dim);
   xn = floats("norm", wide * spec.dim);
-  xq = plan.add("quantized.codes", Category::kActivations, wide8 * max_k);
-  xs = plan.add("quantized.scales", Category::kActivations, wide8 * (max_k / 32) * 8);
+  xq = plan.add("quantized.codes", Category::kActivations, padded * max_k);
+  xs = plan.add("quantized.scales", Category::kActivations, padded * (max_k / 32) * 8);
   max_splits = (limits.context + numerics::kPageKeys * numerics::kPagesPerSplit - 1) /
                (numerics::kPageKeys * numerics::kPagesPerSplit);
   split_tokens = std::min({kSplitTokens, limits.slots, limits.batch_tokens});

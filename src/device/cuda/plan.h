@@ -11,6 +11,9 @@ namespace orcd::cuda {
 // Tokens of a step up to which several blocks share the splits of one query.
 inline constexpr uint32_t kSplitTokens = 16;
 
+// The quantised activations have room for whole tiles of the prefill kernels.
+inline constexpr uint32_t kTokenAlignment = 128;
+
 // Word offsets in the step's one block of int32, on the host and on the device (StepView).
 struct StepLayout {
   uint32_t token, position, sequence, row_token, row_slot, pages, page_stride;

@@ -1,14 +1,21 @@
 #include "device/cuda/runner.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "base/units.h"
 #include "numerics/strips.h"
 
 namespace orcd::cuda {
 
 void Runner::run(const StepShape& shape) {
   shape_ = shape;
-  for (const model::Op& op : state_.program->ops) std::visit([this](const auto& one) { run(one); }, op);
+  const std::vector<model::Op>& ops = state_.program->ops;
+  for (size_t i = 0; i < ops.size(); ++i) {
+    const auto* next = i + 1 < ops.size() ? std::get_if<model::ProjectOp>(&ops[i + 1]) : nullptr;
+    projected_by_blocks_ = next && numerics::is_block_format(state_.weight(next->w).type);
+    std::visit([this](const auto& one) { run(one); }, ops[i]);
+  }
   if (shape_.n_rows == 0) return;
   SampleArgs args;
   args.step = state_.step_view();
@@ -45,7 +52,7 @@ bool Runner::same_block_format(std::span<const Target> targets) const {
 
 // One launch where the formats allow it, else one after the other over the same quantised input.
 void Runner::linear(std::span<const Target> targets, const Input& input, const Output& output) {
-  bool quantized = false, normed = false;
+  bool quantized = input.quantized, normed = false;
   if (same_block_format(targets)) return linear_blocks(targets, input, output, &quantized);
   for (size_t i = 0; i < targets.size();) {
     size_t n = 1;
@@ -79,12 +86,23 @@ void Runner::linear_blocks(std::span<const Target> targets, const Input& input, 
   args.scale = output.scale;
   args.softcap = output.softcap;
   if (input.n == 1) {
-    args.x = input.x;
     args.row_index = input.row_index;
     args.norm = input_norm(input.norm);
+    if (*quantized) {
+      args.token_q = state_.item(state_.plan.xq);
+      args.token_s = state_.as<const float2>(state_.plan.xs);
+    } else {
+      args.x = input.x;
+    }
+    if (output.quantize) {
+      args.out_q = state_.item(state_.plan.xq);
+      args.out_s = state_.as<float2>(state_.plan.xs);
+    }
   } else {
     args.xq = state_.as<const uint4>(state_.plan.xq);
     args.xs = state_.as<const float2>(state_.plan.xs);
+    if (state_.context->has_wgmma && input.n > kFragmentTokens)
+      args.token_stride = static_cast<uint32_t>(align_up(input.n, kTokenAlignment));
     if (!*quantized) {
       QuantizeArgs quantize;
       quantize.x = input.x;
@@ -95,6 +113,7 @@ void Runner::linear_blocks(std::span<const Target> targets, const Input& input, 
       quantize.n_groups = args.cols / 32;
       quantize.xq = state_.item(state_.plan.xq);
       quantize.xs = state_.as<float2>(state_.plan.xs);
+      quantize.token_stride = args.token_stride;
       launch_quantize(calls_, input.n, quantize);
       *quantized = true;
     }
@@ -149,7 +168,7 @@ void Runner::run(const model::QkvOp& op) {
   const Target targets[] = {
       {op.q, op.q_bias, q, q_dim}, {op.k, op.k_bias, k, kv_dim}, {op.v, op.v_bias, v, kv_dim}};
   linear(targets, {state_.floats(state_.plan.x), nullptr, shape_.n_tokens, op.norm}, {});
-  RopeArgs args;
+  RopeArgs& args = rope_;
   args.step = state_.step_view();
   args.q = q;
   args.k = k;
@@ -173,11 +192,33 @@ void Runner::run(const model::QkvOp& op) {
   args.eps = op.qk_norm_eps;
   args.scale = op.scale;
   args.pages = state_.as<uint16_t>(state_.plan.kv[op.layer]);
-  launch_rope(calls_, shape_.n_tokens, args);
+  if (!shape_.decode) launch_rope(calls_, shape_.n_tokens, args);
+}
+
+void Runner::run_decode(const model::AttentionOp& op, bool quantize) {
+  constexpr uint32_t kBlocksPerSm = 2;
+  DecodeArgs args = {};
+  args.rope = rope_;
+  args.out = state_.floats(state_.plan.a);
+  if (quantize) {
+    args.out_q = state_.item(state_.plan.xq);
+    args.out_s = state_.as<float2>(state_.plan.xs);
+  }
+  args.window = op.window;
+  args.softcap = op.softcap;
+  args.partial = state_.floats(state_.plan.partial);
+  args.max_splits = state_.plan.max_splits;
+  args.arrivals = state_.as<uint32_t>(state_.plan.arrivals);
+  const uint32_t goal = state_.context->n_sm * kBlocksPerSm / (op.n_kv_heads * shape_.n_tokens);
+  launch_decode(calls_, shape_.n_tokens, std::clamp(goal, 1u, state_.plan.max_splits), args);
 }
 
 void Runner::run(const model::AttentionOp& op) {
   constexpr uint32_t kBlocksPerSm = 2;
+  if (shape_.decode) {
+    input_quantized_ = op.head_dim % 32 == 0 && projected_by_blocks_;
+    return run_decode(op, input_quantized_);
+  }
   AttentionArgs args;
   args.step = state_.step_view();
   args.q = state_.floats(state_.plan.q);
@@ -192,6 +233,9 @@ void Runner::run(const model::AttentionOp& op) {
   args.partial = state_.floats(state_.plan.partial);
   args.max_splits = state_.plan.max_splits;
   args.arrivals = state_.as<uint32_t>(state_.plan.arrivals);
+  args.n_tokens = shape_.n_tokens;
+  if (shape_.n_tokens > state_.plan.split_tokens && has_prefill_attention(op.head_dim))
+    return launch_prefill_attention(calls_, args);
   uint32_t n_splits = 1;
   if (shape_.n_tokens <= state_.plan.split_tokens) {
     const uint32_t goal = state_.context->n_sm * kBlocksPerSm / (op.n_kv_heads * shape_.n_tokens);
@@ -207,8 +251,8 @@ void Runner::run(const model::ProjectOp& op) {
   const Target target[] = {{op.w, op.bias, post ? y : x, dim}};
   Output output;
   output.epilogue = post ? Epilogue::kStore : Epilogue::kAdd;
-  linear(target, {state_.floats(op.from_ffn ? state_.plan.h : state_.plan.a), nullptr, shape_.n_tokens, {}},
-         output);
+  const float* input = state_.floats(op.from_ffn ? state_.plan.h : state_.plan.a);
+  linear(target, {input, nullptr, shape_.n_tokens, {}, std::exchange(input_quantized_, false)}, output);
   if (!post) return;
   NormArgs norm;
   norm.x = y;
@@ -230,6 +274,8 @@ void Runner::run(const model::GateUpOp& op) {
     Output output;
     output.epilogue = Epilogue::kGlu;
     output.activation = op.activation;
+    output.quantize = shape_.n_tokens == 1 && projected_by_blocks_;
+    input_quantized_ = output.quantize;
     return linear(both, input, output);
   }
   both[0].out = gate;

@@ -9,6 +9,7 @@ namespace orcd::cuda {
 struct StepShape {
   uint32_t n_tokens = 0;
   uint32_t n_rows = 0;  // of logits
+  bool decode = false;  // one token of each sequence
 };
 
 class Runner {
@@ -30,11 +31,13 @@ class Runner {
     const int32_t* row_index;  // nullptr: rows 0, 1, ...
     uint32_t n;
     model::Norm norm;
+    bool quantized = false;  // the kernel before left it in xq, xs
   };
   struct Output {
     Epilogue epilogue = Epilogue::kStore;
     model::Activation activation = model::Activation::kSilu;
     float scale = 1.0f, softcap = 0.0f;
+    bool quantize = false;  // kGlu of one token: into xq, xs
   };
   void linear(std::span<const Target> targets, const Input& input, const Output& output);
   void linear_blocks(std::span<const Target> targets, const Input& input, const Output& output,
@@ -46,6 +49,7 @@ class Runner {
   void run(const model::EmbedOp& op);
   void run(const model::QkvOp& op);
   void run(const model::AttentionOp& op);
+  void run_decode(const model::AttentionOp& op, bool quantize);
   void run(const model::ProjectOp& op);
   void run(const model::GateUpOp& op);
   void run(const model::HeadOp& op);
@@ -53,6 +57,9 @@ class Runner {
   State& state_;
   Calls* calls_;
   StepShape shape_;
+  RopeArgs rope_;                     // of the layer, from its QKV to its attention
+  bool projected_by_blocks_ = false;  // the op after this one is a projection with block-format weights
+  bool input_quantized_ = false;      // the next projection's input lies in xq, xs
 };
 
 }  // namespace orcd::cuda

@@ -27,7 +27,7 @@ __device__ float look_up(const Matrix& table, uint64_t row, uint64_t i) {
   numerics::WeightGroup g = numerics::plain_group(0.0f);
   if (numerics::is_block_format(table.type)) {
     g = packed_scales(table, row, i / 32);
-    g.w[0] = static_cast<int16_t>(packed_value(table, row, i) - centre_of(table.type));
+    g.w[0] = static_cast<int16_t>(packed_value(table, row, i));
   }
   return table_value(table, row, i, g, static_cast<uint32_t>(i % 32));
 }

@@ -22,6 +22,7 @@ struct Context {
   uint32_t index;
   cudaStream_t stream = nullptr;
   uint32_t n_sm = 0;
+  bool has_wgmma = false;  // compute capability 9.0
   device::DeviceInfo info;
   std::unique_ptr<Calls> calls;
 };

@@ -1,0 +1,486 @@
+// Attention where every sequence of the step has one token (rule N4): rotation, KV write, scores, values and
+// the merge of splits in one kernel. A block is one split of two query heads of a KV head; it loads the
+// split's pages before its inputs are ready, since only the token's own key and value are new.
+#include <algorithm>
+
+#include "device/cuda/attention_heads.cuh"
+#include "device/cuda/ptx.cuh"
+
+namespace orcd::cuda {
+namespace {
+
+constexpr uint32_t kHeads = 2;
+constexpr uint32_t kThreads = 128;
+constexpr uint32_t kPages = numerics::kPagesPerSplit;
+static_assert(kThreads / 32 == kPages, "a warp is a page");
+constexpr uint32_t kSlotBudget = 96 * 1024;  // of shared memory for pages; two blocks a multiprocessor
+
+struct Shared {
+  float q[kHeads][kMaxHeadDim];
+  float k[kMaxHeadDim], v[kMaxHeadDim];
+  float p[kHeads][kSplitKeys];
+  float page_max[kHeads][kPages], correction[kHeads][kPages], page_sum[kHeads][kPages];
+  float2 angles[kMaxHeadDim / 2];
+  const uint8_t* pages[kPages];  // of the split; nullptr: nothing visible there
+  uint32_t last;
+};
+
+// kDim: the head dimension where a kernel was made for it, or 0.
+template <uint32_t kDim>
+__device__ __forceinline__ uint32_t dim_of(const DecodeArgs& a) {
+  return kDim != 0 ? kDim : a.rope.head_dim;
+}
+template <uint32_t kDim>
+__device__ __forceinline__ uint32_t slots_of(const DecodeArgs& a) {
+  constexpr uint32_t kFit = kDim == 0 ? 1 : kSlotBudget / (kDim * kPageKeys * 2);
+  return kDim == 0 ? a.n_slots : kFit >= 2 * kPages ? 2 * kPages : kFit >= kPages ? kFit : kPages;
+}
+
+// Pages of keys and then of values pass through slots of shared memory in order: K0 .. K3, V0 .. V3. Starts
+// the copy of load i; one group, also where there is nothing to copy.
+template <uint32_t kDim>
+__device__ __forceinline__ void load_page(const DecodeArgs& a, const Shared& s, uint8_t* slots, uint32_t i) {
+  const uint32_t bytes = dim_of<kDim>(a) * kPageKeys * 2;
+  const uint8_t* page = s.pages[i % kPages];
+  if (page) {
+    const uint8_t* from = page + (i / kPages) * bytes + threadIdx.x * 16;
+    const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(slots)) +
+                        (i % slots_of<kDim>(a)) * bytes + threadIdx.x * 16;
+#pragma unroll 4
+    for (uint32_t at = 0; at < bytes; at += kThreads * 16)
+      if ((kDim % 32 == 0 && kDim != 0) || at + threadIdx.x * 16 < bytes) copy_async16(to + at, from + at);
+  }
+  copy_async_commit();
+}
+// Until at most `pending` (or fewer) loads are on their way; a barrier must follow.
+__device__ __forceinline__ void wait_loads(uint32_t pending) {
+  if (pending >= 4) {
+    copy_async_wait<4>();
+  } else if (pending >= 2) {
+    copy_async_wait<2>();
+  } else if (pending == 1) {
+    copy_async_wait<1>();
+  } else {
+    copy_async_wait<0>();
+  }
+}
+
+// Scores of both heads against the two keys of a lane, chains over d ascending.
+template <uint32_t kDim>
+__device__ __forceinline__ void page_scores(const Shared& s, const uint8_t* slot, uint32_t head_dim,
+                                            float2 (&score)[kHeads]) {
+  constexpr uint32_t kBatch = 16;
+  const uint32_t* k = reinterpret_cast<const uint32_t*>(slot) + (threadIdx.x & 31);
+  uint32_t d = 0;
+#pragma unroll 1
+  for (; d + kBatch <= head_dim; d += kBatch) {
+    uint32_t key[kBatch];
+#pragma unroll
+    for (uint32_t i = 0; i < kBatch; ++i) key[i] = k[(d + i) * (kPageKeys / 2)];
+#pragma unroll
+    for (uint32_t i = 0; i < kBatch; i += 4) {
+      float query[kHeads][4];
+#pragma unroll
+      for (uint32_t h = 0; h < kHeads; ++h)
+        *reinterpret_cast<float4*>(query[h]) = *reinterpret_cast<const float4*>(&s.q[h][d + i]);
+#pragma unroll
+      for (uint32_t j = 0; j < 4; ++j) {
+        const float2 pair = half_pair(key[i + j]);
+#pragma unroll
+        for (uint32_t h = 0; h < kHeads; ++h) {
+          score[h].x = __fmaf_rn(query[h][j], pair.x, score[h].x);
+          score[h].y = __fmaf_rn(query[h][j], pair.y, score[h].y);
+        }
+      }
+    }
+  }
+#pragma unroll 1
+  for (; kDim == 0 && d < head_dim; ++d) {
+    const float2 pair = half_pair(k[d * (kPageKeys / 2)]);
+#pragma unroll
+    for (uint32_t h = 0; h < kHeads; ++h) {
+      score[h].x = __fmaf_rn(s.q[h][d], pair.x, score[h].x);
+      score[h].y = __fmaf_rn(s.q[h][d], pair.y, score[h].y);
+    }
+  }
+}
+
+__device__ __forceinline__ float larger(float a, float b) { return b > a ? b : a; }
+
+// A page's weights by the warp that has its scores. Keys [first, last) of it are visible.
+__device__ __forceinline__ void page_softmax(Shared& s, const float2 (&score)[kHeads], uint32_t first,
+                                             uint32_t last, uint32_t first_page) {
+  const uint32_t lane = threadIdx.x & 31, page = threadIdx.x >> 5;
+  const float kNone = numerics::bits_float(0xff800000u);
+  const bool in0 = 2 * lane >= first && 2 * lane < last, in1 = 2 * lane + 1 >= first && 2 * lane + 1 < last;
+  float max[kHeads];
+#pragma unroll
+  for (uint32_t h = 0; h < kHeads; ++h) max[h] = larger(in0 ? score[h].x : kNone, in1 ? score[h].y : kNone);
+#pragma unroll
+  for (int stride = 16; stride > 0; stride /= 2) {
+#pragma unroll
+    for (uint32_t h = 0; h < kHeads; ++h) max[h] = larger(max[h], __shfl_xor_sync(~0u, max[h], stride));
+  }
+  if (lane < kHeads) s.page_max[lane][page] = lane == 0 ? max[0] : max[1];
+  __syncthreads();
+  if (first >= last) return;
+  float2 p[kHeads];
+  float correction[kHeads];
+#pragma unroll
+  for (uint32_t h = 0; h < kHeads; ++h) {
+    float before = kNone;
+    for (uint32_t i = first_page; i < page; ++i) before = larger(before, s.page_max[h][i]);
+    max[h] = larger(before, max[h]);
+    p[h].x = in0 ? numerics::exp_f32(score[h].x - max[h]) : 0.0f;
+    p[h].y = in1 ? numerics::exp_f32(score[h].y - max[h]) : 0.0f;
+    correction[h] = numerics::exp_f32(before - max[h]);
+    *reinterpret_cast<float2*>(&s.p[h][page * kPageKeys + 2 * lane]) = p[h];
+  }
+#pragma unroll
+  for (int stride = 16; stride > 0; stride /= 2) {
+#pragma unroll
+    for (uint32_t h = 0; h < kHeads; ++h) {
+      p[h].x = p[h].x + __shfl_down_sync(~0u, p[h].x, stride);
+      p[h].y = p[h].y + __shfl_down_sync(~0u, p[h].y, stride);
+    }
+  }
+  if (lane == 0) {
+#pragma unroll
+    for (uint32_t h = 0; h < kHeads; ++h) {
+      s.correction[h][page] = correction[h];
+      s.page_sum[h][page] = p[h].x + p[h].y;
+    }
+  }
+}
+
+// Adds keys [first, last) of a page to the chains of one element of kN heads from `head` on.
+template <uint32_t kN>
+__device__ __forceinline__ void page_values(const Shared& s, const uint16_t* v, uint32_t head_dim,
+                                            uint32_t head, uint32_t page, uint32_t first, uint32_t last,
+                                            float (&o)[kN]) {
+  constexpr uint32_t kBatch = 16;
+  const float* p = s.p[head] + page * kPageKeys;
+#pragma unroll
+  for (uint32_t h = 0; h < kN; ++h) o[h] = o[h] * s.correction[head + h][page];
+  const auto one = [&](uint32_t j) {
+    const float value = half_value(v + j * head_dim);
+#pragma unroll
+    for (uint32_t h = 0; h < kN; ++h) o[h] = __fmaf_rn(p[h * kSplitKeys + j], value, o[h]);
+  };
+  uint32_t j = first;
+#pragma unroll 1
+  for (; j < last && j % kBatch != 0; ++j) one(j);
+#pragma unroll 1
+  for (; j + kBatch <= last; j += kBatch) {
+    float value[kBatch];
+#pragma unroll
+    for (uint32_t i = 0; i < kBatch; ++i) value[i] = half_value(v + (j + i) * head_dim);
+#pragma unroll
+    for (uint32_t i = 0; i < kBatch; i += 4) {
+#pragma unroll
+      for (uint32_t h = 0; h < kN; ++h) {
+        const float4 weight = *reinterpret_cast<const float4*>(p + h * kSplitKeys + j + i);
+        o[h] = __fmaf_rn(weight.x, value[i], o[h]);
+        o[h] = __fmaf_rn(weight.y, value[i + 1], o[h]);
+        o[h] = __fmaf_rn(weight.z, value[i + 2], o[h]);
+        o[h] = __fmaf_rn(weight.w, value[i + 3], o[h]);
+      }
+    }
+  }
+#pragma unroll 1
+  for (; j < last; ++j) one(j);
+}
+
+__device__ __forceinline__ void store_output(const DecodeArgs& a, uint32_t token, uint32_t head, uint32_t d,
+                                             float value, bool inside) {
+  const uint32_t column = head * a.rope.head_dim + d;
+  if (!a.out_q) {
+    if (inside) a.out[static_cast<uint64_t>(token) * a.rope.q_stride + column] = value;
+    return;
+  }
+  // head_dim is a multiple of 32 here: a warp holds one group.
+  const QuantizedLane q = quantize_lane(value);
+  if (!inside) return;
+  const uint32_t group = column / 32, e = column % 32, n_groups = a.rope.q_stride / 32;
+  if (gridDim.y == 1) {
+    a.out_q[group * 32 + chunk_byte(e)] = static_cast<uint8_t>(q.q);
+    if (e == 0) a.out_s[group] = q.scale;
+  } else {
+    const uint64_t tile8 = token / 8;
+    a.out_q[(tile8 * ((n_groups + 1) / 2) + group / 2) * 512 + fragment_byte(group, e, token % 8 * 4)] =
+        static_cast<uint8_t>(q.q);
+    if (e == 0) a.out_s[(tile8 * n_groups + group) * 8 + token % 8] = q.scale;
+  }
+}
+
+// One element of a head over all splits: the left fold of merge_splits, then the division.
+__device__ __forceinline__ float merge_element(const float* partial, uint32_t stride, uint32_t n_splits,
+                                               uint32_t d) {
+  constexpr uint32_t kBatch = 8;
+  float o = 0.0f;
+  numerics::SoftmaxState state = {0.0f, 0.0f};
+#pragma unroll 1
+  for (uint32_t first = 0; first < n_splits; first += kBatch) {
+    float part[kBatch];
+    float2 other[kBatch];
+#pragma unroll
+    for (uint32_t i = 0; i < kBatch; ++i) {
+      const float* from = partial + min(first + i, n_splits - 1) * stride;
+      part[i] = __ldcg(from + d);
+      other[i] = __ldcg(reinterpret_cast<const float2*>(from + stride - 2));
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < kBatch; ++i) {
+      if (first + i >= n_splits) break;
+      if (first + i == 0) {
+        state = {other[0].x, other[0].y};
+        o = part[0];
+        continue;
+      }
+      const float max = larger(state.max, other[i].x);
+      const float ca = exp_call(state.max - max), cb = exp_call(other[i].x - max);
+      state.sum = __fmaf_rn(state.sum, ca, __fmul_rn(other[i].y, cb));
+      o = __fmaf_rn(o, ca, __fmul_rn(part[i], cb));
+      state.max = max;
+    }
+  }
+  return o * (1.0f / state.sum);
+}
+
+template <uint32_t kDim>
+__global__ void __launch_bounds__(kThreads) decode_kernel(const DecodeArgs a) {
+  // Elements of a thread: both heads of kItems dimensions; with few dimensions, one of one head.
+  constexpr bool kOneHead = kDim != 0 && kDim * kHeads <= kThreads;
+  constexpr uint32_t kItems = ((kDim != 0 ? kDim : kMaxHeadDim) + kThreads - 1) / kThreads;
+  constexpr uint32_t kOwn = kOneHead ? 1 : kHeads;
+  extern __shared__ __align__(128) uint8_t slots[];
+  __shared__ __align__(16) Shared s;
+  const RopeArgs& r = a.rope;
+  const uint32_t warp = threadIdx.x >> 5, lane = threadIdx.x & 31, head_dim = dim_of<kDim>(a);
+  const uint32_t n_slots = slots_of<kDim>(a), slot_bytes = head_dim * kPageKeys * 2;
+  const uint32_t per_kv = r.n_heads / r.n_kv_heads, chunks = (per_kv + kHeads - 1) / kHeads;
+  const uint32_t kv_head = blockIdx.x / chunks, chunk = blockIdx.x % chunks;
+  const uint32_t first_head = kv_head * per_kv + chunk * kHeads;
+  const uint32_t n_heads = min(kHeads, (kv_head + 1) * per_kv - first_head);
+  const uint32_t token = blockIdx.y;
+  // The step's words were there before the first kernel of the step.
+  const uint32_t position = static_cast<uint32_t>(__ldcg(r.step.position + token));
+  const uint32_t begin = numerics::first_visible(position, a.window), end = position + 1;
+  const uint32_t first_split = begin / kSplitKeys, n_splits = (end - 1) / kSplitKeys - first_split + 1;
+  const uint32_t n_blocks = min(gridDim.z, n_splits);
+  if (blockIdx.z >= n_blocks) return;
+  const uint32_t my_head = kOneHead ? threadIdx.x / head_dim : 0,
+                 my_d = kOneHead ? threadIdx.x % head_dim : threadIdx.x;
+
+  bool ready = false;
+#pragma unroll 1
+  for (uint32_t split = first_split + blockIdx.z; split < first_split + n_splits; split += n_blocks) {
+    const uint32_t base = split * kSplitKeys;
+    const uint32_t first_page = begin > base ? (begin - base) / kPageKeys : 0;
+    const uint32_t end_page = min(kPages, (end - base + kPageKeys - 1) / kPageKeys);
+    __syncthreads();  // the last split's slots and weights have been read
+    if (threadIdx.x < kPages) {
+      const uint8_t* page = nullptr;
+      if (threadIdx.x >= first_page && threadIdx.x < end_page) {
+        const int64_t id = __ldcg(
+            r.step.pages + static_cast<uint64_t>(__ldcg(r.step.sequence + token)) * r.step.page_stride +
+            base / kPageKeys + threadIdx.x);
+        page = reinterpret_cast<const uint8_t*>(r.pages +
+                                                (id * r.n_kv_heads + kv_head) * 2 * head_dim * kPageKeys);
+      }
+      s.pages[threadIdx.x] = page;
+    }
+    __syncthreads();
+    uint32_t issued = min(n_slots, 2 * kPages);
+#pragma unroll 1
+    for (uint32_t i = 0; i < issued; ++i) load_page<kDim>(a, s, slots, i);
+    if (!ready) {
+      // The heads, a warp each: two of q, one of k, one of v.
+      const float2* angles =
+          reinterpret_cast<const float2*>(r.table) + static_cast<uint64_t>(position) * (r.n_dims / 2);
+#pragma unroll 1
+      for (uint32_t i = threadIdx.x; i < r.n_dims / 2; i += kThreads) s.angles[i] = __ldg(angles + i);
+      __syncthreads();
+      wait_for_inputs();
+      ready = true;
+      {
+        const bool is_q = warp < kHeads;
+        float* mine = is_q ? s.q[warp] : warp == kHeads ? s.k : s.v;
+        const float* from =
+            is_q ? r.q + static_cast<uint64_t>(token) * r.q_stride + (first_head + warp) * head_dim
+                 : (warp == kHeads ? r.k : r.v) + static_cast<uint64_t>(token) * r.kv_stride +
+                       kv_head * head_dim;
+        const bool there = !is_q || warp < n_heads;
+#pragma unroll 1
+        for (uint32_t d = lane; d < head_dim; d += 32) mine[d] = there ? __ldcg(from + d) : 0.0f;
+        __syncwarp();
+        launch_dependents();
+        if (warp <= kHeads) finish_head(r, mine, is_q ? r.q_norm : r.k_norm, s.angles);
+        if (is_q)
+#pragma unroll 1
+          for (uint32_t d = lane; d < head_dim; d += 32) mine[d] = mine[d] * r.scale;
+      }
+    }
+    const bool has_new = position / kSplitKeys == split;
+    const uint32_t new_page = position % kSplitKeys / kPageKeys, new_key = position % kPageKeys;
+    float2 score[kHeads] = {};
+    // Keys: as many pages at a time as there are slots, each by its warps.
+#pragma unroll 1
+    for (uint32_t page = 0; page < kPages;) {
+      const uint32_t wave = min(kPages - page, n_slots);
+      wait_loads(issued - page - wave);
+      __syncthreads();
+      if (has_new && new_page >= page && new_page < page + wave) {
+        uint16_t* k = reinterpret_cast<uint16_t*>(slots + new_page % n_slots * slot_bytes);
+#pragma unroll 1
+        for (uint32_t d = threadIdx.x; d < head_dim; d += kThreads)
+          k[d * kPageKeys + new_key] = numerics::float_to_half(s.k[d]);
+        __syncthreads();
+      }
+      if (warp >= page && warp < page + wave && warp >= first_page && warp < end_page)
+        page_scores<kDim>(s, slots + warp % n_slots * slot_bytes, head_dim, score);
+      page += wave;
+      if (issued < 2 * kPages) {
+        __syncthreads();  // the slots have been read
+#pragma unroll 1
+        for (uint32_t i = 0; i < wave && issued < 2 * kPages; ++i) load_page<kDim>(a, s, slots, issued++);
+      }
+    }
+    if (a.softcap > 0.0f) {
+#pragma unroll 1
+      for (uint32_t h = 0; h < kHeads; ++h) {
+        float2& one = h ? score[1] : score[0];
+        one = make_float2(numerics::softcap(one.x, a.softcap), numerics::softcap(one.y, a.softcap));
+      }
+    }
+    const auto first_of = [&](uint32_t page) {
+      const uint32_t page_base = base + page * kPageKeys;
+      return begin > page_base ? min(begin - page_base, kPageKeys) : 0;
+    };
+    const auto last_of = [&](uint32_t page) {
+      return page < end_page ? min(end - base - page * kPageKeys, kPageKeys) : 0;
+    };
+    page_softmax(s, score, first_of(warp), last_of(warp), first_page);
+    // Values, page by page.
+    float o[kItems][kOwn] = {};
+#pragma unroll 1
+    for (uint32_t page = 0; page < kPages; ++page) {
+      wait_loads(issued - kPages - page - 1);
+      __syncthreads();
+      if (page >= first_page && page < end_page) {
+        uint16_t* v = reinterpret_cast<uint16_t*>(slots + (kPages + page) % n_slots * slot_bytes);
+        if (has_new && page == new_page) {
+#pragma unroll 1
+          for (uint32_t d = threadIdx.x; d < head_dim; d += kThreads)
+            v[new_key * head_dim + d] = numerics::float_to_half(s.v[d]);
+          __syncthreads();
+        }
+#pragma unroll
+        for (uint32_t i = 0; i < kItems; ++i) {
+          const uint32_t d = my_d + i * kThreads;
+          if (d < head_dim)
+            page_values<kOwn>(s, v + d, head_dim, my_head, page, first_of(page), last_of(page), o[i]);
+        }
+      }
+      if (issued < 2 * kPages) {
+        __syncthreads();
+        load_page<kDim>(a, s, slots, issued++);
+      }
+    }
+    if (has_new && chunk == 0) {
+      const KeyPlace place = place_of_key(r, token, position, kv_head);
+#pragma unroll 1
+      for (uint32_t d = threadIdx.x; d < head_dim; d += kThreads) {
+        place.k[d * kPageKeys] = numerics::float_to_half(s.k[d]);
+        place.v[d] = numerics::float_to_half(s.v[d]);
+      }
+    }
+    // The split's state, and its place.
+#pragma unroll
+    for (uint32_t n = 0; n < kOwn; ++n) {
+      const uint32_t head = my_head + n;
+      float max = numerics::bits_float(0xff800000u), sum = 0.0f;
+#pragma unroll 1
+      for (uint32_t page = first_page; page < end_page; ++page) {
+        max = larger(max, s.page_max[head][page]);
+        sum = __fmaf_rn(sum, s.correction[head][page], s.page_sum[head][page]);
+      }
+      float* to = a.partial +
+                  ((static_cast<uint64_t>(token) * r.n_heads + first_head + head) * a.max_splits + split) *
+                      (head_dim + 2);
+#pragma unroll
+      for (uint32_t i = 0; i < kItems; ++i) {
+        const uint32_t d = my_d + i * kThreads;
+        const bool inside = d < head_dim && head < n_heads;
+        if (n_splits == 1) {
+          if (d / 32 * 32 < head_dim)
+            store_output(a, token, first_head + head, d, o[i][n] * (1.0f / sum), inside);
+        } else if (inside) {
+          to[d] = o[i][n];
+          if (d == 0) *reinterpret_cast<float2*>(to + head_dim) = make_float2(max, sum);
+        }
+      }
+    }
+  }
+  if (n_splits == 1) return;
+  // The last block to arrive merges.
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    uint32_t* arrivals = a.arrivals + token * r.n_heads + blockIdx.x;
+    __threadfence();
+    s.last = atomicAdd(arrivals, 1u) == n_blocks - 1 ? 1 : 0;
+    if (s.last) *arrivals = 0;
+    __threadfence();
+  }
+  __syncthreads();
+  if (s.last == 0) return;
+#pragma unroll 1
+  for (uint32_t d = my_d; d / 32 * 32 < head_dim; d += kThreads) {
+#pragma unroll 1
+    for (uint32_t n = 0; n < kOwn; ++n) {
+      const uint32_t head = my_head + n;
+      const bool inside = d < head_dim && head < n_heads;
+      const float* partial =
+          a.partial +
+          ((static_cast<uint64_t>(token) * r.n_heads + first_head + head) * a.max_splits + first_split) *
+              (head_dim + 2);
+      store_output(a, token, first_head + head, d,
+                   inside ? merge_element(partial, head_dim + 2, n_splits, d) : 0.0f, inside);
+    }
+  }
+}
+
+using DecodeKernel = void (*)(DecodeArgs);
+
+DecodeKernel kernel_for(uint32_t head_dim) {
+  switch (head_dim) {
+    case 64:
+      return decode_kernel<64>;
+    case 128:
+      return decode_kernel<128>;
+    case 256:
+      return decode_kernel<256>;
+    default:
+      return decode_kernel<0>;
+  }
+}
+
+}  // namespace
+
+void prepare_decode(Calls* calls) {
+  for (const uint32_t head_dim : {0u, 64u, 128u, 256u})
+    calls->allow_shared(reinterpret_cast<const void*>(kernel_for(head_dim)), 200 * 1024);
+}
+
+void launch_decode(Calls* calls, uint32_t n_tokens, uint32_t n_blocks, DecodeArgs args) {
+  const RopeArgs& r = args.rope;
+  const uint32_t slot_bytes = r.head_dim * kPageKeys * 2;
+  const uint32_t chunks = (r.n_heads / r.n_kv_heads + kHeads - 1) / kHeads;
+  args.n_slots = std::clamp(kSlotBudget / slot_bytes, 1u, 2 * kPages);
+  if (args.n_slots < kPages && kPages * slot_bytes <= 2 * kSlotBudget) args.n_slots = kPages;
+  calls->launch("attention, decode", kernel_for(r.head_dim),
+                {dim3(r.n_kv_heads * chunks, n_tokens, n_blocks), dim3(kThreads), args.n_slots * slot_bytes},
+                args);
+}
+
+}  // namespace orcd::cuda

@@ -1,0 +1,61 @@
+// One head of q, k or v by one warp: its norm, rotation and scale (N2, N5).
+#pragma once
+
+#include "device/cuda/activations.cuh"
+#include "device/cuda/ops.h"
+#include "numerics/attention.h"
+#include "numerics/rope.h"
+
+namespace orcd::cuda {
+
+using numerics::kMaxHeadDim;
+using numerics::kPageKeys;
+inline constexpr uint32_t kSplitKeys = numerics::kPageKeys * numerics::kPagesPerSplit;
+
+// exp without three copies of its polynomial in a kernel.
+__device__ __noinline__ static float exp_call(float x) { return numerics::exp_f32(x); }
+
+// x: the head in shared memory, [head_dim] raw in, finished out. weight: of its norm, or nullptr. angles:
+// [n_dims / 2] of the token's position.
+__device__ __forceinline__ void finish_head(const RopeArgs& a, float* x, const float* weight,
+                                            const float2* angles) {
+  const uint32_t lane = threadIdx.x & 31;
+  if (weight) {
+    float sums[8];
+#pragma unroll
+    for (uint32_t m = 0; m < 8; ++m) {
+      sums[m] = 0.0f;
+#pragma unroll 1
+      for (uint32_t d = lane + 32 * m; d < a.head_dim; d += numerics::kLanes)
+        sums[m] = __fmaf_rn(x[d], x[d], sums[m]);
+    }
+    const float inverse = numerics::rms_inverse(warp_tree_256(sums), a.head_dim, a.eps);
+#pragma unroll 1
+    for (uint32_t d = lane; d < a.head_dim; d += 32) x[d] = x[d] * inverse * __ldg(weight + d);
+    __syncwarp();
+  }
+  const uint32_t pairs = a.n_dims / 2;
+#pragma unroll 1
+  for (uint32_t i = lane; i < pairs; i += 32) {
+    const float2 angle = angles[i];
+    numerics::rotate_pair(&x[a.halves ? i : 2 * i], &x[a.halves ? i + pairs : 2 * i + 1], angle.x, angle.y);
+  }
+  __syncwarp();
+}
+
+// Where a token's key and value go.
+struct KeyPlace {
+  uint16_t *k, *v;  // of the head: k[d * kPageKeys], v[d]
+};
+__device__ __forceinline__ KeyPlace place_of_key(const RopeArgs& a, uint32_t token, uint32_t position,
+                                                 uint32_t kv_head) {
+  const int32_t page_id =
+      __ldcg(a.step.pages + static_cast<uint64_t>(__ldcg(a.step.sequence + token)) * a.step.page_stride +
+             position / kPageKeys);
+  uint16_t* page =
+      a.pages + (static_cast<uint64_t>(page_id) * a.n_kv_heads + kv_head) * 2 * a.head_dim * kPageKeys;
+  const uint32_t key = position % kPageKeys;
+  return {page + key, page + (kPageKeys + key) * a.head_dim};
+}
+
+}  // namespace orcd::cuda

@@ -1,0 +1,181 @@
+// Codes and factors of the block formats in registers, as the matrix kernels use them (layout.h).
+#pragma once
+
+#include "device/cuda/activations.cuh"
+#include "device/cuda/ptx.cuh"
+
+namespace orcd::cuda {
+
+// What a lane holds of a unit of a tile: the bytes of its four A registers for both groups.
+struct LaneBits {
+  uint4 low;     // nibbles, or Q8_0's first group
+  uint4 second;  // Q8_0's second group
+  uint32_t high[2];
+};
+
+template <TensorType F>
+__device__ __forceinline__ LaneBits load_bits(const uint8_t* unit, uint32_t lane) {
+  LaneBits bits;
+  bits.low = *reinterpret_cast<const uint4*>(unit + lane * 16);
+  if constexpr (F == TensorType::kQ8_0) bits.second = *reinterpret_cast<const uint4*>(unit + 512 + lane * 16);
+  if constexpr (has_fifth_bit(F)) bits.high[0] = *reinterpret_cast<const uint32_t*>(unit + 512 + lane * 4);
+  if constexpr (F == TensorType::kQ6_K) {
+    const uint2 high = *reinterpret_cast<const uint2*>(unit + 512 + lane * 8);
+    bits.high[0] = high.x;
+    bits.high[1] = high.y;
+  }
+  return bits;
+}
+
+__device__ __forceinline__ uint32_t shift_left(uint32_t x, int by) { return by >= 0 ? x << by : x >> -by; }
+
+// Bits that scaled_codes() leaves below the value: the sums come out 2^shift times as large.
+template <TensorType F>
+__device__ constexpr int code_shift(int h) {
+  switch (F) {
+    case TensorType::kQ4_0:
+      return 4;
+    case TensorType::kQ4_1:
+    case TensorType::kQ4_K:
+      return h ? 4 : 0;
+    case TensorType::kQ5_0:
+      return 3;
+    case TensorType::kQ6_K:
+      return 2;
+    default:
+      return 0;
+  }
+}
+// Whether the bytes of A are unsigned.
+template <TensorType F>
+inline constexpr bool kUnsignedCodes =
+    F == TensorType::kQ4_1 || F == TensorType::kQ4_K || F == TensorType::kQ5_1 || F == TensorType::kQ5_K;
+
+// Group h of a unit as A registers with the fewest instructions: codes times 2^code_shift.
+template <TensorType F>
+__device__ __forceinline__ void scaled_codes(const LaneBits& bits, int h, uint32_t (&reg)[4]) {
+  const uint32_t low[4] = {bits.low.x, bits.low.y, bits.low.z, bits.low.w};
+  if constexpr (F == TensorType::kQ8_0) {
+    const uint32_t second[4] = {bits.second.x, bits.second.y, bits.second.z, bits.second.w};
+#pragma unroll
+    for (int r = 0; r < 4; ++r) reg[r] = h ? second[r] : low[r];
+  } else {
+#pragma unroll
+    for (int r = 0; r < 4; ++r) {
+      if constexpr (F == TensorType::kQ4_0) {
+        reg[r] = (h ? low[r] : low[r] << 4) & 0xf0f0f0f0u;
+      } else if constexpr (F == TensorType::kQ5_0) {
+        reg[r] = ((h ? low[r] >> 1 : low[r] << 3) & 0x78787878u) |
+                 (shift_left(bits.high[0], 7 - (4 * h + r)) & 0x80808080u);
+      } else if constexpr (F == TensorType::kQ6_K) {
+        reg[r] = ((h ? low[r] >> 2 : low[r] << 2) & 0x3c3c3c3cu) |
+                 (shift_left(bits.high[h], 6 - 2 * r) & 0xc0c0c0c0u);
+      } else if constexpr (has_fifth_bit(F)) {
+        reg[r] = ((h ? low[r] >> 4 : low[r]) & 0x0f0f0f0fu) |
+                 (shift_left(bits.high[0], 4 - (4 * h + r)) & 0x10101010u);
+      } else {
+        reg[r] = low[r] & (h ? 0xf0f0f0f0u : 0x0f0f0f0fu);
+      }
+    }
+  }
+}
+
+// The same with the codes themselves, signed: for kernels that use a register many times.
+template <TensorType F>
+__device__ __forceinline__ void exact_codes(const LaneBits& bits, int h, uint32_t (&reg)[4]) {
+  scaled_codes<F>(bits, h, reg);
+  constexpr uint32_t kZero = static_cast<uint32_t>(zero_point(F)) * 0x01010101u;
+#pragma unroll
+  for (int r = 0; r < 4; ++r) {
+    if constexpr (kZero != 0) {
+      // Two's complement of fewer bits: back to the unsigned code, then minus the zero point byte by byte.
+      const uint32_t code = ((reg[r] >> code_shift<F>(h)) & (2 * kZero - 0x01010101u)) ^ kZero;
+      reg[r] = (code + (0x80808080u - kZero)) ^ 0x80808080u;
+    } else if (code_shift<F>(h) != 0) {
+      reg[r] = (reg[r] >> code_shift<F>(h)) & 0x0f0f0f0fu;
+    }
+  }
+}
+
+// Scales of one row of a unit: 4 bytes, or 8 where a group has d and m.
+template <TensorType F>
+struct RowScales {
+  static constexpr uint32_t kWords = F == TensorType::kQ4_1 || F == TensorType::kQ5_1 ? 2 : 1;
+  uint32_t words[kWords];
+};
+
+template <TensorType F>
+__device__ __forceinline__ RowScales<F> load_row_scales(const uint8_t* unit, uint32_t row) {
+  RowScales<F> s;
+  const uint8_t* at = unit + packed_shape(F).scales_at;
+  if constexpr (RowScales<F>::kWords == 2) {
+    const uint2 v = *reinterpret_cast<const uint2*>(at + row * 8);
+    s.words[0] = v.x;
+    s.words[1] = v.y;
+  } else {
+    s.words[0] = *reinterpret_cast<const uint32_t*>(at + row * 4);
+  }
+  return s;
+}
+
+// d and -dmin of a row's 256 elements; d alone for Q6_K; unused by other formats.
+template <TensorType F>
+__device__ __forceinline__ float2 load_row_super(const uint8_t* super, uint32_t row) {
+  if constexpr (F == TensorType::kQ6_K) {
+    return make_float2(__half2float(*reinterpret_cast<const __half*>(super + row * 2)), 0.0f);
+  } else if constexpr (packed_shape(F).super_bytes != 0) {
+    const float2 dm = half_pair(*reinterpret_cast<const uint32_t*>(super + row * 4));
+    return make_float2(dm.x, -dm.y);
+  }
+  return make_float2(0.0f, 0.0f);
+}
+
+// d and dm of group h as decode_group gives them.
+template <TensorType F>
+__device__ __forceinline__ float2 group_factors(const RowScales<F>& s, float2 super, int h) {
+  if constexpr (RowScales<F>::kWords == 2) {
+    return half_pair(s.words[h]);
+  } else if constexpr (F == TensorType::kQ6_K) {
+    return super;
+  } else if constexpr (packed_shape(F).super_bytes != 0) {
+    const uint32_t word = s.words[0] >> (16 * h);
+    return make_float2(__fmul_rn(super.x, static_cast<float>(word & 255)),
+                       __fmul_rn(super.y, static_cast<float>((word >> 8) & 255)));
+  } else {
+    const float2 d = half_pair(s.words[0]);
+    return make_float2(h ? d.y : d.x, 0.0f);
+  }
+}
+
+// Q6_K: scale of half `half` of group h.
+__device__ __forceinline__ int32_t half_scale(uint32_t word, int h, int half) {
+  return static_cast<int8_t>(word >> (16 * h + 8 * half));
+}
+
+// One link of a chain: isum over the 32 products, x = {d, d * sum} of the activations.
+template <TensorType F>
+__device__ __forceinline__ float chain_link(float2 factors, int32_t isum, float2 x, float acc) {
+  acc = __fmaf_rn(__fmul_rn(factors.x, x.x), static_cast<float>(isum), acc);
+  if constexpr (numerics::has_minimum(F)) acc = __fmaf_rn(factors.y, x.y, acc);
+  return acc;
+}
+
+// d (16 x 8) += A (codes) * B for one group; Q6_K's halves go to their own results where `split` differs.
+template <TensorType F>
+__device__ __forceinline__ void mma_group(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  if constexpr (kUnsignedCodes<F>) {
+    mma_u8(d, a[0], a[1], a[2], a[3], b0, b1);
+  } else {
+    mma_s8(d, a[0], a[1], a[2], a[3], b0, b1);
+  }
+}
+
+// The output of one (row, token): strips folded left, bias added.
+__device__ __forceinline__ float fold(const float* part, uint32_t strips, uint32_t stride, const float* bias,
+                                      uint32_t row) {
+  float y = part[0];
+  for (uint32_t s = 1; s < strips; ++s) y = __fadd_rn(y, part[s * stride]);
+  return bias ? __fadd_rn(y, __ldg(bias + row)) : y;
+}
+
+}  // namespace orcd::cuda
