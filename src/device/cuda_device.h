@@ -14,7 +14,7 @@ namespace orcd::device {
 // used.
 std::unique_ptr<Device> open_cuda_device(uint32_t index);
 
-// Every CUDA device that could be opened; empty where there is no driver or no CUDA in this build.
+// Every CUDA device, with the reason where one cannot be used; empty without a driver or CUDA in this build.
 std::vector<DeviceInfo> list_cuda_devices();
 
 }  // namespace orcd::device

@@ -27,6 +27,19 @@ struct DeviceInfo {
   uint64_t driver_overhead_bytes = 0;  // context and modules, measured; 0 on the cpu
   uint32_t n_threads = 0;              // cpu
   int cuda_runtime_version = 0;        // 13000; 0 on the cpu
+  // cuda: local memory (spilled registers, stacks) of the kernel that needs most; 0 is what we want.
+  uint64_t local_bytes_per_thread = 0;
+  uint32_t n_kernels = 0;
+  std::string refusal;  // in a list of devices: why this one cannot be used; "" if it can
+};
+
+// What another witness than the device's runtime says of its memory (NVML for cuda).
+struct DriverMemory {
+  std::string source;
+  std::string reason;  // why there is no answer; "" if there is one
+  std::string driver_version;
+  uint64_t total_bytes = 0, free_bytes = 0, used_bytes = 0;  // by all processes
+  std::optional<uint64_t> process_bytes;                     // by this one, where the driver can say
 };
 
 // Sizes that the user or the defaults fix before planning.
@@ -82,6 +95,9 @@ class Executor {
   // Blocks until the oldest submitted step is done. Results are in the order of its steps.
   virtual std::span<const SequenceResult> collect() = 0;
   virtual uint32_t pipeline_depth() const = 0;  // cpu 1, cuda 2
+  // true after an error that the device does not survive in this process: every later call throws too. Any
+  // other error leaves an executor that runs the next step with the same bits. Thread-safe.
+  virtual bool lost() const { return false; }
 
   virtual const memory::Plan& plan() const = 0;
   virtual const memory::Ledger& ledger() const = 0;
@@ -93,6 +109,8 @@ class Executor {
     uint64_t bytes;
     numerics::Digest digest, expected;
     std::string first_mismatch;  // tensor name, "" when equal
+    bool in_place = true;        // the pointer is of the type that this device must have
+    bool holds() const { return in_place && digest == expected; }
   };
   // Digests of the weights, recomputed where they lie. Call between steps.
   virtual std::vector<Residency> check_residency() = 0;
@@ -105,6 +123,7 @@ class Device {
   virtual ~Device() = default;
   virtual const DeviceInfo& info() const = 0;
   virtual uint64_t free_bytes() const = 0;
+  virtual std::optional<DriverMemory> driver_memory() const { return std::nullopt; }
   // Pure arithmetic: nothing is allocated. Throws INSUFFICIENT_VRAM (required, available, device, model,
   // max_context).
   virtual ResolvedLimits resolve(const model::Program& program, const Limits& limits) const = 0;

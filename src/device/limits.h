@@ -21,9 +21,38 @@ inline uint64_t kv_bytes_per_page(const model::Program& program) {
 
 using PlanFunction = std::function<memory::Plan(const ResolvedLimits&)>;
 
+// The limits of a context that the user did not size the KV for: one whole context, or 2,048 positions for
+// every slot if that is more.
+inline ResolvedLimits limits_with_context(const Limits& limits, uint32_t context) {
+  const uint32_t pages =
+      std::max(kv::pages_for(context), limits.slots * kv::pages_for(std::min(context, 2048u)));
+  return {context, limits.slots, limits.batch_tokens, std::max(limits.logits_rows, limits.slots), pages};
+}
+
+// The largest context, in whole pages, whose plan takes no more than `available`; 0 if none does.
+inline uint32_t largest_context(const model::Program& program, const Limits& limits, uint64_t available,
+                                const PlanFunction& plan) {
+  const uint32_t most = program.spec.context_length;
+  uint32_t low = 0, high = kv::pages_for(most);
+  while (low < high) {
+    const uint32_t middle = low + (high - low + 1) / 2;
+    const uint32_t context = std::min(middle * kv::kPagePositions, most);
+    if (plan(limits_with_context(limits, context)).total_bytes() <= available) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return std::min(low * kv::kPagePositions, most);
+}
+
+inline std::string model_label(const model::Program& program) {
+  return program.spec.name.empty() ? program.spec.file->path() : program.spec.name;
+}
+
 // available: bytes that the plan may take (the budget, or what is free). Where the user named neither a
 // context nor a KV size, the context shrinks to the largest that fits; what the user named is kept or
-// refused. Default KV: one whole context, or 2,048 positions for every slot if that is more.
+// refused.
 inline ResolvedLimits resolve_limits(const model::Program& program, const Limits& limits,
                                      const std::string& device, uint64_t available,
                                      const PlanFunction& plan) {
@@ -37,28 +66,7 @@ inline ResolvedLimits resolve_limits(const model::Program& program, const Limits
     throw Error(ErrorCode::kInvalidRequest, "slots and batch tokens must be at least 1",
                 {{"slots", uint64_t{limits.slots}}, {"batch_tokens", uint64_t{limits.batch_tokens}}});
   }
-  const auto with_context = [&](uint32_t context) {
-    const uint32_t pages =
-        std::max(kv::pages_for(context), limits.slots * kv::pages_for(std::min(context, 2048u)));
-    return ResolvedLimits{context, limits.slots, limits.batch_tokens,
-                          std::max(limits.logits_rows, limits.slots), pages};
-  };
-  const auto fits = [&](const ResolvedLimits& resolved) { return plan(resolved).total_bytes() <= available; };
-  const auto largest_context = [&] {
-    uint32_t low = 0, high = kv::pages_for(model_context);
-    while (low < high) {
-      const uint32_t middle = low + (high - low + 1) / 2;
-      const uint32_t context = std::min(middle * kv::kPagePositions, model_context);
-      if (fits(with_context(context))) {
-        low = middle;
-      } else {
-        high = middle - 1;
-      }
-    }
-    return std::min(low * kv::kPagePositions, model_context);
-  };
-
-  ResolvedLimits resolved = with_context(limits.context != 0 ? limits.context : model_context);
+  ResolvedLimits resolved = limits_with_context(limits, limits.context != 0 ? limits.context : model_context);
   if (limits.kv_cache_bytes != 0) {
     const uint64_t pages = limits.kv_cache_bytes / kv_bytes_per_page(program);
     resolved.kv_pages = static_cast<uint32_t>(std::min<uint64_t>(pages, ~uint32_t{0} / kv::kPagePositions));
@@ -73,20 +81,20 @@ inline ResolvedLimits resolve_limits(const model::Program& program, const Limits
     }
     resolved.context = std::min(resolved.context, positions);
   }
-  if (fits(resolved)) return resolved;
-  const uint32_t max_context = largest_context();
+  if (plan(resolved).total_bytes() <= available) return resolved;
+  const uint32_t max_context = largest_context(program, limits, available, plan);
   if (limits.context != 0 || limits.kv_cache_bytes != 0 || max_context == 0) {
     throw Error(ErrorCode::kInsufficientVram, "the model does not fit on the device",
                 {{"required", plan(resolved).total_bytes()},
                  {"available", available},
                  {"device", device},
-                 {"model", program.spec.name.empty() ? program.spec.file->path() : program.spec.name},
+                 {"model", model_label(program)},
                  {"max_context", uint64_t{max_context}}},
                 max_context == 0
                     ? "free memory, raise the budget, or choose a smaller model or fewer --slots"
                     : "lower --ctx to " + std::to_string(max_context) + " or less, or raise the budget");
   }
-  return with_context(max_context);
+  return limits_with_context(limits, max_context);
 }
 
 }  // namespace orcd::device

@@ -16,11 +16,16 @@ class Ledger {
   void allocated(Category category, uint64_t bytes);
   void freed(Category category, uint64_t bytes);
   uint64_t bytes(Category category) const { return bytes_[static_cast<int>(category)].load(); }
-  uint64_t total_bytes() const;
+  uint64_t total_bytes() const;  // on the device
+  // Pinned host memory beside it (Plan::host_items).
+  void host_allocated(uint64_t bytes);
+  void host_freed(uint64_t bytes);
+  uint64_t host_bytes() const { return host_bytes_.load(); }
   uint64_t n_allocations() const { return n_allocations_.load(); }  // ever made; constant after ready
 
  private:
   std::atomic<uint64_t> bytes_[kCategoryCount] = {};
+  std::atomic<uint64_t> host_bytes_ = 0;
   std::atomic<uint64_t> n_allocations_ = 0;
 };
 

@@ -32,4 +32,20 @@ uint64_t Plan::total_bytes() const {
   return total;
 }
 
+void Plan::add_host(std::string name, uint64_t bytes, bool until_ready) {
+  host_items_.push_back({std::move(name), bytes, until_ready});
+}
+
+uint64_t Plan::host_bytes() const {
+  uint64_t total = 0;
+  for (const HostItem& item : host_items_) total += item.until_ready ? 0 : item.bytes;
+  return total;
+}
+
+uint64_t Plan::host_peak_bytes() const {
+  uint64_t total = 0;
+  for (const HostItem& item : host_items_) total += item.bytes;
+  return total;
+}
+
 }  // namespace orcd::memory

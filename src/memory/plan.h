@@ -21,6 +21,14 @@ struct PlanItem {
   uint64_t offset;  // in its category's arena; a multiple of kItemAlignment
 };
 
+// Pinned host memory that a device's copies need: no part of the arenas and their sum, but taken and counted
+// like them.
+struct HostItem {
+  std::string name;
+  uint64_t bytes;
+  bool until_ready;  // freed when the weights are loaded
+};
+
 // One arena per category; an arena's size is the end of its last item rounded up to kItemAlignment.
 class Plan {
  public:
@@ -32,8 +40,14 @@ class Plan {
   uint64_t arena_bytes(Category category) const { return arena_bytes_[static_cast<int>(category)]; }
   uint64_t total_bytes() const;  // of all arenas: exactly what the device allocator is asked for
 
+  void add_host(std::string name, uint64_t bytes, bool until_ready = false);
+  const std::vector<HostItem>& host_items() const { return host_items_; }
+  uint64_t host_bytes() const;       // at ready
+  uint64_t host_peak_bytes() const;  // while loading
+
  private:
   std::vector<PlanItem> items_;
+  std::vector<HostItem> host_items_;
   uint64_t arena_bytes_[kCategoryCount] = {};
 };
 

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "device/cpu/state.h"
+#include "device/residency.h"
 #include "kv/layout.h"
 #include "numerics/rope.h"
 #include "sampling/sampler.h"
@@ -95,13 +96,7 @@ class CpuExecutor final : public device::Executor {
     residency.arena = memory::category_name(memory::Category::kWeights);
     residency.pointer_type = "host";
     residency.bytes = state_.plan.plan.arena_bytes(memory::Category::kWeights);
-    for (size_t id = 0; id < now.size(); ++id) {
-      numerics::digest_chain(&residency.digest, now[id]);
-      numerics::digest_chain(&residency.expected, expected_[id]);
-      if (!(now[id] == expected_[id]) && residency.first_mismatch.empty()) {
-        residency.first_mismatch = state_.weight(static_cast<model::WeightId>(id)).name;
-      }
-    }
+    device::compare_weights(*state_.program, now, expected_, &residency);
     return {residency};
   }
 

@@ -1,5 +1,7 @@
 #include "device/cuda/calls.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace orcd::cuda {
@@ -19,6 +21,9 @@ bool is_sticky(cudaError_t error) {
     case cudaErrorAssert:
     case cudaErrorLaunchTimeout:
     case cudaErrorNvlinkUncorrectable:
+    case cudaErrorContextIsDestroyed:
+    case cudaErrorExternalDevice:
+    case cudaErrorUnknown:
       return true;
     default:
       return false;
@@ -33,50 +38,133 @@ std::string shape_text(const LaunchShape& shape) {
          std::to_string(shape.shared_bytes);
 }
 
+std::string bytes_text(uint64_t bytes) { return std::to_string(bytes) + " bytes"; }
+
 }  // namespace
 
 const char* call_kind_name(CallKind kind) {
-  constexpr const char* kNames[kCallKindCount] = {"allocate",    "free", "host_allocate", "host_free",
-                                                  "copy",        "set",  "launch",        "event",
-                                                  "synchronize", "graph"};
+  constexpr const char* kNames[kCallKindCount] = {
+      "device", "allocate", "free",  "host_allocate", "host_free", "copy",  "set",
+      "launch", "kernel",   "event", "synchronize",   "graph",     "stream"};
   return kNames[static_cast<int>(kind)];
+}
+
+Calls::Calls(uint32_t device_index, const FaultPlan& fault) : device_index_(device_index), fault_(fault) {}
+
+Calls::~Calls() {
+  if (!stream_) return;
+  count_call(CallKind::kStream);
+  cudaSetDevice(static_cast<int>(device_index_));
+  cudaStreamDestroy(stream_);
+  cudaGetLastError();
 }
 
 void Calls::set_fault(const FaultPlan& plan) {
   fault_ = plan;
   fault_base_ = total_.load();
+  if (lost_by_plan_) lost_ = lost_by_plan_ = false;
 }
 
-cudaError_t Calls::planned_fault(CallKind kind) {
+void Calls::lose(cudaError_t error, bool simulated) {
+  if (lost_) return;
+  lost_error_ = error;
+  lost_by_plan_ = simulated;
+  lost_ = true;
+}
+
+// Counts the call; how it ends without being made, or cudaSuccess.
+cudaError_t Calls::count_call(CallKind kind) {
   ++counts_[static_cast<int>(kind)];
   const uint64_t number = ++total_ - fault_base_;
+  if (lost_) return lost_error_;
   if (fault_.first == 0) return cudaSuccess;
   const bool hit = fault_.once ? number == fault_.first : number >= fault_.first;
-  return hit ? fault_.error : cudaSuccess;
+  if (!hit) return cudaSuccess;
+  if (is_sticky(fault_.error)) lose(fault_.error, true);
+  return fault_.error;
+}
+
+template <typename Call>
+cudaError_t Calls::make(CallKind kind, const Call& call) {
+  const cudaError_t ended = count_call(kind);
+  return ended == cudaSuccess ? call() : ended;
+}
+
+template <typename Call>
+void Calls::made(CallKind kind, const char* what, const Call& call, std::string (*detail)(uint64_t),
+                 uint64_t value) {
+  const cudaError_t error = make(kind, call);
+  if (error != cudaSuccess) check(kind, error, what, detail ? detail(value) : std::string());
 }
 
 void Calls::check(CallKind kind, cudaError_t error, const char* what, const std::string& detail) {
   if (error == cudaSuccess) return;
-  if (is_sticky(error)) sticky_ = true;
+  if (is_sticky(error)) lose(error, false);
   cudaGetLastError();  // a recoverable error is reported once
   ErrorValues values = {{"call", std::string(call_kind_name(kind))},
                         {"op", std::string(what)},
                         {"device", "cuda:" + std::to_string(device_index_)},
                         {"cuda_error", std::string(cudaGetErrorName(error))},
-                        {"sticky", std::string(sticky_ ? "yes" : "no")}};
+                        {"context", std::string(lost_ ? "lost" : "usable")}};
   if (!detail.empty()) values.emplace_back("shape", detail);
   throw Error(ErrorCode::kCudaError, cudaGetErrorString(error), std::move(values),
-              sticky_ ? "the device context is lost; the process must be restarted" : "");
+              lost_ ? "the device context is lost; the process must be restarted" : "");
+}
+
+int Calls::device_count() {
+  int n = 0;
+  const cudaError_t error = cudaGetDeviceCount(&n);
+  if (error == cudaSuccess) return n;
+  cudaGetLastError();
+  throw Error(ErrorCode::kCudaError, std::string("no usable CUDA driver: ") + cudaGetErrorString(error),
+              {{"cuda_error", std::string(cudaGetErrorName(error))}},
+              "install the NVIDIA driver, or use --device cpu");
+}
+
+cudaDeviceProp Calls::properties() {
+  cudaDeviceProp properties = {};
+  made(CallKind::kDevice, "read device properties",
+       [&] { return cudaGetDeviceProperties(&properties, static_cast<int>(device_index_)); });
+  return properties;
+}
+
+std::string Calls::pci_bus_id() {
+  char id[32] = {};
+  made(CallKind::kDevice, "read the PCI bus id",
+       [&] { return cudaDeviceGetPCIBusId(id, sizeof id, static_cast<int>(device_index_)); });
+  return id;
+}
+
+int Calls::runtime_version() {
+  int version = 0;
+  made(CallKind::kDevice, "read the runtime version", [&] { return cudaRuntimeGetVersion(&version); });
+  return version;
 }
 
 void Calls::use_device() {
-  check(CallKind::kSynchronize, cudaSetDevice(static_cast<int>(device_index_)), "choose the device");
+  made(CallKind::kDevice, "choose the device",
+       [&] { return cudaSetDevice(static_cast<int>(device_index_)); });
+}
+
+MemoryInfo Calls::memory_info() {
+  size_t free = 0, total = 0;
+  made(CallKind::kDevice, "read free memory", [&] { return cudaMemGetInfo(&free, &total); });
+  return {free, total};
+}
+
+void Calls::set_limit(cudaLimit limit, uint64_t value, const char* what) {
+  made(
+      CallKind::kDevice, what, [&] { return cudaDeviceSetLimit(limit, value); }, bytes_text, value);
+}
+
+void Calls::create_stream() {
+  made(CallKind::kStream, "create the stream",
+       [&] { return cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking); });
 }
 
 void* Calls::allocate(memory::Ledger* ledger, memory::Category category, uint64_t bytes) {
   void* pointer = nullptr;
-  cudaError_t error = planned_fault(CallKind::kAllocate);
-  if (error == cudaSuccess) error = cudaMalloc(&pointer, bytes);
+  const cudaError_t error = make(CallKind::kAllocate, [&] { return cudaMalloc(&pointer, bytes); });
   if (error == cudaErrorMemoryAllocation) {
     cudaGetLastError();
     size_t free_bytes = 0, total_bytes = 0;
@@ -88,104 +176,139 @@ void* Calls::allocate(memory::Ledger* ledger, memory::Category category, uint64_
                  {"device", "cuda:" + std::to_string(device_index_)}},
                 "close other programs on this device, or lower the context or the number of slots");
   }
-  check(CallKind::kAllocate, error, "allocate", std::to_string(bytes) + " bytes");
+  check(CallKind::kAllocate, error, "allocate", bytes_text(bytes));
+  holdings_.device_bytes += bytes;
   if (ledger) ledger->allocated(category, bytes);
   return pointer;
 }
 
 void Calls::free(memory::Ledger* ledger, memory::Category category, uint64_t bytes, void* pointer) noexcept {
   if (!pointer) return;
-  planned_fault(CallKind::kFree);  // counted; freeing is never left out
+  count_call(CallKind::kFree);
   cudaFree(pointer);
   cudaGetLastError();
+  holdings_.device_bytes -= bytes;
   if (ledger) ledger->freed(category, bytes);
 }
 
-void* Calls::host_allocate(uint64_t bytes) {
+void* Calls::host_allocate(memory::Ledger* ledger, uint64_t bytes) {
   void* pointer = nullptr;
-  cudaError_t error = planned_fault(CallKind::kHostAllocate);
-  if (error == cudaSuccess) error = cudaMallocHost(&pointer, bytes);
-  check(CallKind::kHostAllocate, error, "pinned host memory", std::to_string(bytes) + " bytes");
+  made(
+      CallKind::kHostAllocate, "pinned host memory", [&] { return cudaMallocHost(&pointer, bytes); },
+      bytes_text, bytes);
+  holdings_.host_bytes += bytes;
+  if (ledger) ledger->host_allocated(bytes);
   return pointer;
 }
 
-void Calls::host_free(void* pointer) noexcept {
+void Calls::host_free(memory::Ledger* ledger, uint64_t bytes, void* pointer) noexcept {
   if (!pointer) return;
-  planned_fault(CallKind::kHostFree);
+  count_call(CallKind::kHostFree);
   cudaFreeHost(pointer);
   cudaGetLastError();
+  holdings_.host_bytes -= bytes;
+  if (ledger) ledger->host_freed(bytes);
+}
+
+std::string Calls::pointer_type(const void* pointer) {
+  cudaPointerAttributes attributes = {};
+  made(CallKind::kDevice, "read pointer attributes",
+       [&] { return cudaPointerGetAttributes(&attributes, pointer); });
+  switch (attributes.type) {
+    case cudaMemoryTypeDevice:
+      return attributes.hostPointer || attributes.device != static_cast<int>(device_index_) ? "host"
+                                                                                            : "device";
+    case cudaMemoryTypeManaged:
+      return "managed";
+    case cudaMemoryTypeHost:
+      return "host";
+    default:
+      return "unknown";
+  }
 }
 
 void Calls::copy_to_device(void* to, const void* from, uint64_t bytes, const char* what) {
-  cudaError_t error = planned_fault(CallKind::kCopy);
-  if (error == cudaSuccess) error = cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_);
-  check(CallKind::kCopy, error, what, std::to_string(bytes) + " bytes to device");
+  made(
+      CallKind::kCopy, what,
+      [&] { return cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_); }, bytes_text, bytes);
 }
 
 void Calls::copy_to_host(void* to, const void* from, uint64_t bytes, const char* what) {
-  cudaError_t error = planned_fault(CallKind::kCopy);
-  if (error == cudaSuccess) error = cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_);
-  check(CallKind::kCopy, error, what, std::to_string(bytes) + " bytes to host");
+  made(
+      CallKind::kCopy, what,
+      [&] { return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_); }, bytes_text, bytes);
 }
 
 void Calls::set(void* pointer, int value, uint64_t bytes, const char* what) {
-  cudaError_t error = planned_fault(CallKind::kSet);
-  if (error == cudaSuccess) error = cudaMemsetAsync(pointer, value, bytes, stream_);
-  check(CallKind::kSet, error, what, std::to_string(bytes) + " bytes");
-}
-
-void Calls::record(cudaEvent_t event) {
-  cudaError_t error = planned_fault(CallKind::kEvent);
-  if (error == cudaSuccess) error = cudaEventRecord(event, stream_);
-  check(CallKind::kEvent, error, "record");
-}
-
-void Calls::wait_event(cudaEvent_t event) {
-  cudaError_t error = planned_fault(CallKind::kSynchronize);
-  if (error == cudaSuccess) error = cudaEventSynchronize(event);
-  check(CallKind::kSynchronize, error, "wait for a step");
-}
-
-void Calls::synchronize(const char* what) {
-  cudaError_t error = planned_fault(CallKind::kSynchronize);
-  if (error == cudaSuccess) error = cudaStreamSynchronize(stream_);
-  check(CallKind::kSynchronize, error, what);
+  made(
+      CallKind::kSet, what, [&] { return cudaMemsetAsync(pointer, value, bytes, stream_); }, bytes_text,
+      bytes);
 }
 
 cudaEvent_t Calls::create_event(bool timing) {
   cudaEvent_t event = nullptr;
-  cudaError_t error = planned_fault(CallKind::kEvent);
-  if (error == cudaSuccess)
-    error = cudaEventCreateWithFlags(&event, timing ? cudaEventDefault : cudaEventDisableTiming);
-  check(CallKind::kEvent, error, "create event");
+  made(CallKind::kEvent, "create event",
+       [&] { return cudaEventCreateWithFlags(&event, timing ? cudaEventDefault : cudaEventDisableTiming); });
+  ++holdings_.events;
   return event;
 }
 
 void Calls::destroy_event(cudaEvent_t event) noexcept {
-  if (event) cudaEventDestroy(event);
+  if (!event) return;
+  count_call(CallKind::kEvent);
+  cudaEventDestroy(event);
+  cudaGetLastError();
+  --holdings_.events;
+}
+
+void Calls::record(cudaEvent_t event) {
+  made(CallKind::kEvent, "record", [&] { return cudaEventRecord(event, stream_); });
+}
+
+void Calls::wait_event(cudaEvent_t event) {
+  made(CallKind::kSynchronize, "wait for an event", [&] { return cudaEventSynchronize(event); });
+}
+
+float Calls::elapsed_ms(cudaEvent_t begin, cudaEvent_t end) {
+  float ms = 0;
+  made(CallKind::kEvent, "read a time", [&] { return cudaEventElapsedTime(&ms, begin, end); });
+  return ms;
+}
+
+void Calls::synchronize(const char* what) {
+  made(CallKind::kSynchronize, what, [&] { return cudaStreamSynchronize(stream_); });
+}
+
+void Calls::finish() noexcept {
+  count_call(CallKind::kSynchronize);
+  cudaSetDevice(static_cast<int>(device_index_));
+  cudaStreamSynchronize(stream_);
+  cudaGetLastError();
 }
 
 void Calls::begin_capture() {
-  cudaError_t error = planned_fault(CallKind::kGraph);
-  if (error == cudaSuccess) error = cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal);
-  check(CallKind::kGraph, error, "begin capture");
+  made(CallKind::kGraph, "begin capture",
+       [&] { return cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal); });
 }
 
 cudaGraphExec_t Calls::end_capture() {
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t exec = nullptr;
+  // The capture is ended whatever the plan says: the stream must be usable again.
   cudaError_t error = cudaStreamEndCapture(stream_, &graph);
-  const cudaError_t fault = planned_fault(CallKind::kGraph);
-  if (error == cudaSuccess) error = fault;
-  if (error == cudaSuccess) error = cudaGraphInstantiate(&exec, graph, 0);
+  if (const cudaError_t ended = count_call(CallKind::kGraph); ended != cudaSuccess) error = ended;
+  if (error == cudaSuccess)
+    error = make(CallKind::kGraph, [&] { return cudaGraphInstantiate(&exec, graph, 0); });
   if (graph) cudaGraphDestroy(graph);
-  if (error == cudaSuccess) error = cudaGraphUpload(exec, stream_);
+  if (error == cudaSuccess) error = make(CallKind::kGraph, [&] { return cudaGraphUpload(exec, stream_); });
   if (error != cudaSuccess && exec) cudaGraphExecDestroy(exec);
   check(CallKind::kGraph, error, "instantiate a graph");
+  ++holdings_.graphs;
   return exec;
 }
 
 void Calls::abort_capture() noexcept {
+  count_call(CallKind::kGraph);
   cudaGraph_t graph = nullptr;
   cudaStreamEndCapture(stream_, &graph);
   if (graph) cudaGraphDestroy(graph);
@@ -193,35 +316,51 @@ void Calls::abort_capture() noexcept {
 }
 
 void Calls::launch_graph(cudaGraphExec_t graph) {
-  cudaError_t error = planned_fault(CallKind::kGraph);
-  if (error == cudaSuccess) error = cudaGraphLaunch(graph, stream_);
-  check(CallKind::kGraph, error, "launch a graph");
+  made(CallKind::kGraph, "launch a graph", [&] { return cudaGraphLaunch(graph, stream_); });
 }
 
 void Calls::destroy_graph(cudaGraphExec_t graph) noexcept {
-  if (graph) cudaGraphExecDestroy(graph);
+  if (!graph) return;
+  count_call(CallKind::kGraph);
+  cudaGraphExecDestroy(graph);
+  cudaGetLastError();
+  --holdings_.graphs;
 }
 
 void Calls::allow_shared(const void* kernel, uint32_t bytes) {
-  cudaError_t error = planned_fault(CallKind::kLaunch);
-  if (error == cudaSuccess)
-    error =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-  check(CallKind::kLaunch, error, "shared memory of a kernel", std::to_string(bytes) + " bytes");
+  made(
+      CallKind::kKernel, "shared memory of a kernel",
+      [&] {
+        return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    static_cast<int>(bytes));
+      },
+      bytes_text, bytes);
   prefer_shared(kernel);
 }
 
 void Calls::prefer_shared(const void* kernel) {
-  cudaError_t error = planned_fault(CallKind::kLaunch);
-  if (error == cudaSuccess)
-    error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                 cudaSharedmemCarveoutMaxShared);
-  check(CallKind::kLaunch, error, "shared memory carve-out of a kernel");
+  kernels_.insert(kernel);
+  made(CallKind::kKernel, "shared memory carve-out of a kernel", [&] {
+    return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                cudaSharedmemCarveoutMaxShared);
+  });
+}
+
+LocalMemory Calls::local_memory() {
+  LocalMemory out;
+  for (const void* kernel : kernels_) {
+    cudaFuncAttributes attributes = {};
+    made(CallKind::kKernel, "attributes of a kernel",
+         [&] { return cudaFuncGetAttributes(&attributes, kernel); });
+    out.bytes_per_thread = std::max<uint64_t>(out.bytes_per_thread, attributes.localSizeBytes);
+    ++out.n_kernels;
+  }
+  return out;
 }
 
 void Calls::launch_raw(const char* op, const void* kernel, const LaunchShape& shape, void** args) {
-  cudaError_t error = planned_fault(CallKind::kLaunch);
-  if (error == cudaSuccess) {
+  kernels_.insert(kernel);
+  const cudaError_t error = make(CallKind::kLaunch, [&] {
     cudaLaunchConfig_t config = {};
     config.gridDim = shape.grid;
     config.blockDim = shape.block;
@@ -232,8 +371,8 @@ void Calls::launch_raw(const char* op, const void* kernel, const LaunchShape& sh
     attribute.val.programmaticStreamSerializationAllowed = 1;
     config.attrs = &attribute;
     config.numAttrs = shape.overlap ? 1 : 0;
-    error = cudaLaunchKernelExC(&config, kernel, args);
-  }
+    return cudaLaunchKernelExC(&config, kernel, args);
+  });
   if (error != cudaSuccess) check(CallKind::kLaunch, error, op, shape_text(shape));
 }
 

@@ -7,12 +7,14 @@
 #include <atomic>
 #include <cstdint>
 #include <string>
+#include <unordered_set>
 
 #include "memory/ledger.h"
 
 namespace orcd::cuda {
 
 enum class CallKind : uint8_t {
+  kDevice,  // choose it, ask for its properties, memory and limits
   kAllocate,
   kFree,
   kHostAllocate,
@@ -20,15 +22,19 @@ enum class CallKind : uint8_t {
   kCopy,
   kSet,
   kLaunch,
+  kKernel,  // attributes of a kernel
   kEvent,
   kSynchronize,
-  kGraph
+  kGraph,
+  kStream
 };
-inline constexpr int kCallKindCount = 10;
+inline constexpr int kCallKindCount = 13;
 const char* call_kind_name(CallKind kind);
 
 // What a fault test asks for: calls number first, first + 1, ... (counted over all kinds from the moment it
-// is set) fail with `error`. once: only that one.
+// is set) fail with `error` and are not made. once: only that one. An error that a context does not survive
+// makes every later call fail with it, as the driver does, until set_fault() is called again. What gives
+// something back (free, destroy) is counted but always done.
 struct FaultPlan {
   uint64_t first = 0;  // 1-based; 0 = off
   bool once = true;
@@ -41,26 +47,59 @@ struct LaunchShape {
   bool overlap = true;  // programmatic dependent launch: the kernel waits for its predecessor by itself
 };
 
-// Not thread-safe but for the counters: the engine thread owns the device. Methods throw Error(kCudaError),
-// or Error(kInsufficientVram) when an allocation does not fit; sticky() then tells whether the context is
-// lost.
+struct MemoryInfo {
+  uint64_t free_bytes, total_bytes;
+};
+
+// What was taken from the driver and not given back.
+struct Holdings {
+  uint64_t device_bytes = 0, host_bytes = 0;
+  uint32_t events = 0, graphs = 0;
+  bool operator==(const Holdings&) const = default;
+};
+
+// Local memory (spilled registers, stacks) of the kernels seen so far: the driver keeps as much for every
+// thread that can be resident.
+struct LocalMemory {
+  uint32_t n_kernels = 0;
+  uint64_t bytes_per_thread = 0;  // of the kernel that needs most
+};
+
+// Not thread-safe but for counters and lost(): the engine thread owns the device. Methods throw
+// Error(kCudaError), or Error(kInsufficientVram) when an allocation does not fit; lost() then tells whether
+// the context is gone.
 class Calls {
  public:
-  Calls(uint32_t device_index, cudaStream_t stream) : device_index_(device_index), stream_(stream) {}
+  explicit Calls(uint32_t device_index, const FaultPlan& fault = {});
+  ~Calls();
+  Calls(const Calls&) = delete;
+  Calls& operator=(const Calls&) = delete;
 
+  static int device_count();  // throws Error(kCudaError) where there is no usable driver
+  cudaDeviceProp properties();
+  std::string pci_bus_id();
+  int runtime_version();
   void use_device();  // makes it the calling thread's current device
+  MemoryInfo memory_info();
+  void set_limit(cudaLimit limit, uint64_t value, const char* what);
+  void create_stream();  // the one stream; destroyed with this table
+
   void* allocate(memory::Ledger* ledger, memory::Category category, uint64_t bytes);
   void free(memory::Ledger* ledger, memory::Category category, uint64_t bytes, void* pointer) noexcept;
-  void* host_allocate(uint64_t bytes);  // pinned
-  void host_free(void* pointer) noexcept;
+  void* host_allocate(memory::Ledger* ledger, uint64_t bytes);  // pinned
+  void host_free(memory::Ledger* ledger, uint64_t bytes, void* pointer) noexcept;
+  // "device" for plain memory of this device that the host cannot reach, else "host", "managed" or "unknown".
+  std::string pointer_type(const void* pointer);
   void copy_to_device(void* to, const void* from, uint64_t bytes, const char* what);
   void copy_to_host(void* to, const void* from, uint64_t bytes, const char* what);
   void set(void* pointer, int value, uint64_t bytes, const char* what);
-  void record(cudaEvent_t event);
-  void wait_event(cudaEvent_t event);  // blocks the host
-  void synchronize(const char* what);
   cudaEvent_t create_event(bool timing);
   void destroy_event(cudaEvent_t event) noexcept;
+  void record(cudaEvent_t event);
+  void wait_event(cudaEvent_t event);  // blocks the host
+  float elapsed_ms(cudaEvent_t begin, cudaEvent_t end);
+  void synchronize(const char* what);
+  void finish() noexcept;  // the same on the way out: nothing may be freed that the device still uses
   void begin_capture();
   cudaGraphExec_t end_capture();  // instantiated
   void abort_capture() noexcept;
@@ -79,24 +118,36 @@ class Calls {
   // The same split of L1 and shared memory for every kernel, so that neighbours can be on a multiprocessor
   // together.
   void prefer_shared(const void* kernel);
+  LocalMemory local_memory();
 
   cudaStream_t stream() const { return stream_; }
   uint64_t count(CallKind kind) const { return counts_[static_cast<int>(kind)].load(); }
   uint64_t total() const { return total_.load(); }
-  bool sticky() const { return sticky_; }
+  const Holdings& holdings() const { return holdings_; }
+  bool lost() const { return lost_; }
   void set_fault(const FaultPlan& plan);
 
  private:
   void launch_raw(const char* op, const void* kernel, const LaunchShape& shape, void** args);
-  // Counts the call; returns the planned error instead of running it, or cudaSuccess.
-  cudaError_t planned_fault(CallKind kind);
+  // Counts the call and makes it, unless the plan or a lost context say how it ends.
+  template <typename Call>
+  cudaError_t make(CallKind kind, const Call& call);
+  template <typename Call>
+  void made(CallKind kind, const char* what, const Call& call, std::string (*detail)(uint64_t) = nullptr,
+            uint64_t value = 0);
+  cudaError_t count_call(CallKind kind);
   void check(CallKind kind, cudaError_t error, const char* what, const std::string& detail = {});
+  void lose(cudaError_t error, bool simulated);
 
   uint32_t device_index_;
-  cudaStream_t stream_;
+  cudaStream_t stream_ = nullptr;
   std::atomic<uint64_t> counts_[kCallKindCount] = {};
   std::atomic<uint64_t> total_ = 0;
-  std::atomic<bool> sticky_ = false;
+  std::atomic<bool> lost_ = false;
+  cudaError_t lost_error_ = cudaSuccess;
+  bool lost_by_plan_ = false;
+  Holdings holdings_;
+  std::unordered_set<const void*> kernels_;
   FaultPlan fault_;
   uint64_t fault_base_ = 0;
 };

@@ -1,171 +1,227 @@
 // The CUDA device object: opened by number, refused with a reason, its properties read once.
+#include "device/cuda/device.h"
+
 #include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <mutex>
 #include <string>
 
 #include "base/error.h"
 #include "base/units.h"
+#include "device/cuda/architecture.h"
 #include "device/cuda/executor.h"
+#include "device/cuda/linear.h"
+#include "device/cuda/nvml.h"
 #include "device/cuda_device.h"
 #include "device/limits.h"
 
 namespace orcd::cuda {
 namespace {
 
-Error refuse(uint32_t index, std::string message, std::string hint = {}) {
+// All code is loaded when the context is made and not at a kernel's first use, so that nothing grows after
+// ready. Before main, as the driver reads it once and other threads may read the environment later.
+[[maybe_unused]] const int kEagerLoading = setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+
+// Free memory that a plan leaves to the driver: an arena takes whole granules of 2 MiB, recorded graphs take
+// some.
+constexpr uint64_t kDriverReserve = 64 * kMiB;
+
+Error refuse(uint32_t index, std::string message, std::string hint) {
   return Error(ErrorCode::kCudaError, std::move(message), {{"device", "cuda:" + std::to_string(index)}},
                std::move(hint));
 }
 
-void need(uint32_t index, cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return;
-  cudaGetLastError();
-  throw Error(
-      ErrorCode::kCudaError, std::string(what) + ": " + cudaGetErrorString(error),
-      {{"device", "cuda:" + std::to_string(index)}, {"cuda_error", std::string(cudaGetErrorName(error))}});
+// What making the context took, measured when the process made it: it then stays until the process ends.
+uint64_t driver_overhead(uint32_t index, const device::DriverMemory& before,
+                         const device::DriverMemory& after, uint64_t used_by_all) {
+  static std::mutex mutex;
+  static std::map<uint32_t, uint64_t> measured;
+  std::lock_guard lock(mutex);
+  const auto found = measured.find(index);
+  if (found != measured.end()) return found->second;
+  const bool known = before.reason.empty() && after.reason.empty() && after.used_bytes > before.used_bytes;
+  const uint64_t bytes =
+      after.process_bytes.value_or(known ? after.used_bytes - before.used_bytes : used_by_all);
+  return measured.emplace(index, bytes).first->second;
 }
 
-int device_count() {
-  int n = 0;
-  const cudaError_t error = cudaGetDeviceCount(&n);
-  if (error != cudaSuccess) cudaGetLastError();
-  return error == cudaSuccess ? n : 0;
-}
+struct DeviceBuffer {
+  DeviceBuffer(Calls* calls_in, uint64_t bytes_in)
+      : calls(calls_in), bytes(bytes_in), data(calls->allocate(nullptr, memory::Category::kStaging, bytes)) {}
+  ~DeviceBuffer() {
+    calls->finish();
+    calls->free(nullptr, memory::Category::kStaging, bytes, data);
+  }
+  DeviceBuffer(const DeviceBuffer&) = delete;
+  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
+  Calls* calls;
+  uint64_t bytes;
+  void* data;
+};
+
+struct TimingEvent {
+  explicit TimingEvent(Calls* calls_in) : calls(calls_in), event(calls->create_event(true)) {}
+  ~TimingEvent() { calls->destroy_event(event); }
+  TimingEvent(const TimingEvent&) = delete;
+  TimingEvent& operator=(const TimingEvent&) = delete;
+  Calls* calls;
+  cudaEvent_t event;
+};
 
 class CudaDevice final : public device::Device {
  public:
-  explicit CudaDevice(uint32_t index) : context_(std::make_shared<Context>(index)) {}
+  explicit CudaDevice(std::shared_ptr<Context> context) : context_(std::move(context)) {}
 
   const device::DeviceInfo& info() const override { return context_->info; }
 
   uint64_t free_bytes() const override {
-    size_t free = 0, total = 0;
-    need(context_->index, cudaSetDevice(static_cast<int>(context_->index)), "choose the device");
-    need(context_->index, cudaMemGetInfo(&free, &total), "read free memory");
-    return free;
+    context_->calls->use_device();
+    return context_->calls->memory_info().free_bytes;
+  }
+
+  std::optional<device::DriverMemory> driver_memory() const override {
+    return read_driver_memory(context_->pci_bus_id);
   }
 
   device::ResolvedLimits resolve(const model::Program& program, const device::Limits& limits) const override {
-    const uint64_t free = free_bytes();
-    const uint64_t available = limits.budget_bytes != 0 ? std::min(limits.budget_bytes, free) : free;
-    return device::resolve_limits(
-        program, limits, context_->info.name, available,
-        [&](const device::ResolvedLimits& resolved) { return plan(program, resolved); });
+    return device::resolve_limits(program, limits, context_->info.name, available(limits.budget_bytes),
+                                  plan_of(program));
   }
 
   memory::Plan plan(const model::Program& program, const device::ResolvedLimits& limits) const override {
-    return CudaPlan(program, limits).plan;
+    return make_plan(program, limits).plan;
   }
 
   std::unique_ptr<device::Executor> load(std::shared_ptr<const model::Program> program,
                                          const device::ResolvedLimits& limits,
                                          const device::Progress& progress) override {
-    need(context_->index, cudaSetDevice(static_cast<int>(context_->index)), "choose the device");
-    return make_executor(context_, std::move(program), limits, progress);
+    context_->calls->use_device();
+    try {
+      return make_executor(context_, program, limits, progress);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kInsufficientVram) throw;
+      throw with_model(error, *program, limits);
+    }
   }
 
   double measure_read_bandwidth(uint64_t bytes) override {
     constexpr int kRuns = 5;
-    need(context_->index, cudaSetDevice(static_cast<int>(context_->index)), "choose the device");
+    Calls* calls = context_->calls.get();
+    calls->use_device();
     if (bytes == 0) bytes = std::min<uint64_t>(4 * kGiB, free_bytes() / 4);
     bytes = bytes / 4096 * 4096;
-    Calls* calls = context_->calls.get();
-    memory::Ledger ledger;
-    void* buffer = calls->allocate(&ledger, memory::Category::kStaging, bytes);
+    const DeviceBuffer buffer(calls, bytes);
+    const TimingEvent begin(calls), end(calls);
+    calls->set(buffer.data, 0x5a, bytes, "fill the bandwidth buffer");
+    const ReadArgs args = {static_cast<const uint4*>(buffer.data), bytes / 16,
+                           static_cast<uint32_t*>(buffer.data)};
     double best = 0;
-    cudaEvent_t begin = nullptr, end = nullptr;
-    const auto release = [&] {
-      calls->destroy_event(begin);
-      calls->destroy_event(end);
-      calls->free(&ledger, memory::Category::kStaging, bytes, buffer);
-    };
-    try {
-      begin = calls->create_event(true);
-      end = calls->create_event(true);
-      calls->set(buffer, 0x5a, bytes, "fill the bandwidth buffer");
-      const ReadArgs args = {static_cast<const uint4*>(buffer), bytes / 16, static_cast<uint32_t*>(buffer)};
-      for (int run = 0; run < kRuns; ++run) {
-        calls->record(begin);
-        launch_read(calls, context_->n_sm, args);
-        calls->record(end);
-        calls->wait_event(end);
-        float ms = 0;
-        cudaEventElapsedTime(&ms, begin, end);
-        best = std::max(best, static_cast<double>(bytes) / (ms * 1e-3));
-      }
-    } catch (...) {
-      release();
-      throw;
+    for (int run = 0; run < kRuns; ++run) {
+      calls->record(begin.event);
+      launch_read(calls, context_->n_sm, args);
+      calls->record(end.event);
+      calls->wait_event(end.event);
+      best = std::max(best, static_cast<double>(bytes) / (calls->elapsed_ms(begin.event, end.event) * 1e-3));
     }
-    release();
     return best;
   }
 
  private:
+  uint64_t available(uint64_t budget_bytes) const {
+    const uint64_t free = free_bytes();
+    const uint64_t most = free > kDriverReserve ? free - kDriverReserve : 0;
+    return budget_bytes != 0 ? std::min(budget_bytes, most) : most;
+  }
+
+  static device::PlanFunction plan_of(const model::Program& program) {
+    return [&program](const device::ResolvedLimits& limits) { return CudaPlan(program, limits).plan; };
+  }
+
+  // The driver refused what was free when it was asked: told like any plan that does not fit.
+  Error with_model(const Error& error, const model::Program& program,
+                   const device::ResolvedLimits& limits) const {
+    const device::Limits asked = {.slots = limits.slots, .batch_tokens = limits.batch_tokens};
+    uint32_t max_context = 0;
+    if (!context_->calls->lost())
+      max_context = device::largest_context(program, asked, available(0), plan_of(program));
+    ErrorValues values = error.values();
+    values.emplace_back("model", device::model_label(program));
+    values.emplace_back("planned", make_plan(program, limits).plan.total_bytes());
+    values.emplace_back("max_context", uint64_t{max_context});
+    return Error(error.code(), error.message(), std::move(values), error.hint());
+  }
+
   std::shared_ptr<Context> context_;
 };
 
 }  // namespace
 
-Context::Context(uint32_t index_in) : index(index_in) {
-  int n = 0;
-  const cudaError_t count_error = cudaGetDeviceCount(&n);
-  if (count_error != cudaSuccess) {
-    cudaGetLastError();
-    throw refuse(index, std::string("no usable CUDA driver: ") + cudaGetErrorString(count_error),
-                 "install the NVIDIA driver, or use --device cpu");
-  }
+Context::Context(uint32_t index_in, const FaultPlan& fault)
+    : index(index_in), calls(std::make_unique<Calls>(index_in, fault)) {
+  const int n = Calls::device_count();
   if (index >= static_cast<uint32_t>(n))
     throw refuse(index, "there is no CUDA device with this number; there are " + std::to_string(n),
                  "see `devices`");
-  cudaDeviceProp properties = {};
-  need(index, cudaGetDeviceProperties(&properties, static_cast<int>(index)), "read device properties");
-  if (properties.integrated != 0)
-    throw refuse(index, "an integrated GPU shares the host's memory, so nothing could be resident in VRAM");
-  if (properties.major < 8)
-    throw refuse(index,
-                 "compute capability " + std::to_string(properties.major) + "." +
-                     std::to_string(properties.minor) + " is too old",
-                 "a GPU of compute capability 8.0 or newer is needed");
-  need(index, cudaSetDevice(static_cast<int>(index)), "choose the device");
-  size_t free = 0, total = 0;
-  need(index, cudaMemGetInfo(&free, &total), "create the context");
-  need(index, cudaDeviceSetLimit(cudaLimitMallocHeapSize, 0), "set the heap limit");
-  need(index, cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "create the stream");
+  const cudaDeviceProp properties = calls->properties();
+  if (const auto no = refusal(properties.integrated != 0, properties.major, properties.minor,
+                              ORCD_COMPILED_ARCHITECTURES))
+    throw refuse(index, no->message, no->hint);
   n_sm = static_cast<uint32_t>(properties.multiProcessorCount);
-  has_wgmma = properties.major == 9;
-  int runtime = 0;
-  cudaRuntimeGetVersion(&runtime);
-  need(index, cudaMemGetInfo(&free, &total), "read free memory");
+  has_wgmma = properties.major == 9 &&
+              std::string_view(ORCD_COMPILED_ARCHITECTURES).find("90a") != std::string_view::npos;
+  pci_bus_id = calls->pci_bus_id();
+  const device::DriverMemory before = read_driver_memory(pci_bus_id);
+  calls->use_device();
+  calls->set_limit(cudaLimitMallocHeapSize, 0, "set the heap limit");
+  calls->create_stream();
+  prepare_linear(calls.get());
+  prepare_attention(calls.get());
+  prepare_decode(calls.get());
+  prepare_prefill_attention(calls.get());
+  const LocalMemory local = calls->local_memory();
+  const MemoryInfo memory = calls->memory_info();
   info.name = "cuda:" + std::to_string(index);
   info.description = std::string(properties.name) + ", " + std::to_string(n_sm) + " multiprocessors";
   info.isa = "sm_" + std::to_string(properties.major) + std::to_string(properties.minor);
-  info.total_bytes = total;
-  info.free_bytes = free;
-  info.driver_overhead_bytes = total - free;
-  info.cuda_runtime_version = runtime;
-  calls = std::make_unique<Calls>(index, stream);
+  info.total_bytes = memory.total_bytes;
+  info.free_bytes = memory.free_bytes;
+  info.driver_overhead_bytes =
+      driver_overhead(index, before, read_driver_memory(pci_bus_id), memory.total_bytes - memory.free_bytes);
+  info.cuda_runtime_version = calls->runtime_version();
+  info.local_bytes_per_thread = local.bytes_per_thread;
+  info.n_kernels = local.n_kernels;
 }
 
-Context::~Context() {
-  if (!stream) return;
-  cudaSetDevice(static_cast<int>(index));
-  cudaStreamDestroy(stream);
+std::unique_ptr<device::Device> make_device(std::shared_ptr<Context> context) {
+  return std::make_unique<CudaDevice>(std::move(context));
 }
 
 }  // namespace orcd::cuda
 
 namespace orcd::device {
 
-std::unique_ptr<Device> open_cuda_device(uint32_t index) { return std::make_unique<cuda::CudaDevice>(index); }
+std::unique_ptr<Device> open_cuda_device(uint32_t index) {
+  return cuda::make_device(std::make_shared<cuda::Context>(index));
+}
 
 std::vector<DeviceInfo> list_cuda_devices() {
   std::vector<DeviceInfo> all;
-  for (int i = 0; i < cuda::device_count(); ++i) {
+  int n = 0;
+  try {
+    n = cuda::Calls::device_count();
+  } catch (const Error&) {
+    return all;  // no driver: no devices; open_cuda_device() says why
+  }
+  for (int i = 0; i < n; ++i) {
+    DeviceInfo info;
+    info.name = "cuda:" + std::to_string(i);
     try {
-      all.push_back(cuda::CudaDevice(static_cast<uint32_t>(i)).info());
-    } catch (const Error&) {
-      // A device that cannot be opened is not in the list; open_cuda_device() says why.
+      info = cuda::Context(static_cast<uint32_t>(i)).info;
+    } catch (const Error& error) {
+      info.refusal = error.line();
     }
+    all.push_back(std::move(info));
   }
   return all;
 }

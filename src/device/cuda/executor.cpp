@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "device/cuda/runner.h"
+#include "device/residency.h"
 #include "kv/layout.h"
 
 namespace orcd::cuda {
@@ -25,10 +26,6 @@ class CudaExecutor final : public device::Executor {
   CudaExecutor(std::shared_ptr<Context> context, std::shared_ptr<const model::Program> program,
                const device::ResolvedLimits& limits, const device::Progress& progress)
       : state_(std::move(context), std::move(program), limits), runner_(state_) {
-    prepare_linear(state_.calls);
-    prepare_attention(state_.calls);
-    prepare_decode(state_.calls);
-    prepare_prefill_attention(state_.calls);
     expected_ = load_weights(state_, progress);
     for (InFlight& step : in_flight_) {
       step.results.reserve(limits.slots);
@@ -44,8 +41,7 @@ class CudaExecutor final : public device::Executor {
   }
 
   ~CudaExecutor() override {
-    cudaSetDevice(static_cast<int>(state_.context->index));
-    cudaStreamSynchronize(state_.context->stream);
+    state_.calls->finish();
     destroy_graphs();
   }
 
@@ -53,9 +49,12 @@ class CudaExecutor final : public device::Executor {
                       std::span<const int32_t> seen) override {
     if (slot >= state_.limits.slots) throw internal("slot out of range", {{"slot", uint64_t{slot}}});
     state_.calls->use_device();
+    recover();
     const uint32_t n_vocab = state_.program->spec.n_vocab, words = (n_vocab + 63) / 64 * 2;
-    // The slot's pinned staging may still be on its way from an earlier begin.
-    state_.calls->synchronize("begin a sequence");
+    // The slot's pinned staging may still be on its way from an earlier begin; steps in flight are not waited
+    // for.
+    state_.calls->wait_event(state_.begun[slot]);
+    interrupted_ = true;
     state_.slots[slot].params = params;
     uint32_t* bits = state_.seen + uint64_t{slot} * words;
     std::memset(bits, 0, words * 4);
@@ -65,13 +64,17 @@ class CudaExecutor final : public device::Executor {
                                  sizeof(SlotState), "sampling parameters of a slot");
     state_.calls->copy_to_device(state_.as<uint32_t>(state_.plan.seen) + uint64_t{slot} * words, bits,
                                  words * 4, "seen tokens of a slot");
+    state_.calls->record(state_.begun[slot]);
+    interrupted_ = false;
   }
 
   void submit(std::span<const SequenceStep> steps) override {
     if (n_in_flight_ == kDepth) throw internal("both steps are still uncollected", {});
     state_.calls->use_device();  // the engine thread is not the one that loaded
+    recover();
     InFlight& step = in_flight_[next_];
     const StepShape shape = prepare(steps, &step);
+    interrupted_ = true;
     const StepLayout& layout = state_.plan.layout;
     int32_t* device_words = state_.as<int32_t>(state_.plan.step);
     state_.calls->copy_to_device(device_words, state_.step_words[next_], layout.n_words * 4, "step");
@@ -93,6 +96,7 @@ class CudaExecutor final : public device::Executor {
                                  rows.n * n_vocab * 4, "logits rows");
     }
     state_.calls->record(state_.done[next_]);
+    interrupted_ = false;
     next_ = (next_ + 1) % kDepth;
     ++n_in_flight_;
   }
@@ -101,8 +105,13 @@ class CudaExecutor final : public device::Executor {
     if (n_in_flight_ == 0) throw internal("no step to collect", {});
     const uint32_t index = (next_ + kDepth - n_in_flight_) % kDepth;
     --n_in_flight_;
-    state_.calls->use_device();
-    state_.calls->wait_event(state_.done[index]);
+    try {
+      state_.calls->use_device();
+      state_.calls->wait_event(state_.done[index]);
+    } catch (...) {
+      interrupted_ = true;  // it may still be running
+      throw;
+    }
     InFlight& step = in_flight_[index];
     const uint64_t n_vocab = state_.program->spec.n_vocab;
     for (size_t i = 0; i < step.results.size(); ++i) {
@@ -121,6 +130,7 @@ class CudaExecutor final : public device::Executor {
   }
 
   uint32_t pipeline_depth() const override { return kDepth; }
+  bool lost() const override { return state_.calls->lost(); }
   const memory::Plan& plan() const override { return state_.plan.plan; }
   const memory::Ledger& ledger() const override { return state_.ledger; }
   const device::ResolvedLimits& limits() const override { return state_.limits; }
@@ -131,22 +141,14 @@ class CudaExecutor final : public device::Executor {
     std::vector<Residency> all;
     for (int c = 0; c < memory::kCategoryCount; ++c) {
       if (!state_.arenas[c]) continue;
-      cudaPointerAttributes attributes = {};
-      const bool known = cudaPointerGetAttributes(&attributes, state_.arenas[c]) == cudaSuccess;
+      const auto category = static_cast<memory::Category>(c);
       Residency residency;
-      residency.arena = memory::category_name(static_cast<memory::Category>(c));
-      residency.pointer_type = known && attributes.type == cudaMemoryTypeDevice && !attributes.hostPointer &&
-                                       attributes.device == static_cast<int>(state_.context->index)
-                                   ? "device"
-                                   : "host";
-      residency.bytes = state_.plan.plan.arena_bytes(static_cast<memory::Category>(c));
-      for (size_t id = 0; static_cast<memory::Category>(c) == memory::Category::kWeights && id < now.size();
-           ++id) {
-        numerics::digest_chain(&residency.digest, now[id]);
-        numerics::digest_chain(&residency.expected, expected_[id]);
-        if (!(now[id] == expected_[id]) && residency.first_mismatch.empty())
-          residency.first_mismatch = state_.weight(static_cast<model::WeightId>(id)).name;
-      }
+      residency.arena = memory::category_name(category);
+      residency.pointer_type = state_.calls->pointer_type(state_.arenas[c]);
+      residency.in_place = residency.pointer_type == "device";
+      residency.bytes = state_.plan.plan.arena_bytes(category);
+      if (category == memory::Category::kWeights)
+        device::compare_weights(*state_.program, now, expected_, &residency);
       all.push_back(std::move(residency));
     }
     return all;
@@ -161,6 +163,15 @@ class CudaExecutor final : public device::Executor {
     std::vector<SequenceResult> results;
     std::vector<RowRange> rows;
   };
+
+  // A call of a step has failed: a part of it may have run, or still be running. Then the pinned buffers are
+  // the host's again only when the stream is idle, and what must be zero between steps is cleared.
+  void recover() {
+    if (!interrupted_) return;
+    state_.calls->synchronize("recover from a failed step");
+    state_.clear_between_steps();
+    interrupted_ = false;
+  }
 
   // Writes the step into its pinned words; checks what the kernels rely on.
   StepShape prepare(std::span<const SequenceStep> steps, InFlight* step) {
@@ -246,6 +257,7 @@ class CudaExecutor final : public device::Executor {
   std::vector<cudaGraphExec_t> graphs_;  // [n - 1]
   InFlight in_flight_[kDepth];
   uint32_t next_ = 0, n_in_flight_ = 0;
+  bool interrupted_ = false;
 };
 
 }  // namespace

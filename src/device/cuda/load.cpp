@@ -17,7 +17,7 @@ class Staging {
     for (int i = 0; i < 2; ++i) device_[i] = arena + i * state.plan.staging_bytes;
     try {
       for (int i = 0; i < 2; ++i) {
-        host_[i] = static_cast<uint8_t*>(state.calls->host_allocate(state.plan.staging_bytes));
+        host_[i] = static_cast<uint8_t*>(state.calls->host_allocate(&state.ledger, state.plan.staging_bytes));
         free_[i] = state.calls->create_event(false);
       }
     } catch (...) {
@@ -26,7 +26,7 @@ class Staging {
     }
   }
   ~Staging() {
-    cudaStreamSynchronize(state_.context->stream);
+    state_.calls->finish();
     release();
   }
   Staging(const Staging&) = delete;
@@ -50,7 +50,7 @@ class Staging {
   void release() noexcept {
     for (int i = 0; i < 2; ++i) {
       state_.calls->destroy_event(free_[i]);
-      state_.calls->host_free(host_[i]);
+      state_.calls->host_free(&state_.ledger, state_.plan.staging_bytes, host_[i]);
     }
   }
   State& state_;

@@ -1,17 +1,39 @@
 #include "device/cuda/state.h"
 
+#include <string>
+#include <type_traits>
+
 #include "base/error.h"
 #include "base/units.h"
 
 namespace orcd::cuda {
+
+CudaPlan make_plan(const model::Program& program, const device::ResolvedLimits& limits) {
+  CudaPlan out(program, limits);
+  const uint64_t step_bytes = out.layout.n_words * 4, result_bytes = limits.logits_rows * sizeof(RowResult);
+  const uint64_t row_bytes = uint64_t{limits.logits_rows} * program.spec.n_vocab * 4;
+  // State takes them in this order.
+  for (uint32_t i = 0; i < kDepth; ++i) {
+    const std::string step = "host.step." + std::to_string(i);
+    out.plan.add_host(step + ".words", step_bytes);
+    out.plan.add_host(step + ".results", result_bytes);
+    out.plan.add_host(step + ".logits", row_bytes);
+  }
+  out.plan.add_host("host.slots", limits.slots * sizeof(SlotState));
+  out.plan.add_host("host.seen", out.plan.items()[out.seen].bytes);
+  for (int i = 0; i < 2; ++i) out.plan.add_host("host.load." + std::to_string(i), out.staging_bytes, true);
+  return out;
+}
 
 State::State(std::shared_ptr<Context> context_in, std::shared_ptr<const model::Program> program_in,
              const device::ResolvedLimits& limits_in)
     : context(std::move(context_in)),
       program(std::move(program_in)),
       limits(limits_in),
-      plan(*program, limits),
-      calls(context->calls.get()) {
+      plan(make_plan(*program, limits)),
+      calls(context->calls.get()),
+      begun(limits.slots),
+      pinned_(plan.plan.host_items().size()) {
   try {
     for (int c = 0; c < memory::kCategoryCount; ++c) {
       const auto category = static_cast<memory::Category>(c);
@@ -20,15 +42,20 @@ State::State(std::shared_ptr<Context> context_in, std::shared_ptr<const model::P
       arenas[c] = calls->allocate(&ledger, category, bytes);
       calls->set(arenas[c], 0, bytes, "clear an arena");
     }
+    size_t next = 0;
+    const auto pinned = [&](auto** to) {
+      pinned_[next] = calls->host_allocate(&ledger, plan.plan.host_items()[next].bytes);
+      *to = static_cast<std::remove_pointer_t<decltype(to)>>(pinned_[next++]);
+    };
     for (uint32_t i = 0; i < kDepth; ++i) {
-      step_words[i] = static_cast<int32_t*>(calls->host_allocate(plan.layout.n_words * 4));
-      results[i] = static_cast<RowResult*>(calls->host_allocate(limits.logits_rows * sizeof(RowResult)));
-      rows[i] =
-          static_cast<float*>(calls->host_allocate(uint64_t{limits.logits_rows} * program->spec.n_vocab * 4));
+      pinned(&step_words[i]);
+      pinned(&results[i]);
+      pinned(&rows[i]);
       done[i] = calls->create_event(false);
     }
-    slots = static_cast<SlotState*>(calls->host_allocate(limits.slots * sizeof(SlotState)));
-    seen = static_cast<uint32_t*>(calls->host_allocate(plan.plan.items()[plan.seen].bytes));
+    pinned(&slots);
+    pinned(&seen);
+    for (cudaEvent_t& event : begun) event = calls->create_event(false);
     calls->synchronize("clear the arenas");
   } catch (...) {
     release();
@@ -39,18 +66,19 @@ State::State(std::shared_ptr<Context> context_in, std::shared_ptr<const model::P
 State::~State() { release(); }
 
 void State::release() noexcept {
-  cudaStreamSynchronize(context->stream);
-  for (uint32_t i = 0; i < kDepth; ++i) {
-    calls->destroy_event(done[i]);
-    calls->host_free(step_words[i]);
-    calls->host_free(results[i]);
-    calls->host_free(rows[i]);
-  }
-  calls->host_free(slots);
-  calls->host_free(seen);
+  calls->finish();
+  for (cudaEvent_t event : done) calls->destroy_event(event);
+  for (cudaEvent_t event : begun) calls->destroy_event(event);
+  for (size_t i = 0; i < pinned_.size(); ++i)
+    calls->host_free(&ledger, plan.plan.host_items()[i].bytes, pinned_[i]);
   for (int c = 0; c < memory::kCategoryCount; ++c)
     calls->free(&ledger, static_cast<memory::Category>(c),
                 plan.plan.arena_bytes(static_cast<memory::Category>(c)), arenas[c]);
+}
+
+void State::clear_between_steps() {
+  for (const uint32_t index : {plan.arrivals, plan.row_best, plan.results})
+    calls->set(item(index), 0, plan.plan.items()[index].bytes, "clear after a failed step");
 }
 
 Matrix State::matrix(model::WeightId id) const {

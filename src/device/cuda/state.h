@@ -12,22 +12,25 @@
 
 namespace orcd::cuda {
 
-// The device's stream and what was read of it once; shared by the device object and its executors.
+// The device's stream and what was read of it once; shared by the device object and its executors. May be
+// made and destroyed on any thread, any number of times. fault: from its first call on, for tests.
 struct Context {
-  explicit Context(uint32_t index);
-  ~Context();
+  explicit Context(uint32_t index, const FaultPlan& fault = {});
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
   uint32_t index;
-  cudaStream_t stream = nullptr;
+  std::unique_ptr<Calls> calls;
   uint32_t n_sm = 0;
   bool has_wgmma = false;  // compute capability 9.0
   device::DeviceInfo info;
-  std::unique_ptr<Calls> calls;
+  std::string pci_bus_id;
 };
 
 inline constexpr uint32_t kDepth = 2;  // steps submitted and not yet collected
+
+// The plan with the pinned host buffers that State and loading take.
+CudaPlan make_plan(const model::Program& program, const device::ResolvedLimits& limits);
 
 struct State {
   State(std::shared_ptr<Context> context, std::shared_ptr<const model::Program> program,
@@ -49,6 +52,8 @@ struct State {
   Matrix matrix(model::WeightId id) const;
   const float* vector(model::WeightId id) const;  // nullptr for kNoWeight
   StepView step_view() const;
+  // Zeroes what kernels leave at zero for the next step: after a step of which only a part ran.
+  void clear_between_steps();
 
   std::shared_ptr<Context> context;
   std::shared_ptr<const model::Program> program;
@@ -64,9 +69,11 @@ struct State {
   SlotState* slots = nullptr;  // [slots] staging of begin_sequence
   uint32_t* seen = nullptr;    // [slots][seen words]
   cudaEvent_t done[kDepth] = {};
+  std::vector<cudaEvent_t> begun;  // [slots] the slot's staging has been copied
 
  private:
   void release() noexcept;
+  std::vector<void*> pinned_;  // by plan.host_items(); those of loading stay null
 };
 
 // Reads, uploads and repacks every weight; fills the RoPE tables. Returns the digest of each weight as it
