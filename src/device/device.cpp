@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "device/cpu/cpu_device.h"
 #include "device/cuda_device.h"
+#include "device/fault/fault_device.h"
 
 namespace orcd::device {
 
@@ -16,6 +17,11 @@ std::unique_ptr<Device> open_device(const DeviceRequest& request) {
     const auto [end, status] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
     if (status == std::errc() && end == digits.data() + digits.size() && !digits.empty())
       return open_cuda_device(index);
+  }
+  if (request.name.starts_with(fault::kNamePrefix)) {
+    const fault::Name name = fault::parse_name(request.name);
+    return fault::make_device(open_device({name.device, request.n_threads}),
+                              std::make_shared<fault::Faults>(name.plan));
   }
   throw Error(ErrorCode::kInvalidRequest, "unknown device", {{"device", request.name}}, "use cpu or cuda:N");
 }

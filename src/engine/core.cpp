@@ -276,12 +276,16 @@ void Core::fail_batch(const Batch& batch, const Error& error) {
   for (const Batch::Entry& entry : batch.entries) {
     if (entry.sequence != nullptr) fail(find(entry.sequence), error);
   }
-  if (error.code() == ErrorCode::kCudaError && !broken_) {
-    broken_ = error;
-    counters_->healthy = false;
-    for (const auto& active : active_) {
-      if (!active->ended) fail(*active, error);
-    }
+  device_failed(error);
+}
+
+void Core::device_failed(const Error& error) {
+  if (broken_ || !executor_.lost()) return;
+  broken_ = error;
+  if (options_.lost) options_.lost(error);
+  counters_->healthy = false;
+  for (const auto& active : active_) {
+    if (!active->ended) fail(*active, error);
   }
 }
 

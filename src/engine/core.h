@@ -43,6 +43,8 @@ struct CoreOptions {
   std::function<Time()> clock = std::chrono::steady_clock::now;
   // Called once for each job, just before its terminal event: a reader that saw it may use the id again.
   std::function<void(const Job&)> ended;
+  // Called once, when the device is found to be lost: before any job ends with it.
+  std::function<void(const Error&)> lost;
 };
 
 class Core {
@@ -65,6 +67,8 @@ class Core {
   bool turn();
   // Collects what is in flight, so that the executor is between steps.
   void drain();
+  // A device call outside a step threw this: if the device is lost, every job ends with it.
+  void device_failed(const Error& error);
   // Ends every job with this error.
   void end_all(const Error& error);
 

@@ -81,6 +81,11 @@ struct Engine::Impl {
       std::lock_guard lock(box->mutex);
       box->jobs.erase(job.request.id);
     };
+    out.lost = [box = mailbox](const Error& error) {
+      log_event(LogLevel::kError, "error", {{"message", error.line()}});
+      std::lock_guard lock(box->mutex);
+      box->unhealthy_reason = error.line();
+    };
     return out;
   }
 
@@ -135,7 +140,6 @@ struct Engine::Impl {
         log_event(LogLevel::kError, "error", {{"message", error.line()}});
         core.end_all(error);
       }
-      note_health();
     }
     const Error stopped(ErrorCode::kCancelled, "the worker stopped before the request had ended");
     core.end_all(stopped);
@@ -150,14 +154,6 @@ struct Engine::Impl {
     std::lock_guard lock(mailbox->mutex);
     mailbox->idle = true;
     mailbox->idle_changed.notify_all();
-  }
-
-  void note_health() {
-    if (!core.broken()) return;
-    std::lock_guard lock(mailbox->mutex);
-    if (!mailbox->unhealthy_reason.empty()) return;
-    mailbox->unhealthy_reason = core.broken()->line();
-    log_event(LogLevel::kError, "error", {{"message", core.broken()->line()}});
   }
 
   std::shared_ptr<Mailbox> mailbox = std::make_shared<Mailbox>();
@@ -268,8 +264,14 @@ const memory::Ledger& Engine::ledger() const { return impl_->executor->ledger();
 const std::string& Engine::model_digest() const { return impl_->model_digest; }
 
 std::vector<device::Executor::Residency> Engine::check_residency() {
-  std::packaged_task<std::vector<device::Executor::Residency>()> task(
-      [executor = impl_->executor.get()] { return executor->check_residency(); });
+  std::packaged_task<std::vector<device::Executor::Residency>()> task([impl = impl_.get()] {
+    try {
+      return impl->executor->check_residency();
+    } catch (...) {
+      impl->core.device_failed(current_error());
+      throw;
+    }
+  });
   auto result = task.get_future();
   {
     std::lock_guard lock(impl_->mailbox->mutex);

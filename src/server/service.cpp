@@ -25,6 +25,15 @@ Reply json_reply(int status, std::string body) {
   return reply;
 }
 
+Error mismatch(const device::Executor::Residency& arena) {
+  ErrorValues values = {{"arena", arena.arena}, {"pointer_type", arena.pointer_type}};
+  if (!arena.first_mismatch.empty()) values.emplace_back("tensor", arena.first_mismatch);
+  return Error(ErrorCode::kInternal,
+               arena.in_place ? "the weights on the device differ from those loaded"
+                              : "memory of the model is not where it must be",
+               std::move(values), "start the worker again; if it repeats, the device's memory is faulty");
+}
+
 ErrorValues start_fields(const ExecuteRequest& prepared) {
   const engine::Request& request = prepared.request;
   return {{"job_id", request.id},
@@ -129,6 +138,11 @@ Service::State Service::ready_state() const {
   State now = state();
   if (now.draining) throw draining_error();
   if (!now.engine) throw loading_error();
+  if (!now.unhealthy_reason.empty()) {
+    throw Error(ErrorCode::kInternal, "the worker is unhealthy and takes no new work",
+                {{"reason", now.unhealthy_reason}},
+                "send the request to another worker, and start this one again");
+  }
   return now;
 }
 
@@ -246,14 +260,13 @@ std::vector<device::Executor::Residency> Service::check_residency() {
   std::lock_guard lock(residency_mutex_);
   std::vector<device::Executor::Residency> arenas = now.engine->check_residency();
   for (const auto& arena : arenas) {
-    if (arena.digest == arena.expected) continue;
+    if (arena.holds()) continue;
     resident_ = false;
-    mark_unhealthy("the weights on the device differ from those loaded");
-    log_event(LogLevel::kError, "error",
-              {{"code", std::string("INTERNAL")},
-               {"message", std::string("residency check failed")},
-               {"arena", arena.arena},
-               {"tensor", arena.first_mismatch}});
+    const Error error = mismatch(arena);
+    mark_unhealthy(error.line());
+    ErrorValues fields = {{"code", std::string(error_code_name(error.code()))}, {"message", error.message()}};
+    fields.insert(fields.end(), error.values().begin(), error.values().end());
+    log_event(LogLevel::kError, "error", fields);
   }
   return arenas;
 }

@@ -64,7 +64,7 @@ class Service {
     bool draining = false;
   };
   State state() const;
-  State ready_state() const;  // throws while loading and draining
+  State ready_state() const;  // throws while loading, draining and unhealthy
   Reply execute(const HttpRequest& request);
   Reply submit(ExecuteRequest prepared, const State& now, std::chrono::steady_clock::time_point arrived);
   Reply cancel(const HttpRequest& request);

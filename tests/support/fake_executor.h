@@ -2,6 +2,7 @@
 // the pages, so a page that is wrong, stale or not yet written is found at once.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <set>
@@ -46,6 +47,7 @@ class FakeExecutor final : public device::Executor {
   // Hooks; they may throw what a device would. The count is that of the call, from 0.
   std::function<void(uint32_t call)> on_begin, on_submit, on_collect;
   std::function<bool(uint32_t slot)> non_finite;
+  std::atomic<bool> is_lost = false;
 
   void begin_sequence(uint32_t slot, const sampling::SamplingParams& params,
                       std::span<const int32_t> seen) override {
@@ -100,12 +102,13 @@ class FakeExecutor final : public device::Executor {
   }
 
   uint32_t pipeline_depth() const override { return options_.depth; }
+  bool lost() const override { return is_lost; }
   const memory::Plan& plan() const override { return plan_; }
   const memory::Ledger& ledger() const override { return ledger_; }
   const device::ResolvedLimits& limits() const override { return options_.limits; }
   std::vector<Residency> check_residency() override {
     require(in_flight_.empty(), "residency check between steps only");
-    return {{"weights", "host", 1, {1, 2}, {1, 2}, ""}};
+    return {{"weights", "host", 1, {1, 2}, {1, 2}, "", true}};
   }
 
   uint64_t max_tokens_in_step = 0;

@@ -213,8 +213,10 @@ TEST_P(CoreAtDepth, DeviceErrorEndsEveryStreamAndMakesTheEngineUnhealthy) {
   FakeOptions o = options();
   o.limits.slots = 1;
   CoreHarness h(o);
-  h.executor.on_collect = [](uint32_t call) {
-    if (call == 2) throw Error(ErrorCode::kCudaError, "the device fell off the bus");
+  h.executor.on_collect = [&h](uint32_t call) {
+    if (call < 2) return;
+    h.executor.is_lost = true;
+    throw Error(ErrorCode::kCudaError, "the device fell off the bus");
   };
   Reader running = h.add(h.request(prompt_of(10), 30));
   Reader waiting = h.add(h.request(prompt_of(10), 30));

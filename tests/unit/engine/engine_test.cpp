@@ -199,8 +199,10 @@ TEST(Engine, DeadlineIsKeptWhileTheReaderIsBehind) {
 
 TEST(Engine, DeviceErrorMakesItUnhealthyAndRefusesFurtherWork) {
   auto executor = std::make_unique<FakeExecutor>(FakeOptions{});
-  executor->on_submit = [](uint32_t call) {
-    if (call == 3) throw Error(ErrorCode::kCudaError, "lost");
+  executor->on_submit = [device = executor.get()](uint32_t call) {
+    if (call < 3) return;
+    device->is_lost = true;
+    throw Error(ErrorCode::kCudaError, "lost");
   };
   Engine engine(std::move(executor), nullptr, std::make_shared<FakeTokenizer>(100));
   const auto generation = engine.submit(request("a"));
