@@ -1,0 +1,44 @@
+// The host side over the played runtime, which does work as late as it may: what the host waits for, and for
+// what it must not.
+#include <gtest/gtest.h>
+
+#include "gpu/fake_cudart.h"
+#include "gpu/rig.h"
+
+namespace orcd::cuda {
+namespace {
+
+using test::fake_operations_queued;
+using test::fake_operations_run;
+using test::Rig;
+
+TEST(HostSide, BeginningASequenceWaitsForNoStep) {
+  Rig rig;
+  const auto executor = rig.load();
+  const std::vector<int32_t> prompt = test::random_tokens(20, 300, 1);
+  const std::vector<uint32_t> pages = {0};
+  executor->begin_sequence(0, {}, prompt);
+  device::SequenceStep step;
+  step.tokens = prompt;
+  step.pages = pages;
+  executor->submit({&step, 1});
+  const uint64_t run = fake_operations_run();
+  EXPECT_LT(run, fake_operations_queued());
+  executor->begin_sequence(1, {}, prompt);
+  EXPECT_EQ(fake_operations_run(), run) << "the step under way was waited for";
+  // The slot's own staging is: it would be overwritten before its copy is made.
+  executor->begin_sequence(1, {}, std::span(prompt).first(3));
+  EXPECT_GT(fake_operations_run(), run);
+  executor->collect();
+}
+
+TEST(HostSide, SlotsAreBegunAgainAtAnyTimeWithoutLosingTheirStaging) {
+  Rig rig;
+  const auto executor = rig.load();
+  for (uint32_t i = 0; i < 50; ++i)
+    executor->begin_sequence(i % 3, {}, test::random_tokens(1 + i, 300, i));  // the runtime checks the copies
+  EXPECT_EQ(executor->check_residency().size(), 4u);
+}
+
+}  // namespace
+}  // namespace orcd::cuda
