@@ -24,8 +24,13 @@ int devices(const Options& options) {
                     {"free_bytes", info.free_bytes},
                     {"threads", info.n_threads},
                     {"cuda_runtime_version", info.cuda_runtime_version},
-                    {"driver_overhead_bytes", info.driver_overhead_bytes}});
-    if (!options.json) {
+                    {"driver_overhead_bytes", info.driver_overhead_bytes},
+                    {"local_bytes_per_thread", info.local_bytes_per_thread},
+                    {"refusal", info.refusal.empty() ? nlohmann::ordered_json(nullptr)
+                                                     : nlohmann::ordered_json(info.refusal)}});
+    if (!options.json && !info.refusal.empty()) {
+      std::printf("%-8s cannot be used: %s\n", info.name.c_str(), info.refusal.c_str());
+    } else if (!options.json) {
       std::printf("%-8s %s; %s free of %s\n", info.name.c_str(), info.description.c_str(),
                   format_bytes(info.free_bytes).c_str(), format_bytes(info.total_bytes).c_str());
     }

@@ -45,10 +45,41 @@ std::string device_detail(const device::Device& device) {
   return device.info().description + ", " + format_bytes(device.free_bytes()) + " free";
 }
 
+// NVML beside the runtime: two witnesses of the same memory must agree, but for what other processes do
+// between.
+Finding driver_memory(const device::Device& device) {
+  constexpr uint64_t kTolerance = 256 * kMiB;
+  const std::optional<device::DriverMemory> driver = device.driver_memory();
+  Finding finding{driver->source, false, false, driver->reason};
+  if (!driver->reason.empty()) {
+    finding.detail += ": no second witness of the device's memory";
+    return finding;
+  }
+  const uint64_t free = device.free_bytes();
+  const uint64_t apart = free > driver->free_bytes ? free - driver->free_bytes : driver->free_bytes - free;
+  finding.warns = apart > kTolerance;
+  finding.detail = "driver " + driver->driver_version + ", " + format_bytes(driver->free_bytes) +
+                   " free of " + format_bytes(driver->total_bytes) + ", " +
+                   (driver->process_bytes ? format_bytes(*driver->process_bytes) + " of this process"
+                                          : std::string("this process not told apart"));
+  if (finding.warns) finding.detail += "; the runtime says " + format_bytes(free) + " free";
+  return finding;
+}
+
+Finding local_memory(const device::DeviceInfo& info) {
+  return {"local memory", false, info.local_bytes_per_thread != 0,
+          std::to_string(info.local_bytes_per_thread) + " bytes a thread in " +
+              std::to_string(info.n_kernels) + " kernels"};
+}
+
 std::string fit_detail(const Options& options, const Model& model, const device::Device& device) {
   const device::ResolvedLimits limits = device.resolve(*model.program, limits_of(options));
-  return format_bytes(device.plan(*model.program, limits).total_bytes()) + " with a context of " +
-         std::to_string(limits.context);
+  const memory::Plan plan = device.plan(*model.program, limits);
+  std::string detail =
+      format_bytes(plan.total_bytes()) + " with a context of " + std::to_string(limits.context);
+  if (plan.host_peak_bytes() != 0)
+    detail += ", and " + format_bytes(plan.host_peak_bytes()) + " of pinned host memory while loading";
+  return detail;
 }
 
 std::vector<Finding> examine_all(const Options& options) {
@@ -69,12 +100,19 @@ std::vector<Finding> examine_all(const Options& options) {
     }));
   } else {
     for (const device::DeviceInfo& info : device::list_devices())
-      findings.push_back({"device " + info.name, false, false, info.description});
+      findings.push_back({"device " + info.name, false, !info.refusal.empty(),
+                          info.refusal.empty() ? info.description : info.refusal});
   }
   if (device) {
     const std::string& isa = device->info().isa;
     findings.push_back({"instruction set", false, isa == "scalar",
                         isa == "scalar" ? "scalar: some 20 times slower than AVX2" : isa});
+    if (device->driver_memory()) {
+      findings.push_back(
+          {"driver overhead", false, false, format_bytes(device->info().driver_overhead_bytes)});
+      findings.push_back(local_memory(device->info()));
+      findings.push_back(driver_memory(*device));
+    }
   }
   if (model.program && device)
     findings.push_back(examine("memory", [&] { return fit_detail(options, model, *device); }));

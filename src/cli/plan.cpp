@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -12,14 +13,16 @@ struct PlanReport {
   device::DeviceInfo device;
   device::ResolvedLimits limits{};
   memory::Plan plan;
+  std::optional<device::DriverMemory> driver;
   uint64_t available = 0;
   uint32_t max_context = 0;
   bool fits = true;
 };
 
-uint64_t budget(const Options& options, uint64_t free_bytes) {
+uint64_t budget(const Options& options, const device::DeviceInfo& device) {
   const uint64_t asked = options.vram_budget_mb.value_or(0) * kMiB;
-  return asked ? std::min(asked, free_bytes) : free_bytes;
+  const uint64_t most = device.free_bytes - std::min(device.free_bytes, device.reserved_bytes);
+  return asked ? std::min(asked, most) : most;
 }
 
 // The largest context of one sequence that the device takes, by bisection over whole pages; 0 if none does.
@@ -47,7 +50,8 @@ PlanReport make_report(const Options& options, const Model& model, const device:
   PlanReport report;
   report.device = device.info();
   report.device.free_bytes = device.free_bytes();
-  report.available = budget(options, report.device.free_bytes);
+  report.driver = device.driver_memory();
+  report.available = budget(options, report.device);
   const device::Limits limits = limits_of(options);
   try {
     report.limits = device.resolve(*model.program, limits);
@@ -65,6 +69,20 @@ PlanReport make_report(const Options& options, const Model& model, const device:
   return report;
 }
 
+nlohmann::ordered_json driver_json(const std::optional<device::DriverMemory>& driver) {
+  if (!driver) return nullptr;
+  nlohmann::ordered_json json = {{"source", driver->source}};
+  if (!driver->reason.empty()) {
+    json["reason"] = driver->reason;
+    return json;
+  }
+  json["total_bytes"] = driver->total_bytes;
+  json["free_bytes"] = driver->free_bytes;
+  json["used_bytes"] = driver->used_bytes;
+  json["process_bytes"] = driver->process_bytes ? nlohmann::ordered_json(*driver->process_bytes) : nullptr;
+  return json;
+}
+
 void print_json(const PlanReport& report, const std::string& model) {
   nlohmann::ordered_json items = nlohmann::ordered_json::array();
   for (const memory::PlanItem& item : report.plan.items())
@@ -77,6 +95,9 @@ void print_json(const PlanReport& report, const std::string& model) {
     const auto category = static_cast<memory::Category>(i);
     categories[std::string(memory::category_name(category))] = report.plan.arena_bytes(category);
   }
+  nlohmann::ordered_json host_items = nlohmann::ordered_json::array();
+  for (const memory::HostItem& item : report.plan.host_items())
+    host_items.push_back({{"name", item.name}, {"bytes", item.bytes}, {"until_ready", item.until_ready}});
   const nlohmann::ordered_json json = {{"device", report.device.name},
                                        {"model", model},
                                        {"total_bytes", report.plan.total_bytes()},
@@ -90,7 +111,11 @@ void print_json(const PlanReport& report, const std::string& model) {
                                        {"slots", report.limits.slots},
                                        {"kv_pages", report.limits.kv_pages},
                                        {"categories", categories},
-                                       {"items", std::move(items)}};
+                                       {"items", std::move(items)},
+                                       {"pinned_host_bytes", report.plan.host_bytes()},
+                                       {"pinned_host_peak_bytes", report.plan.host_peak_bytes()},
+                                       {"pinned_host_items", std::move(host_items)},
+                                       {"driver_memory", driver_json(report.driver)}};
   std::printf("%s\n", json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
 }
 
@@ -108,6 +133,21 @@ void print_table(const PlanReport& report, const std::string& model) {
   }
   std::printf("%-44s %-12s %16llu\n\n", "total", "",
               static_cast<unsigned long long>(report.plan.total_bytes()));
+  for (const memory::HostItem& item : report.plan.host_items())
+    std::printf("%-44s %-12s %16llu\n", item.name.c_str(), item.until_ready ? "pinned, load" : "pinned",
+                static_cast<unsigned long long>(item.bytes));
+  if (!report.plan.host_items().empty())
+    std::printf("%-44s %-12s %16llu\n\n", "pinned host memory at ready", "",
+                static_cast<unsigned long long>(report.plan.host_bytes()));
+  if (report.device.driver_overhead_bytes != 0)
+    std::printf("driver (context, code), beside the plan: %s\n",
+                format_bytes(report.device.driver_overhead_bytes).c_str());
+  if (report.driver)
+    std::printf("%s: %s\n", report.driver->source.c_str(),
+                report.driver->reason.empty() ? (format_bytes(report.driver->free_bytes) + " free of " +
+                                                 format_bytes(report.driver->total_bytes))
+                                                    .c_str()
+                                              : report.driver->reason.c_str());
   std::printf("model %s on %s: %s of %s available, %s\n", model.c_str(), report.device.name.c_str(),
               format_bytes(report.plan.total_bytes()).c_str(), format_bytes(report.available).c_str(),
               report.fits ? "fits" : "does not fit");

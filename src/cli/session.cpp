@@ -89,7 +89,7 @@ std::shared_ptr<const tokenizer::Tokenizer> open_vocabulary(const std::string& p
 std::string device_names() {
   std::string names;
   for (const device::DeviceInfo& info : device::list_devices())
-    names += (names.empty() ? "" : ", ") + info.name;
+    if (info.refusal.empty()) names += (names.empty() ? "" : ", ") + info.name;
   return names;
 }
 

@@ -25,6 +25,7 @@ struct DeviceInfo {
   uint64_t total_bytes = 0;
   uint64_t free_bytes = 0;             // when asked
   uint64_t driver_overhead_bytes = 0;  // context and modules, measured; 0 on the cpu
+  uint64_t reserved_bytes = 0;         // of the free bytes, what a plan leaves to the driver
   uint32_t n_threads = 0;              // cpu
   int cuda_runtime_version = 0;        // 13000; 0 on the cpu
   // cuda: local memory (spilled registers, stacks) of the kernel that needs most; 0 is what we want.

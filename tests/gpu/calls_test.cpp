@@ -1,6 +1,8 @@
 // The table of device calls: what it counts, what an error says, what a planned fault does.
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "gpu/rig.h"
 
 namespace orcd::cuda {
@@ -120,6 +122,28 @@ TEST(Calls, PlanLedgerAndAllocationsAreEqualToTheByte) {
     EXPECT_EQ(executor->plan().host_bytes(), plan.host_bytes());
   }
   EXPECT_EQ(rig.calls().holdings(), Holdings{});
+}
+
+TEST(Context, OpensAndClosesOnAnyThreadAndIsHandedOn) {
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([] {
+      for (int i = 0; i < 5; ++i) EXPECT_EQ(Context(0).calls->holdings(), Holdings{});
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  const auto on_a_thread = [](const auto& call) { std::thread(call).join(); };
+  std::unique_ptr<Rig> rig;
+  std::unique_ptr<device::Executor> executor;
+  test::Drawn first, second;
+  on_a_thread([&] { rig = std::make_unique<Rig>(); });
+  on_a_thread([&] { executor = rig->load(); });
+  on_a_thread([&] { first = test::run_request(*executor); });
+  on_a_thread([&] { second = test::run_request(*executor); });
+  EXPECT_EQ(first, second);
+  on_a_thread([&] { executor.reset(); });
+  EXPECT_EQ(rig->calls().holdings(), Holdings{});
+  on_a_thread([&] { rig.reset(); });
 }
 
 TEST(Calls, PointersAreToldApart) {

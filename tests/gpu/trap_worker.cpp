@@ -18,14 +18,14 @@ int main(int argc, char** argv) {
   sigemptyset(&usr1);
   sigaddset(&usr1, SIGUSR1);
   pthread_sigmask(SIG_BLOCK, &usr1, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
+  signal(SIGPIPE, SIG_IGN);
   try {
     const auto options = orcd::cli::parse_options(argc, argv);
     if (!options || !options->device.starts_with("cuda:")) return 2;
     const int device = std::stoi(options->device.substr(5));
     std::thread([usr1, device] {
-      int signal = 0;
-      sigwait(&usr1, &signal);
+      int number = 0;
+      sigwait(&usr1, &number);
       std::fprintf(stderr, "trap_worker: %s\n", orcd::test::destroy_context(device));
     }).detach();
     return orcd::cli::serve(*options);

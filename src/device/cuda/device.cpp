@@ -130,7 +130,7 @@ class CudaDevice final : public device::Device {
  private:
   uint64_t available(uint64_t budget_bytes) const {
     const uint64_t free = free_bytes();
-    const uint64_t most = free > kDriverReserve ? free - kDriverReserve : 0;
+    const uint64_t most = free - std::min(free, kDriverReserve);
     return budget_bytes != 0 ? std::min(budget_bytes, most) : most;
   }
 
@@ -188,6 +188,7 @@ Context::Context(uint32_t index_in, const FaultPlan& fault)
   info.free_bytes = memory.free_bytes;
   info.driver_overhead_bytes =
       driver_overhead(index, before, read_driver_memory(pci_bus_id), memory.total_bytes - memory.free_bytes);
+  info.reserved_bytes = kDriverReserve;
   info.cuda_runtime_version = calls->runtime_version();
   info.local_bytes_per_thread = local.bytes_per_thread;
   info.n_kernels = local.n_kernels;

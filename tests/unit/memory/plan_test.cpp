@@ -76,6 +76,22 @@ TEST(Ledger, FreeingMoreThanIsHeldIsAnErrorAndChangesNothing) {
   EXPECT_EQ(ledger.total_bytes(), 10u);
 }
 
+TEST(Plan, PinnedHostMemoryStandsBesideTheArenas) {
+  Plan plan;
+  plan.add("x", Category::kKv, 10);
+  plan.add_host("host.step", 100);
+  plan.add_host("host.load", 1000, true);
+  EXPECT_EQ(plan.total_bytes(), 256u);
+  EXPECT_EQ(plan.host_bytes(), 100u);
+  EXPECT_EQ(plan.host_peak_bytes(), 1100u);
+  Ledger ledger;
+  ledger.host_allocated(1100);
+  ledger.host_freed(1000);
+  EXPECT_EQ(ledger.host_bytes(), plan.host_bytes());
+  EXPECT_EQ(ledger.total_bytes(), 0u);
+  EXPECT_THROW(ledger.host_freed(101), Error);
+}
+
 TEST(Ledger, ThreadsLoseNoCount) {
   Ledger ledger;
   std::vector<std::thread> threads;
