@@ -4,6 +4,20 @@
 
 namespace orcd::model {
 
+numerics::RopeParams rope_params(const RopeSpec& spec) {
+  numerics::RopeParams params;
+  params.n_dims = spec.n_dims;
+  params.base = spec.base;
+  params.scale = spec.scale;
+  params.freq_factors = spec.freq_factors;
+  params.yarn_factor = spec.yarn_factor;
+  params.yarn_original_ctx = spec.yarn_original_ctx;
+  params.yarn_beta_fast = spec.yarn_beta_fast;
+  params.yarn_beta_slow = spec.yarn_beta_slow;
+  params.yarn_attention_factor = spec.yarn_attention_factor;
+  return params;
+}
+
 ModelSpec read_spec(std::shared_ptr<const gguf::File> file) {
   const Reader reader(file);
   const std::string_view architecture = file->need_string("general.architecture");

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "gguf/file.h"
+#include "numerics/rope.h"
 
 namespace orcd::model {
 
@@ -28,6 +29,9 @@ struct RopeSpec {
          yarn_attention_factor = 1;
   bool operator==(const RopeSpec&) const = default;
 };
+
+// What rope_table() needs of it; views spec.freq_factors.
+numerics::RopeParams rope_params(const RopeSpec& spec);
 
 // A weight, or a range of rows of one (fused QKV and gate-up tensors are split by rows). nullptr tensor =
 // absent.

@@ -19,20 +19,6 @@ float activate(model::Activation activation, float x) {
   return activation == model::Activation::kGeluTanh ? numerics::gelu_tanh(x) : numerics::gelu_erf(x);
 }
 
-numerics::RopeParams rope_params(const model::RopeSpec& spec) {
-  numerics::RopeParams params;
-  params.n_dims = spec.n_dims;
-  params.base = spec.base;
-  params.scale = spec.scale;
-  params.freq_factors = spec.freq_factors;
-  params.yarn_factor = spec.yarn_factor;
-  params.yarn_original_ctx = spec.yarn_original_ctx;
-  params.yarn_beta_fast = spec.yarn_beta_fast;
-  params.yarn_beta_slow = spec.yarn_beta_slow;
-  params.yarn_attention_factor = spec.yarn_attention_factor;
-  return params;
-}
-
 }  // namespace
 
 ReferenceExecutor::ReferenceExecutor(const model::Program& program)

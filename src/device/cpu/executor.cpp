@@ -20,16 +20,7 @@ using device::SequenceStep;
 void fill_rope_tables(State& state) {
   for (size_t i = 0; i < state.program->ropes.size(); ++i) {
     const model::RopeSpec& rope = state.program->ropes[i];
-    numerics::RopeParams params;
-    params.n_dims = rope.n_dims;
-    params.base = rope.base;
-    params.scale = rope.scale;
-    params.freq_factors = rope.freq_factors;
-    params.yarn_factor = rope.yarn_factor;
-    params.yarn_original_ctx = rope.yarn_original_ctx;
-    params.yarn_beta_fast = rope.yarn_beta_fast;
-    params.yarn_beta_slow = rope.yarn_beta_slow;
-    params.yarn_attention_factor = rope.yarn_attention_factor;
+    const numerics::RopeParams params = model::rope_params(rope);
     float* table = state.floats(state.plan.ropes[i]);
     const uint32_t n_threads = state.pool.n_threads();
     state.pool.run([&](uint32_t thread) {

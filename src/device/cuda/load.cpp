@@ -93,16 +93,7 @@ void load_weight(State& state, Staging& staging, model::WeightId id) {
 
 void load_rope(State& state, Staging& staging, size_t index) {
   const model::RopeSpec& rope = state.program->ropes[index];
-  numerics::RopeParams params;
-  params.n_dims = rope.n_dims;
-  params.base = rope.base;
-  params.scale = rope.scale;
-  params.freq_factors = rope.freq_factors;
-  params.yarn_factor = rope.yarn_factor;
-  params.yarn_original_ctx = rope.yarn_original_ctx;
-  params.yarn_beta_fast = rope.yarn_beta_fast;
-  params.yarn_beta_slow = rope.yarn_beta_slow;
-  params.yarn_attention_factor = rope.yarn_attention_factor;
+  const numerics::RopeParams params = model::rope_params(rope);
   float* to = state.floats(state.plan.ropes[index]);
   const uint64_t row = uint64_t{rope.n_dims} * 4,
                  slab = std::max<uint64_t>(state.plan.staging_bytes / row, 1);

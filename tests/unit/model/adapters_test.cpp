@@ -138,6 +138,16 @@ TEST(Llama, YarnTakesItsDefaultsFromTheFile) {
   EXPECT_EQ(rope.yarn_beta_slow, 1.0);
   EXPECT_NEAR(rope.yarn_attention_factor, 1 + 0.1 * std::log(8.0), 1e-15);
   EXPECT_EQ(rope.scale, 1.0);
+  const numerics::RopeParams params = rope_params(rope);
+  EXPECT_EQ(params.n_dims, rope.n_dims);
+  EXPECT_EQ(params.base, rope.base);
+  EXPECT_EQ(params.scale, 1.0);
+  EXPECT_TRUE(params.freq_factors.empty());
+  EXPECT_EQ(params.yarn_factor, 8.0);
+  EXPECT_EQ(params.yarn_original_ctx, 256.0);
+  EXPECT_EQ(params.yarn_beta_fast, 32.0);
+  EXPECT_EQ(params.yarn_beta_slow, 1.0);
+  EXPECT_EQ(params.yarn_attention_factor, rope.yarn_attention_factor);
 }
 
 TEST(Llama, Llama3FrequencyFactorsAreReadFromTheirTensor) {
