@@ -26,43 +26,25 @@ ORCD_INLINE __m256i load_half_vector(const uint8_t* p) {
   return _mm256_load_si256(reinterpret_cast<const __m256i*>(p));
 }
 
-// Bits of a 32-bit mask as bytes: 16 where the bit is set.
-ORCD_INLINE __m256i expand_fifth_bits(const uint8_t* mask) {
-  int32_t bits;
-  memcpy(&bits, mask, 4);
-  const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2,
-                                          2, 3, 3, 3, 3, 3, 3, 3, 3);
-  const __m256i select = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201ull));
-  const __m256i bytes = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(bits), spread), select);
-  return _mm256_and_si256(_mm256_cmpeq_epi8(bytes, select), _mm256_set1_epi8(16));
+// Moves bit `from` of every byte to bit `to`; what crosses into a neighbour is for the caller to mask off.
+ORCD_INLINE __m256i move_bit(__m256i bytes, int from, int to) {
+  return from < to ? _mm256_slli_epi16(bytes, to - from) : _mm256_srli_epi16(bytes, from - to);
 }
 
-// The codes of 8 rows (half 0 or 1 of the tile) of a group: vector j holds elements 4j .. 4j + 3 of each row.
+// Vector j of the codes of a group, for 8 rows (half 0 or 1 of the tile): elements 4j .. 4j + 3 of each row.
 template <TensorType kType>
-ORCD_INLINE void load_codes(const uint8_t* quants, int half, __m256i* w) {
-  if constexpr (kType == TensorType::kQ8_0) {
-    for (int j = 0; j < 8; ++j) w[j] = load_half_vector(quants + 64 * j + 32 * half);
-    return;
-  }
-  const __m256i nibble = _mm256_set1_epi8(15);
-  for (int j = 0; j < 4; ++j) {
-    const __m256i bytes = load_half_vector(quants + 64 * j + 32 * half);
-    w[j] = _mm256_and_si256(bytes, nibble);
-    w[j + 4] = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble);
-  }
-  if constexpr (group_quant_bytes(kType) == 256 + 64) {
-    for (int j = 0; j < 8; ++j)
-      w[j] = _mm256_or_si256(w[j], expand_fifth_bits(quants + 256 + 8 * j + 4 * half));
+ORCD_INLINE __m256i load_codes(const uint8_t* quants, int half, int j) {
+  if constexpr (kType == TensorType::kQ8_0) return load_half_vector(quants + 64 * j + 32 * half);
+  const __m256i bytes = load_half_vector(quants + 64 * (j % 4) + 32 * half);
+  __m256i codes = _mm256_and_si256(move_bit(bytes, j / 4 * 4, 0), _mm256_set1_epi8(15));
+  if constexpr (has_fifth_bits(kType)) {
+    const __m256i bits = move_bit(load_half_vector(quants + 256 + 32 * half), j, 4);
+    codes = _mm256_or_si256(codes, _mm256_and_si256(bits, _mm256_set1_epi8(0x10)));
   } else if constexpr (kType == TensorType::kQ6_K) {
-    const __m256i pair = _mm256_set1_epi8(0x30);
-    for (int h = 0; h < 2; ++h) {
-      const __m256i bytes = load_half_vector(quants + 256 + 64 * h + 32 * half);
-      w[4 * h] = _mm256_or_si256(w[4 * h], _mm256_and_si256(_mm256_slli_epi16(bytes, 4), pair));
-      w[4 * h + 1] = _mm256_or_si256(w[4 * h + 1], _mm256_and_si256(_mm256_slli_epi16(bytes, 2), pair));
-      w[4 * h + 2] = _mm256_or_si256(w[4 * h + 2], _mm256_and_si256(bytes, pair));
-      w[4 * h + 3] = _mm256_or_si256(w[4 * h + 3], _mm256_and_si256(_mm256_srli_epi16(bytes, 2), pair));
-    }
+    const __m256i bits = move_bit(load_half_vector(quants + 256 + 64 * (j / 4) + 32 * half), j % 4 * 2, 4);
+    codes = _mm256_or_si256(codes, _mm256_and_si256(bits, _mm256_set1_epi8(0x30)));
   }
+  return codes;
 }
 
 ORCD_INLINE __m256 load_halves(const uint8_t* p) {
@@ -107,102 +89,178 @@ ORCD_INLINE __m256i broadcast_quad(const int8_t* x) {
   return _mm256_set1_epi32(quad);
 }
 
-// Sum over kCount vectors of 4 products a row, in int32.
-template <TensorType kType, int kCount>
-ORCD_INLINE __m256i dot(const __m256i* w, const int8_t* x) {
-  const __m256i ones = _mm256_set1_epi16(1);
-  constexpr int kSteps = int16_steps(kType) < kCount ? int16_steps(kType) : kCount;
-  __m256i sum = _mm256_setzero_si256();
-  for (int j = 0; j < kCount; j += kSteps) {
-    __m256i pairs = _mm256_setzero_si256();
-    for (int i = j; i < j + kSteps; ++i) {
-      const __m256i quad = broadcast_quad(x + 4 * i);
-      __m256i product;
-      if constexpr (kType == TensorType::kQ8_0) {
-        product = _mm256_maddubs_epi16(_mm256_abs_epi8(w[i]), _mm256_sign_epi8(quad, w[i]));
-      } else {
-        product = _mm256_maddubs_epi16(w[i], quad);
-      }
-      pairs = i == j ? product : _mm256_add_epi16(pairs, product);
-    }
-    const __m256i quads = _mm256_madd_epi16(pairs, ones);
-    sum = j == 0 ? quads : _mm256_add_epi32(sum, quads);
-  }
+// Products of codes and activations, added up by pairs in int16. Signed bytes lend their sign to the
+// activations.
+template <TensorType kType>
+ORCD_INLINE __m256i multiply(__m256i codes, __m256i quad) {
+  if constexpr (kType == TensorType::kQ8_0)
+    return _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(quad, codes));
+  return _mm256_maddubs_epi16(codes, quad);
+}
+
+// GCC would put an addition off until its sum is needed, and keep all the products in memory until then.
+ORCD_INLINE __m256i in_place(__m256i sum) {
+  asm("" : "+x"(sum));
   return sum;
 }
 
-// One link of the chain for 8 rows and one token; see kernels_avx512.cpp for why scales may follow the
-// conversion.
-template <TensorType kType>
-ORCD_INLINE __m256 chain(const __m256i* w, const Scales& s, const int8_t* x, const GroupScale& xs,
-                         __m256 acc) {
-  const __m256 dx = _mm256_set1_ps(xs.d);
-  if constexpr (kType == TensorType::kQ6_K) {
-    const __m256i low = _mm256_sub_epi32(dot<kType, 4>(w, x), _mm256_set1_epi32(32 * xs.sum_low));
-    const __m256i high = _mm256_sub_epi32(dot<kType, 4>(w + 4, x + 16), _mm256_set1_epi32(32 * xs.sum_high));
-    const __m256 sum =
-        _mm256_fmadd_ps(s.scale1, _mm256_cvtepi32_ps(high), _mm256_mul_ps(s.scale0, _mm256_cvtepi32_ps(low)));
-    return _mm256_fmadd_ps(_mm256_mul_ps(s.d, dx), sum, acc);
-  } else {
-    __m256i sum = dot<kType, 8>(w, x);
-    if constexpr (zero_point(kType) != 0)
-      sum = _mm256_sub_epi32(sum, _mm256_set1_epi32(zero_point(kType) * (xs.sum_low + xs.sum_high)));
-    acc = _mm256_fmadd_ps(_mm256_mul_ps(s.d, dx), _mm256_cvtepi32_ps(sum), acc);
-    if constexpr (numerics::has_minimum(kType)) acc = _mm256_fmadd_ps(s.dm, _mm256_set1_ps(xs.dsum), acc);
-    return acc;
-  }
-}
-
-// Where the codes of a group come from: the packed tile, or bytes that unpack_tile() left in the scratch.
-template <TensorType kType, bool kUnpacked>
-ORCD_INLINE void group_codes(const uint8_t* data, const uint8_t* scratch, uint64_t g, int half, __m256i* w) {
-  if constexpr (kUnpacked) {
-    for (int j = 0; j < 8; ++j) w[j] = load_half_vector(scratch + g * 512 + 256 * half + 32 * j);
-  } else {
-    load_codes<kType>(data + g * group_quant_bytes(kType), half, w);
-  }
-}
-
-template <TensorType kType>
-ORCD_INLINE void unpack_tile(const uint8_t* data, uint64_t groups, uint8_t* scratch) {
-  for (uint64_t g = 0; g < groups; ++g) {
-    for (int half = 0; half < 2; ++half) {
-      __m256i w[8];
-      load_codes<kType>(data + g * group_quant_bytes(kType), half, w);
-      for (int j = 0; j < 8; ++j) {
-        _mm256_store_si256(reinterpret_cast<__m256i*>(scratch + g * 512 + 256 * half + 32 * j), w[j]);
+// sums[half][t]: the products of code vectors [kFirst, kLast) of a group, 8 rows a half, with the activations
+// of token t, in int32. Both halves at once: they share the broadcasts. kUnpacked: a byte a code, as Q8_0
+// lies.
+template <TensorType kType, bool kUnpacked, int kFirst, int kLast, int kTokens>
+ORCD_INLINE void dot(const uint8_t* quants, const int8_t* x, uint64_t x_stride, __m256i (&sums)[2][kTokens]) {
+  constexpr TensorType kLayout = kUnpacked ? TensorType::kQ8_0 : kType;
+  constexpr int kSteps = int16_steps(kType) < kLast - kFirst ? int16_steps(kType) : kLast - kFirst;
+  const __m256i ones = _mm256_set1_epi16(1);
+#pragma GCC unroll 8
+  for (int begin = kFirst; begin < kLast; begin += kSteps) {
+    __m256i pairs[2][kTokens];
+#pragma GCC unroll 8
+    for (int j = begin; j < begin + kSteps; ++j) {
+      const __m256i codes[2] = {load_codes<kLayout>(quants, 0, j), load_codes<kLayout>(quants, 1, j)};
+#pragma GCC unroll 8
+      for (int t = 0; t < kTokens; ++t) {
+        const __m256i quad = broadcast_quad(x + t * x_stride + 4 * j);
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; ++half) {
+          const __m256i product = multiply<kType>(codes[half], quad);
+          pairs[half][t] = j == begin ? product : in_place(_mm256_add_epi16(pairs[half][t], product));
+        }
+      }
+    }
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; ++half) {
+        const __m256i quads = _mm256_madd_epi16(pairs[half][t], ones);
+        sums[half][t] = begin == kFirst ? quads : in_place(_mm256_add_epi32(sums[half][t], quads));
       }
     }
   }
 }
 
+// The zero point's share of a sum: zero_point(kType) times the sum of the activations.
+template <TensorType kType>
+ORCD_INLINE __m256i centre(__m256i sum, int32_t activations) {
+  constexpr int kShift = zero_point(kType) == 8 ? 3 : zero_point(kType) == 16 ? 4 : 5;
+  static_assert(zero_point(kType) == 0 || zero_point(kType) == 1 << kShift);
+  if constexpr (zero_point(kType) == 0) return sum;
+  return _mm256_sub_epi32(sum, _mm256_slli_epi32(_mm256_set1_epi32(activations), kShift));
+}
+
+// One link of the chain of each row and token, for a group; see kernels_avx512.cpp for why scales may follow
+// the conversion.
 template <TensorType kType, bool kUnpacked, int kTokens>
-ORCD_INLINE void block_tokens(const LinearArgs& args, const Strips& strips, const uint8_t* data,
-                              const uint8_t* scales, uint64_t tile, uint32_t token) {
+ORCD_INLINE void chain(const uint8_t* quants, const Scales (&scales)[2], const int8_t* x, uint64_t x_stride,
+                       const GroupScale* xs, uint64_t xs_stride, __m256 (&acc)[2][kTokens]) {
+  if constexpr (kType == TensorType::kQ6_K) {
+    __m256i low[2][kTokens], high[2][kTokens];
+    dot<kType, kUnpacked, 0, 4>(quants, x, x_stride, low);
+    dot<kType, kUnpacked, 4, 8>(quants, x, x_stride, high);
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+      const GroupScale& token = xs[t * xs_stride];
+      const __m256 dx = _mm256_set1_ps(token.d);
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; ++half) {
+        const Scales& s = scales[half];
+        const __m256 first = _mm256_cvtepi32_ps(centre<kType>(low[half][t], token.sum_low));
+        const __m256 second = _mm256_cvtepi32_ps(centre<kType>(high[half][t], token.sum_high));
+        const __m256 sum = _mm256_fmadd_ps(s.scale1, second, _mm256_mul_ps(s.scale0, first));
+        acc[half][t] = _mm256_fmadd_ps(_mm256_mul_ps(s.d, dx), sum, acc[half][t]);
+      }
+    }
+  } else {
+    __m256i sums[2][kTokens];
+    dot<kType, kUnpacked, 0, 8>(quants, x, x_stride, sums);
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+      const GroupScale& token = xs[t * xs_stride];
+      const __m256 dx = _mm256_set1_ps(token.d);
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; ++half) {
+        const Scales& s = scales[half];
+        const __m256 sum = _mm256_cvtepi32_ps(centre<kType>(sums[half][t], token.sum_low + token.sum_high));
+        acc[half][t] = _mm256_fmadd_ps(_mm256_mul_ps(s.d, dx), sum, acc[half][t]);
+        if constexpr (numerics::has_minimum(kType))
+          acc[half][t] = _mm256_fmadd_ps(s.dm, _mm256_set1_ps(token.dsum), acc[half][t]);
+      }
+    }
+  }
+}
+
+// Asks for what the two streams of a matrix, codes and scales, need a little later. The hardware follows them
+// within a tile, but each tile starts both anew.
+template <TensorType kType>
+ORCD_INLINE void prefetch(const uint8_t* quants, const uint8_t* scales, uint64_t group) {
+  constexpr uint64_t kAhead = 4096;
+  for (uint32_t line = 0; line < group_quant_bytes(kType); line += 64)
+    _mm_prefetch(reinterpret_cast<const char*>(quants + kAhead + line), _MM_HINT_T0);
+  const uint64_t block = is_super_block(kType) ? group / 8 : group;
+  _mm_prefetch(reinterpret_cast<const char*>(scales + block * block_scale_bytes(kType) + kAhead),
+               _MM_HINT_T0);
+}
+
+// Strips [first, last) of one tile for kTokens tokens, added to what y holds if first > 0. quants: where the
+// codes of strip `first` begin.
+template <TensorType kType, bool kUnpacked, int kTokens>
+ORCD_INLINE void block_tokens(const LinearArgs& args, const Strips& strips, uint32_t first, uint32_t last,
+                              const uint8_t* quants, const uint8_t* scales, uint64_t tile, uint32_t token) {
+  constexpr uint64_t kGroupBytes = group_quant_bytes(kUnpacked ? TensorType::kQ8_0 : kType);
   const uint64_t groups = args.cols / 32;
   const int8_t* xq = args.xq + token * args.cols;
   const GroupScale* xs = args.xs + token * groups;
-  __m256 total[2][kTokens] = {};
-  for (int half = 0; half < 2; ++half) {
-    for (uint32_t s = 0; s < strips.n; ++s) {
-      __m256 acc[kTokens];
-      for (__m256& a : acc) a = _mm256_setzero_ps();
-      for (uint64_t g = strips.begin[s]; g < strips.begin[s + 1]; ++g) {
-        __m256i w[8];
-        group_codes<kType, kUnpacked>(data, args.scratch, g, half, w);
-        const Scales scale = load_scales<kType>(scales, g, half);
-#pragma GCC unroll 8
-        for (int t = 0; t < kTokens; ++t) {
-          acc[t] = chain<kType>(w, scale, xq + t * args.cols + g * 32, xs[t * groups + g], acc[t]);
-        }
-      }
-#pragma GCC unroll 8
-      for (int t = 0; t < kTokens; ++t)
-        total[half][t] = s == 0 ? acc[t] : _mm256_add_ps(total[half][t], acc[t]);
+  V16 total[kTokens] = {};
+  if (first > 0) {
+    for (int t = 0; t < kTokens; ++t) total[t] = load_tile(args, tile, token + static_cast<uint32_t>(t));
+  }
+  for (uint32_t s = first; s < last; ++s) {
+    __m256 acc[2][kTokens];
+    for (auto& half : acc) {
+      for (__m256& a : half) a = _mm256_setzero_ps();
+    }
+    for (uint64_t g = strips.begin[s]; g < strips.begin[s + 1]; ++g, quants += kGroupBytes) {
+      if constexpr (!kUnpacked) prefetch<kType>(quants, scales, g);
+      const Scales scale[2] = {load_scales<kType>(scales, g, 0), load_scales<kType>(scales, g, 1)};
+      chain<kType, kUnpacked>(quants, scale, xq + g * 32, args.cols, xs + g, groups, acc);
+    }
+    for (int t = 0; t < kTokens; ++t) {
+      const V16 sum{acc[0][t], acc[1][t]};
+      total[t] = s == 0 ? sum : v_add(total[t], sum);
     }
   }
-  for (int t = 0; t < kTokens; ++t)
-    store_tile(args, tile, token + static_cast<uint32_t>(t), V16{total[0][t], total[1][t]});
+  for (int t = 0; t < kTokens; ++t) store_tile(args, tile, token + static_cast<uint32_t>(t), total[t]);
+}
+
+// A byte for each code of n groups, as Q8_0 lies in a tile.
+template <TensorType kType>
+ORCD_INLINE void unpack_groups(const uint8_t* quants, uint64_t n, uint8_t* scratch) {
+  for (uint64_t g = 0; g < n; ++g, quants += group_quant_bytes(kType), scratch += 512) {
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j) {
+      for (int half = 0; half < 2; ++half) {
+        _mm256_store_si256(reinterpret_cast<__m256i*>(scratch + 64 * j + 32 * half),
+                           load_codes<kType>(quants, half, j));
+      }
+    }
+  }
+}
+
+// Many tokens: some strips at a time are unpacked to stay in the first-level cache while the tokens go by.
+template <TensorType kType>
+ORCD_INLINE uint32_t unpacked_tokens(const LinearArgs& args, const Strips& strips, const uint8_t* data,
+                                     const uint8_t* scales, uint64_t tile) {
+  constexpr uint64_t kMostGroups = 16;  // 8 KiB
+  const uint32_t n_tokens = args.n_tokens / 4 * 4;
+  for (uint32_t first = 0, last = 0; first < strips.n; first = last) {
+    const uint64_t begin = strips.begin[first];
+    do ++last;
+    while (last < strips.n && strips.begin[last + 1] - begin <= kMostGroups);
+    unpack_groups<kType>(data + begin * group_quant_bytes(kType), strips.begin[last] - begin, args.scratch);
+    for (uint32_t token = 0; token < n_tokens; token += 4)
+      block_tokens<kType, true, 4>(args, strips, first, last, args.scratch, scales, tile, token);
+  }
+  return n_tokens;
 }
 
 template <TensorType kType>
@@ -213,17 +271,15 @@ void linear_blocks(const LinearArgs& args) {
   for (uint64_t tile = args.tile_begin; tile < args.tile_end; ++tile) {
     const uint8_t* data = args.weights + tile * layout.tile_bytes;
     const uint8_t* scales = data + layout.quant_bytes;
-    uint32_t token = 0;
-    if (unpack) {
-      unpack_tile<kType>(data, args.cols / 32, args.scratch);
-      for (; token + 4 <= args.n_tokens; token += 4)
-        block_tokens<kType, true, 4>(args, strips, data, scales, tile, token);
-    } else {
-      for (; token + 4 <= args.n_tokens; token += 4)
-        block_tokens<kType, false, 4>(args, strips, data, scales, tile, token);
+    uint32_t token = unpack ? unpacked_tokens<kType>(args, strips, data, scales, tile) : 0;
+    for (; token + 4 <= args.n_tokens; token += 4)
+      block_tokens<kType, false, 4>(args, strips, 0, strips.n, data, scales, tile, token);
+    if (token + 2 <= args.n_tokens) {
+      block_tokens<kType, false, 2>(args, strips, 0, strips.n, data, scales, tile, token);
+      token += 2;
     }
-    for (; token < args.n_tokens; ++token)
-      block_tokens<kType, false, 1>(args, strips, data, scales, tile, token);
+    if (token < args.n_tokens)
+      block_tokens<kType, false, 1>(args, strips, 0, strips.n, data, scales, tile, token);
   }
 }
 

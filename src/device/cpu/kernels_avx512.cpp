@@ -23,10 +23,12 @@ ORCD_INLINE void load_codes(const uint8_t* quants, __m512i* w) {
     w[j] = _mm512_and_si512(bytes, nibble);
     w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble);
   }
-  if constexpr (group_quant_bytes(kType) == 256 + 64) {
-    const auto* masks = reinterpret_cast<const __mmask64*>(quants + 256);
-    const __m512i bit = _mm512_set1_epi8(16);
-    for (int j = 0; j < 8; ++j) w[j] = _mm512_mask_add_epi8(w[j], masks[j], w[j], bit);
+  if constexpr (has_fifth_bits(kType)) {
+    const __m512i bits = _mm512_load_si512(quants + 256), fifth = _mm512_set1_epi8(0x10);
+    for (int j = 0; j < 8; ++j) {
+      const __m512i moved = j < 4 ? _mm512_slli_epi16(bits, 4 - j) : _mm512_srli_epi16(bits, j - 4);
+      w[j] = _mm512_or_si512(w[j], _mm512_and_si512(moved, fifth));
+    }
   } else if constexpr (kType == TensorType::kQ6_K) {
     const __m512i pair = _mm512_set1_epi8(0x30);
     for (int h = 0; h < 2; ++h) {

@@ -15,22 +15,24 @@ namespace {
 using numerics::fma_rn;
 using numerics::kPageKeys;
 
-// Scores of kRows query rows against the 64 keys of a page; keys outside a row's range give values nobody
-// reads.
-template <int kRows>
+// Scores of kRows query rows against the 64 keys of a page, kChunks vectors of keys at a time; keys outside a
+// row's range give values nobody reads.
+template <int kRows, int kChunks>
 ORCD_INLINE void page_scores(const float* const* q, const uint16_t* k, uint32_t head_dim, float* const* p) {
-  V16 s[kRows][4];
-  for (int r = 0; r < kRows; ++r) {
-    for (int c = 0; c < 4; ++c) s[r][c] = v_set1(0.0f);
-  }
-  for (uint32_t d = 0; d < head_dim; ++d) {
-    for (int c = 0; c < 4; ++c) {
-      const V16 key = v_load_half(k + d * kPageKeys + 16 * c);
-      for (int r = 0; r < kRows; ++r) s[r][c] = v_fma(v_set1(q[r][d]), key, s[r][c]);
+  for (int first = 0; first < 4; first += kChunks) {
+    V16 s[kRows][kChunks];
+    for (int r = 0; r < kRows; ++r) {
+      for (int c = 0; c < kChunks; ++c) s[r][c] = v_set1(0.0f);
     }
-  }
-  for (int r = 0; r < kRows; ++r) {
-    for (int c = 0; c < 4; ++c) v_store(p[r] + 16 * c, s[r][c]);
+    for (uint32_t d = 0; d < head_dim; ++d) {
+      for (int c = 0; c < kChunks; ++c) {
+        const V16 key = v_load_half(k + d * kPageKeys + 16 * (first + c));
+        for (int r = 0; r < kRows; ++r) s[r][c] = v_fma(v_set1(q[r][d]), key, s[r][c]);
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      for (int c = 0; c < kChunks; ++c) v_store(p[r] + 16 * (first + c), s[r][c]);
+    }
   }
 }
 
@@ -73,7 +75,8 @@ struct PageRows {
 template <int kRows>
 ORCD_INLINE void attend_rows(const PageRows& rows, uint32_t at, const uint16_t* k, const uint16_t* v,
                              uint32_t head_dim, float cap) {
-  page_scores<kRows>(rows.q + at, k, head_dim, rows.p + at);
+  constexpr int kChunks = kRows == 1 ? 4 : kAttendChunks;
+  page_scores<kRows, kChunks>(rows.q + at, k, head_dim, rows.p + at);
   for (uint32_t r = at; r < at + kRows; ++r) {
     float* p = rows.p[r];
     const uint32_t first = rows.first[r], last = rows.last[r];
@@ -98,8 +101,8 @@ ORCD_INLINE void attend_rows(const PageRows& rows, uint32_t at, const uint16_t* 
     for (uint32_t d = 0; d < head_dim; ++d) o[d] = o[d] * correction;
   }
   uint32_t d = 0;
-  for (; d + 64 <= head_dim; d += 64)
-    page_values<kRows, 4>(rows.p + at, v, head_dim, d, rows.first + at, rows.last + at, rows.o + at);
+  for (; d + 16 * kChunks <= head_dim; d += 16 * kChunks)
+    page_values<kRows, kChunks>(rows.p + at, v, head_dim, d, rows.first + at, rows.last + at, rows.o + at);
   for (; d + 16 <= head_dim; d += 16)
     page_values<kRows, 1>(rows.p + at, v, head_dim, d, rows.first + at, rows.last + at, rows.o + at);
   for (; d < head_dim; ++d) {
@@ -334,6 +337,16 @@ ORCD_INLINE void store_tile(const LinearArgs& args, uint64_t tile, uint32_t toke
   float lanes[kTileRows];
   v_store(lanes, total);
   for (uint64_t r = 0; row + r < args.rows; ++r) y[r] = lanes[r];
+}
+
+// What store_tile() wrote; lanes past the end of the matrix are 0.
+ORCD_INLINE V16 load_tile(const LinearArgs& args, uint64_t tile, uint32_t token) {
+  const uint64_t row = tile * kTileRows;
+  const float* y = args.y + token * args.y_stride + (row - args.y_row);
+  if (row + kTileRows <= args.rows) return v_load(y);
+  float lanes[kTileRows] = {};
+  for (uint64_t r = 0; row + r < args.rows; ++r) lanes[r] = y[r];
+  return v_load(lanes);
 }
 
 template <int kTokens>

@@ -11,23 +11,37 @@ using numerics::WeightGroup;
 
 void put_half(uint8_t* at, const uint8_t* half) { std::memcpy(at, half, 2); }
 
-// Stores the codes of one group of one row.
+constexpr uint32_t kNibbles = 0x0f0f0f0fu;
+
+uint32_t load_word(const uint8_t* p) {
+  uint32_t word;
+  std::memcpy(&word, p, 4);
+  return word;
+}
+void store_word(uint8_t* p, uint32_t word) { std::memcpy(p, &word, 4); }
+
+// Stores the codes of one group of one row, four to a word.
 void pack_codes(TensorType type, const WeightGroup& g, uint32_t row, uint8_t* out) {
+  uint8_t codes[32];
+  const int offset = zero_point(type);
+  for (int i = 0; i < 32; ++i) codes[i] = static_cast<uint8_t>(g.w[i] + offset);
+  uint32_t word[8];
+  for (int j = 0; j < 8; ++j) word[j] = load_word(codes + 4 * j);
+  uint8_t* mine = out + row * 4;
   if (type == TensorType::kQ8_0) {
-    for (int i = 0; i < 32; ++i) out[(i / 4) * 64 + row * 4 + i % 4] = static_cast<uint8_t>(g.w[i]);
+    for (int j = 0; j < 8; ++j) store_word(mine + 64 * j, word[j]);
     return;
   }
-  const int offset = zero_point(type);
-  uint8_t* high = out + 256;
-  for (uint32_t i = 0; i < 32; ++i) {
-    const auto code = static_cast<uint32_t>(g.w[i] + offset);
-    const uint32_t j = (i % 16) / 4, b = i % 4;
-    out[j * 64 + row * 4 + b] |= static_cast<uint8_t>((code & 15) << (i < 16 ? 0 : 4));
-    if (group_quant_bytes(type) == 256 + 64) {
-      const uint32_t bit = row * 4 + b;
-      high[(i / 4) * 8 + bit / 8] |= static_cast<uint8_t>((code >> 4) << (bit % 8));
-    } else if (type == TensorType::kQ6_K) {
-      high[(i / 16) * 64 + row * 4 + b] |= static_cast<uint8_t>((code >> 4) << (2 * ((i % 16) / 4)));
+  for (int j = 0; j < 4; ++j) store_word(mine + 64 * j, (word[j] & kNibbles) | (word[j + 4] & kNibbles) << 4);
+  if (has_fifth_bits(type)) {
+    uint32_t bits = 0;
+    for (int j = 0; j < 8; ++j) bits |= (word[j] >> 4 & 0x01010101u) << j;
+    store_word(mine + 256, bits);
+  } else if (type == TensorType::kQ6_K) {
+    for (int half = 0; half < 2; ++half) {
+      uint32_t pairs = 0;
+      for (int s = 0; s < 4; ++s) pairs |= (word[4 * half + s] >> 4 & 0x03030303u) << (2 * s);
+      store_word(mine + 256 + 64 * half, pairs);
     }
   }
 }
@@ -64,6 +78,14 @@ void pack_scales(TensorType type, const WeightGroup& g, const uint8_t* file, uin
 
 uint32_t element_bytes(TensorType type) { return type == TensorType::kF32 ? 4 : 2; }
 
+template <uint32_t kBytes>
+void interleave(uint64_t cols, const uint8_t* rows, uint64_t row_bytes, uint32_t n_rows, uint8_t* tile) {
+  for (uint64_t k = 0; k < cols; ++k) {
+    for (uint32_t row = 0; row < n_rows; ++row)
+      std::memcpy(tile + (k * kTileRows + row) * kBytes, rows + row * row_bytes + k * kBytes, kBytes);
+  }
+}
+
 }  // namespace
 
 TileLayout tile_layout(TensorType type, uint64_t cols) {
@@ -88,12 +110,8 @@ void pack_tile(TensorType type, uint64_t cols, const uint8_t* rows, uint64_t row
   const TileLayout layout = tile_layout(type, cols);
   std::memset(tile, 0, layout.tile_bytes);
   if (!numerics::is_block_format(type)) {
-    const uint32_t size = element_bytes(type);
-    for (uint32_t row = 0; row < n_rows; ++row) {
-      for (uint64_t k = 0; k < cols; ++k) {
-        std::memcpy(tile + (k * kTileRows + row) * size, rows + row * row_bytes + k * size, size);
-      }
-    }
+    element_bytes(type) == 4 ? interleave<4>(cols, rows, row_bytes, n_rows, tile)
+                             : interleave<2>(cols, rows, row_bytes, n_rows, tile);
     return;
   }
   const FormatInfo* format = find_format(type);
@@ -122,9 +140,8 @@ WeightGroup unpack_group(TensorType type, const uint8_t* tile, const TileLayout&
     for (uint32_t i = 0; i < 32; ++i) {
       const uint8_t byte = quants[((i % 16) / 4) * 64 + row * 4 + i % 4];
       int code = i < 16 ? byte & 15 : byte >> 4;
-      if (group_quant_bytes(type) == 256 + 64) {
-        const uint32_t bit = row * 4 + i % 4;
-        code |= ((high[(i / 4) * 8 + bit / 8] >> (bit % 8)) & 1) << 4;
+      if (has_fifth_bits(type)) {
+        code |= ((high[row * 4 + i % 4] >> (i / 4)) & 1) << 4;
       } else if (type == TensorType::kQ6_K) {
         code |= ((high[(i / 16) * 64 + row * 4 + i % 4] >> (2 * ((i % 16) / 4))) & 3) << 4;
       }

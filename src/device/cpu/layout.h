@@ -15,7 +15,7 @@ inline constexpr uint32_t kTileAlignment = 64;
 //
 // Quants of a group (32 elements of K), in 64-byte vectors of 4 bytes for each of the 16 rows:
 //   nibbles, 4 vectors: byte b of row r of vector j holds element 4j + b (low) and 16 + 4j + b (high)
-//   fifth bits, 64 bytes: 8 words of 64 bits; bit 4 r + b of word j is that of element 4j + b of row r
+//   fifth bits, 1 vector: bit j of byte b of row r is that of element 4j + b
 //   high pairs (Q6_K), 2 vectors: bits 2s.. of byte b of row r of vector h belong to element 16 h + 4 s + b
 //   bytes (Q8_0), 8 vectors: byte b of row r of vector j is element 4j + b
 // Q4_0, Q4_1, Q4_K: nibbles. Q5_*: nibbles, fifth bits. Q6_K: nibbles, high pairs. Q8_0: bytes.
@@ -35,12 +35,13 @@ TileLayout tile_layout(TensorType type, uint64_t cols);
 constexpr uint64_t tile_count(uint64_t rows) { return (rows + kTileRows - 1) / kTileRows; }
 uint64_t packed_bytes(TensorType type, uint64_t rows, uint64_t cols);
 
+constexpr bool has_fifth_bits(TensorType type) {
+  return type == TensorType::kQ5_0 || type == TensorType::kQ5_1 || type == TensorType::kQ5_K;
+}
+
 constexpr uint32_t group_quant_bytes(TensorType type) {
+  if (has_fifth_bits(type)) return 256 + 64;
   switch (type) {
-    case TensorType::kQ5_0:
-    case TensorType::kQ5_1:
-    case TensorType::kQ5_K:
-      return 256 + 64;
     case TensorType::kQ6_K:
       return 256 + 128;
     case TensorType::kQ8_0:

@@ -10,7 +10,8 @@ namespace {
 
 #define ORCD_INLINE inline __attribute__((always_inline))
 
-constexpr int kAttendBlock = 1;
+// Query rows, and vectors of keys or values, that attention keeps in registers at once.
+constexpr int kAttendBlock = 4, kAttendChunks = 1;
 
 struct V16 {
   __m256 low, high;

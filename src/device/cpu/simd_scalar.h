@@ -9,7 +9,7 @@ namespace {
 #define ORCD_INLINE inline __attribute__((always_inline))
 
 // Query rows whose scores are kept in registers together.
-constexpr int kAttendBlock = 4;
+constexpr int kAttendBlock = 4, kAttendChunks = 4;
 
 struct V16 {
   float lane[16];
