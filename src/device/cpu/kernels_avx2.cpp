@@ -283,34 +283,15 @@ void linear_blocks(const LinearArgs& args) {
   }
 }
 
-void linear(const LinearArgs& args) {
-  switch (args.type) {
-    case TensorType::kQ4_0:
-      return linear_blocks<TensorType::kQ4_0>(args);
-    case TensorType::kQ4_1:
-      return linear_blocks<TensorType::kQ4_1>(args);
-    case TensorType::kQ5_0:
-      return linear_blocks<TensorType::kQ5_0>(args);
-    case TensorType::kQ5_1:
-      return linear_blocks<TensorType::kQ5_1>(args);
-    case TensorType::kQ8_0:
-      return linear_blocks<TensorType::kQ8_0>(args);
-    case TensorType::kQ4_K:
-      return linear_blocks<TensorType::kQ4_K>(args);
-    case TensorType::kQ5_K:
-      return linear_blocks<TensorType::kQ5_K>(args);
-    case TensorType::kQ6_K:
-      return linear_blocks<TensorType::kQ6_K>(args);
-    default:
-      return linear_float_format(args);
-  }
-}
-
 }  // namespace
+}  // namespace orcd::cpu
+
+#include "device/cpu/kernels_linear.h"
+
+namespace orcd::cpu {
 
 const Kernels& avx2_kernels() {
-  static constexpr Kernels kTable = {linear, attend,  quantize,    rms_norm, glu,
-                                     add,    to_half, softcap_row, digest,   read_sum};
+  static constexpr Kernels kTable = kernels_of(linear);
   return kTable;
 }
 

@@ -54,8 +54,7 @@ void linear(const LinearArgs& args) {
 }  // namespace
 
 const Kernels& scalar_kernels() {
-  static constexpr Kernels kTable = {linear, attend,  quantize,    rms_norm, glu,
-                                     add,    to_half, softcap_row, digest,   read_sum};
+  static constexpr Kernels kTable = kernels_of(linear);
   return kTable;
 }
 

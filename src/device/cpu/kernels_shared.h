@@ -368,5 +368,10 @@ void linear_float_format(const LinearArgs& args) {
   }
 }
 
+// The table of these kernels and the given one.
+constexpr Kernels kernels_of(void (*linear)(const LinearArgs&)) {
+  return {linear, attend, quantize, rms_norm, glu, add, to_half, softcap_row, digest, read_sum};
+}
+
 }  // namespace
 }  // namespace orcd::cpu

@@ -27,7 +27,7 @@ Glu glu_of(model::Activation activation) {
 
 }  // namespace
 
-StepRunner::StepRunner(State& state) : state_(state) {
+StepRunner::StepRunner(State& state) : state_(state), next_tile_(state.program->ops.size()) {
   all_rows_.resize(state.limits.batch_tokens);
   for (uint32_t i = 0; i < all_rows_.size(); ++i) all_rows_[i] = i;
 }
@@ -35,19 +35,32 @@ StepRunner::StepRunner(State& state) : state_(state) {
 void StepRunner::run(const Step& step) {
   step_ = &step;
   items_heads_ = 0;
+  for (std::atomic<uint64_t>& next : next_tile_) next.store(0, std::memory_order_relaxed);
   state_.pool.run([this](uint32_t thread) { walk(thread); });
   step_ = nullptr;
 }
 
 void StepRunner::walk(uint32_t thread) {
-  for (const model::Op& any : state_.program->ops) {
-    std::visit([&](const auto& each) { op(each, thread); }, any);
+  for (size_t i = 0; i < next_tile_.size(); ++i) {
+    std::visit([&](const auto& each) { op(each, {thread, &next_tile_[i]}); }, state_.program->ops[i]);
   }
 }
 
 StepRunner::Range StepRunner::share(uint64_t n, uint32_t thread) const {
   const uint32_t n_threads = state_.pool.n_threads();
   return {n * thread / n_threads, n * (thread + 1) / n_threads};
+}
+
+bool StepRunner::take(Turn turn, uint64_t n, uint64_t most, Range* tiles) const {
+  uint64_t begin = turn.next->load(std::memory_order_relaxed);
+  for (;;) {
+    if (begin >= n) return false;
+    const uint64_t fair = (n - begin) / (2 * uint64_t{state_.pool.n_threads()});
+    const uint64_t end = begin + std::clamp<uint64_t>(fair, 1, most);
+    if (!turn.next->compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
+    *tiles = {begin, std::min(end, n)};
+    return true;
+  }
 }
 
 void StepRunner::normalize(const model::Norm& norm, const float* x, uint64_t width, float* y) const {
@@ -114,33 +127,37 @@ void StepRunner::add_bias(model::WeightId bias, uint64_t row_begin, uint64_t row
     state_.kernels.add(b + row_begin, row_end - row_begin, y + t * stride + row_begin);
 }
 
+template <typename After>
 void StepRunner::linear(std::span<const Matrix> matrices, const float* xf, uint64_t xf_stride,
-                        uint32_t n_rows, uint32_t thread) {
+                        uint32_t n_rows, Turn turn, const After& after) {
   uint64_t n_tiles = 0;
   for (const Matrix& matrix : matrices) n_tiles += tile_count(state_.weight(matrix.id).rows);
-  const Range mine = share(n_tiles, thread);
-  uint64_t first = 0;
-  for (const Matrix& matrix : matrices) {
-    const uint64_t count = tile_count(state_.weight(matrix.id).rows);
-    const uint64_t begin = std::max(mine.begin, first), end = std::min(mine.end, first + count);
-    if (begin < end) {
-      LinearArgs args = linear_args(matrix.id, xf, xf_stride, n_rows, thread);
-      args.y = matrix.y;
-      args.y_stride = matrix.y_stride;
-      args.tile_begin = begin - first;
-      args.tile_end = end - first;
-      state_.kernels.linear(args);
-      add_bias(matrix.bias, args.tile_begin * kTileRows, std::min(args.tile_end * kTileRows, args.rows),
-               n_rows, matrix.y, matrix.y_stride);
+  for (Range mine; take(turn, n_tiles, n_tiles, &mine);) {
+    uint64_t first = 0;
+    for (const Matrix& matrix : matrices) {
+      const uint64_t count = tile_count(state_.weight(matrix.id).rows);
+      const uint64_t begin = std::max(mine.begin, first), end = std::min(mine.end, first + count);
+      if (begin < end) {
+        LinearArgs args = linear_args(matrix.id, xf, xf_stride, n_rows, turn.thread);
+        args.y = matrix.y;
+        args.y_stride = matrix.y_stride;
+        args.tile_begin = begin - first;
+        args.tile_end = end - first;
+        state_.kernels.linear(args);
+        const uint64_t row_begin = args.tile_begin * kTileRows;
+        const uint64_t row_end = std::min(args.tile_end * kTileRows, args.rows);
+        add_bias(matrix.bias, row_begin, row_end, n_rows, matrix.y, matrix.y_stride);
+        after(row_begin, row_end);
+      }
+      first += count;
     }
-    first += count;
   }
 }
 
-void StepRunner::op(const model::EmbedOp& op, uint32_t thread) {
+void StepRunner::op(const model::EmbedOp& op, Turn turn) {
   const model::Weight& table = state_.weight(op.table);
   const uint64_t dim = state_.program->spec.dim;
-  const Range mine = share(step_->rows.size(), thread);
+  const Range mine = share(step_->rows.size(), turn.thread);
   for (uint64_t i = mine.begin; i < mine.end; ++i) {
     float* x = state_.floats(state_.plan.x) + i * dim;
     dequantize_packed_row(table.type, state_.matrix(op.table), dim,
@@ -173,23 +190,23 @@ void StepRunner::rotate_head(const model::QkvOp& op, model::WeightId norm, uint3
   }
 }
 
-void StepRunner::op(const model::QkvOp& op, uint32_t thread) {
+void StepRunner::op(const model::QkvOp& op, Turn turn) {
   const auto n = static_cast<uint32_t>(step_->rows.size());
   const uint64_t q_dim = uint64_t{op.n_heads} * op.head_dim, kv_dim = uint64_t{op.n_kv_heads} * op.head_dim;
   float* q = state_.floats(state_.plan.q);
   float* k = state_.floats(state_.plan.k);
   float* v = state_.floats(state_.plan.v);
-  norm_rows(op.norm, {all_rows_.data(), n}, thread);
+  norm_rows(op.norm, {all_rows_.data(), n}, turn.thread);
   barrier();
   const Matrix matrices[] = {
       {op.q, op.q_bias, q, q_dim}, {op.k, op.k_bias, k, kv_dim}, {op.v, op.v_bias, v, kv_dim}};
-  linear(matrices, state_.floats(state_.plan.xn), state_.plan.max_k, n, thread);
+  linear(matrices, state_.floats(state_.plan.xn), state_.plan.max_k, n, turn, [](uint64_t, uint64_t) {});
   barrier();
 
   const uint32_t heads = op.n_heads + 2 * op.n_kv_heads;  // of q, then k, then v
   uint8_t* kv = state_.item(state_.plan.kv[op.layer]);
   const uint64_t page_stride = kv::page_bytes(op.n_kv_heads, op.head_dim);
-  const Range mine = share(uint64_t{n} * heads, thread);
+  const Range mine = share(uint64_t{n} * heads, turn.thread);
   uint16_t halves[numerics::kMaxHeadDim];
   for (uint64_t at = mine.begin; at < mine.end; ++at) {
     const uint64_t row = at / heads;
@@ -246,8 +263,8 @@ void StepRunner::plan_attention(const model::AttentionOp& op) {
   }
 }
 
-void StepRunner::op(const model::AttentionOp& op, uint32_t thread) {
-  if (thread == 0) plan_attention(op);
+void StepRunner::op(const model::AttentionOp& op, Turn turn) {
+  if (turn.thread == 0) plan_attention(op);
   barrier();
   const uint64_t q_dim = uint64_t{op.n_heads} * op.head_dim;
   AttendArgs args{};
@@ -256,9 +273,9 @@ void StepRunner::op(const model::AttentionOp& op, uint32_t thread) {
   args.head_dim = op.head_dim;
   args.window = op.window;
   args.softcap = op.softcap;
-  args.scratch = state_.floats(state_.plan.attend_scratch[thread]);
-  for (size_t i = thread; i < attend_items_.size(); i += state_.pool.n_threads()) {
-    const AttendItem& item = attend_items_[i];
+  args.scratch = state_.floats(state_.plan.attend_scratch[turn.thread]);
+  for (Range one; take(turn, attend_items_.size(), 1, &one);) {
+    const AttendItem& item = attend_items_[one.begin];
     args.n_rows = 0;
     args.pages = step_->sequences[item.sequence].pages.data();
     args.head_offset = uint64_t{item.kv_head} * op.head_dim * kv::kPagePositions * 4;
@@ -276,63 +293,58 @@ void StepRunner::op(const model::AttentionOp& op, uint32_t thread) {
   barrier();
 }
 
-void StepRunner::op(const model::ProjectOp& op, uint32_t thread) {
+void StepRunner::op(const model::ProjectOp& op, Turn turn) {
   const auto n = static_cast<uint32_t>(step_->rows.size());
   const model::Weight& w = state_.weight(op.w);
   const uint64_t dim = state_.program->spec.dim;
   const float* input = state_.floats(op.from_ffn ? state_.plan.h : state_.plan.a);
   float* x = state_.floats(state_.plan.x);
   float* y = state_.floats(state_.plan.y);
-  quantize_rows(input, w.cols, w.cols, n, thread);
+  quantize_rows(input, w.cols, w.cols, n, turn.thread);
   barrier();
   const Matrix matrix[] = {{op.w, op.bias, y, dim}};
-  linear(matrix, input, w.cols, n, thread);
-  if (op.post_norm.weight != model::kNoWeight) {
+  const bool normed = op.post_norm.weight != model::kNoWeight;
+  linear(matrix, input, w.cols, n, turn, [&](uint64_t begin, uint64_t end) {
+    for (uint32_t row = 0; row < n && !normed; ++row)
+      state_.kernels.add(y + row * dim + begin, end - begin, x + row * dim + begin);
+  });
+  if (normed) {
     barrier();
-    const Range mine = share(n, thread);
+    const Range mine = share(n, turn.thread);
     for (uint64_t row = mine.begin; row < mine.end; ++row) {
       normalize(op.post_norm, y + row * dim, dim, y + row * dim);
       state_.kernels.add(y + row * dim, dim, x + row * dim);
-    }
-  } else {
-    // Each thread adds the rows that it computed itself.
-    const Range tiles = share(tile_count(w.rows), thread);
-    const uint64_t begin = tiles.begin * kTileRows, end = std::min(tiles.end * kTileRows, dim);
-    for (uint32_t row = 0; row < n && begin < end; ++row) {
-      state_.kernels.add(y + row * dim + begin, end - begin, x + row * dim + begin);
     }
   }
   barrier();
 }
 
-void StepRunner::op(const model::GateUpOp& op, uint32_t thread) {
+void StepRunner::op(const model::GateUpOp& op, Turn turn) {
   const auto n = static_cast<uint32_t>(step_->rows.size());
-  norm_rows(op.norm, {all_rows_.data(), n}, thread);
+  norm_rows(op.norm, {all_rows_.data(), n}, turn.thread);
   barrier();
   const uint64_t ffn = state_.weight(op.up).rows, max_k = state_.plan.max_k;
   const float* xn = state_.floats(state_.plan.xn);
   float* h = state_.floats(state_.plan.h);
-  float* up = state_.floats(state_.plan.up_scratch[thread]);
+  float* up = state_.floats(state_.plan.up_scratch[turn.thread]);
   const bool gated = op.gate != model::kNoWeight;
-  const Range tiles = share(tile_count(ffn), thread);
-  for (uint64_t tile = tiles.begin; tile < tiles.end; tile += kUpRows / kTileRows) {
-    const uint64_t tile_end = std::min(tile + kUpRows / kTileRows, tiles.end);
-    const uint64_t begin = tile * kTileRows, end = std::min(tile_end * kTileRows, ffn);
-    // The gate goes to h; up, where there is a gate, to this thread's scratch.
-    LinearArgs args = linear_args(gated ? op.gate : op.up, xn, max_k, n, thread);
+  for (Range tiles; take(turn, tile_count(ffn), kUpRows / kTileRows, &tiles);) {
+    const uint64_t begin = tiles.begin * kTileRows, end = std::min(tiles.end * kTileRows, ffn);
+    // The gate goes to h; up, where there is a gate, to this turn.thread's scratch.
+    LinearArgs args = linear_args(gated ? op.gate : op.up, xn, max_k, n, turn.thread);
     args.y = h;
     args.y_stride = ffn;
-    args.tile_begin = tile;
-    args.tile_end = tile_end;
+    args.tile_begin = tiles.begin;
+    args.tile_end = tiles.end;
     state_.kernels.linear(args);
     add_bias(gated ? op.gate_bias : op.up_bias, begin, end, n, h, ffn);
     if (gated) {
-      args = linear_args(op.up, xn, max_k, n, thread);
+      args = linear_args(op.up, xn, max_k, n, turn.thread);
       args.y = up;
       args.y_stride = kUpRows;
       args.y_row = begin;
-      args.tile_begin = tile;
-      args.tile_end = tile_end;
+      args.tile_begin = tiles.begin;
+      args.tile_end = tiles.end;
       state_.kernels.linear(args);
     }
     const float* up_bias = gated ? state_.vector(op.up_bias) : nullptr;
@@ -346,24 +358,22 @@ void StepRunner::op(const model::GateUpOp& op, uint32_t thread) {
   barrier();
 }
 
-void StepRunner::op(const model::HeadOp& op, uint32_t thread) {
+void StepRunner::op(const model::HeadOp& op, Turn turn) {
   const auto n = static_cast<uint32_t>(step_->logits_rows.size());
   if (n == 0) return;
-  norm_rows(op.norm, step_->logits_rows, thread);
+  norm_rows(op.norm, step_->logits_rows, turn.thread);
   barrier();
   const uint64_t n_vocab = state_.program->spec.n_vocab;
   float* logits = state_.floats(state_.plan.logits);
   const Matrix matrix[] = {{op.w, op.bias, logits, n_vocab}};
-  linear(matrix, state_.floats(state_.plan.xn), state_.plan.max_k, n, thread);
-  const Range tiles = share(tile_count(n_vocab), thread);
-  const uint64_t begin = tiles.begin * kTileRows, end = std::min(tiles.end * kTileRows, n_vocab);
-  for (uint32_t row = 0; row < n && begin < end; ++row) {
-    float* mine = logits + row * n_vocab + begin;
-    if (op.scale != 1.0f) {
-      for (uint64_t i = 0; i < end - begin; ++i) mine[i] = mine[i] * op.scale;
-    }
-    if (op.softcap > 0.0f) state_.kernels.softcap(mine, end - begin, op.softcap);
-  }
+  linear(matrix, state_.floats(state_.plan.xn), state_.plan.max_k, n, turn,
+         [&](uint64_t begin, uint64_t end) {
+           for (uint32_t row = 0; row < n; ++row) {
+             float* mine = logits + row * n_vocab + begin;
+             for (uint64_t i = 0; i < end - begin && op.scale != 1.0f; ++i) mine[i] = mine[i] * op.scale;
+             if (op.softcap > 0.0f) state_.kernels.softcap(mine, end - begin, op.softcap);
+           }
+         });
   barrier();
 }
 

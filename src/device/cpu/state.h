@@ -1,6 +1,7 @@
 // What the CPU executor's parts share: the program, its memory, and the step that is being run.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <span>
@@ -79,15 +80,24 @@ class StepRunner {
     uint64_t y_stride;
   };
 
+  // What a thread needs to know about an op beside its shapes.
+  struct Turn {
+    uint32_t thread;
+    std::atomic<uint64_t>* next;  // tile or item of this op that nobody has taken yet
+  };
+
   void walk(uint32_t thread);
-  void op(const model::EmbedOp& op, uint32_t thread);
-  void op(const model::QkvOp& op, uint32_t thread);
-  void op(const model::AttentionOp& op, uint32_t thread);
-  void op(const model::ProjectOp& op, uint32_t thread);
-  void op(const model::GateUpOp& op, uint32_t thread);
-  void op(const model::HeadOp& op, uint32_t thread);
+  void op(const model::EmbedOp& op, Turn turn);
+  void op(const model::QkvOp& op, Turn turn);
+  void op(const model::AttentionOp& op, Turn turn);
+  void op(const model::ProjectOp& op, Turn turn);
+  void op(const model::GateUpOp& op, Turn turn);
+  void op(const model::HeadOp& op, Turn turn);
 
   Range share(uint64_t n, uint32_t thread) const;
+  // Takes some of the op's n tiles (or items), `most` at most: many at first, then fewer, so that a core that
+  // is slowed down by others keeps nobody waiting. False when none is left.
+  bool take(Turn turn, uint64_t n, uint64_t most, Range* tiles) const;
   void barrier() { state_.pool.barrier().wait(); }
   void normalize(const model::Norm& norm, const float* x, uint64_t width, float* y) const;
   // xn[row] = norm(x[row]), and its quantised form, for this thread's rows. No barrier.
@@ -95,9 +105,11 @@ class StepRunner {
   void quantize_rows(const float* x, uint64_t stride, uint64_t width, uint32_t n_rows, uint32_t thread);
   LinearArgs linear_args(model::WeightId id, const float* xf, uint64_t xf_stride, uint32_t n_rows,
                          uint32_t thread) const;
-  // This thread's share of the tiles of several matrices with the same input; bias added.
+  // Several matrices with the same input, by tiles; bias added. after(begin, end) is called with the rows of
+  // a matrix that this thread has just made.
+  template <typename After>
   void linear(std::span<const Matrix> matrices, const float* xf, uint64_t xf_stride, uint32_t n_rows,
-              uint32_t thread);
+              Turn turn, const After& after);
   void add_bias(model::WeightId bias, uint64_t row_begin, uint64_t row_end, uint32_t n_rows, float* y,
                 uint64_t stride) const;
   void plan_attention(const model::AttentionOp& op);
@@ -105,6 +117,7 @@ class StepRunner {
 
   State& state_;
   const Step* step_ = nullptr;
+  std::vector<std::atomic<uint64_t>> next_tile_;  // by op
   std::vector<uint32_t> all_rows_;
   std::vector<AttendItem> attend_items_;
   uint32_t items_heads_ = 0, items_kv_heads_ = 0;  // the head counts that attend_items_ was made for
