@@ -1,6 +1,7 @@
-// Byte units and checked integer arithmetic for sizes that come from outside.
+// Byte units and times as text; checked integer arithmetic for sizes that come from outside.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -28,5 +29,8 @@ constexpr uint64_t align_up(uint64_t n, uint64_t alignment) { return (n + alignm
 
 // "98.4 MB (98362432)": decimal units as the field prints model sizes, with the exact count.
 std::string format_bytes(uint64_t bytes);
+
+// "2026-11-25T22:41:07.042Z"
+std::string utc_text(std::chrono::system_clock::time_point at);
 
 }  // namespace orcd

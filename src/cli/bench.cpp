@@ -82,14 +82,14 @@ int bench(const Options& options) {
   // Room for the prompt or the generated tokens behind what is there already, for every sequence.
   const uint64_t positions = uint64_t{what.depth} + std::max(what.prompt_tokens, what.gen_tokens + 1);
   if (limits.context == 0) limits.context = static_cast<uint32_t>(std::min<uint64_t>(positions, UINT32_MAX));
+  Model model = open_model(options.model);
   if (limits.kv_cache_bytes == 0) {
-    const Model model = open_model(options.model);
     uint64_t page_bytes = 0;
     for (const auto& layer : model.program->spec.layers)
       page_bytes += kv::page_bytes(layer.n_kv_heads, layer.head_dim);
     limits.kv_cache_bytes = page_bytes * kv::pages_for(limits.context) * limits.slots;
   }
-  const Session session = load(options, limits);
+  const Session session = load(options, limits, {}, std::move(model));
   const model::Program& program = *session.model.program;
   report.model = model_name(options.model);
   report.device = options.device;

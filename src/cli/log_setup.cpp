@@ -7,8 +7,9 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <ctime>
 #include <nlohmann/json.hpp>
+
+#include "base/units.h"
 
 namespace orcd::cli {
 namespace {
@@ -18,17 +19,7 @@ const char* level_name(LogLevel level) {
   return kNames[static_cast<int>(level)];
 }
 
-std::string utc_now() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
-  const std::time_t seconds = static_cast<std::time_t>(ms / 1000);
-  std::tm utc{};
-  gmtime_r(&seconds, &utc);
-  char date[32], text[48];
-  std::strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &utc);
-  std::snprintf(text, sizeof text, "%s.%03dZ", date, static_cast<int>(ms % 1000));
-  return text;
-}
+std::string utc_now() { return utc_text(std::chrono::system_clock::now()); }
 
 // Quoted if it would not read as one word; a job id may hold anything.
 std::string word(const std::string& text) {

@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "cli/usage.h"
+#include "engine/request_limits.h"
 
 namespace orcd::cli {
 namespace {
@@ -53,9 +54,10 @@ class Adder {
 };
 
 // CLI::Range lets NaN pass.
-CLI::Validator between(double low, double high) {
+CLI::Validator between(engine::Range range) {
+  const auto [low, high] = range;
   return CLI::Validator(
-      [low, high](std::string& text) -> std::string {
+      [low = low, high = high](std::string& text) -> std::string {
         double value = 0;
         if (!CLI::detail::lexical_cast(text, value) || !(value >= low && value <= high)) {
           return "must be a number between " + CLI::detail::to_string(low) + " and " +
@@ -148,11 +150,12 @@ void add_run(Adder add, Options& o, Extras& extras) {
   add.add("--prompt", o.prompt, "prompt; special tokens written in it count as such");
   add.add("--file,-f", o.file, "file that holds the prompt, - for stdin");
   add.add("--max-tokens,-n", o.max_tokens, "most tokens of the answer")->check(at_least(1));
-  add.add("--temperature", o.sampling.temperature, "0 is greedy")->check(between(0, 2));
-  add.add("--top-p", o.sampling.top_p, "1 is off")->check(between(0, 1));
+  add.add("--temperature", o.sampling.temperature, "0 is greedy")->check(between(engine::kTemperatureRange));
+  add.add("--top-p", o.sampling.top_p, "1 is off")->check(between(engine::kTopPRange));
   add.add("--top-k", o.sampling.top_k, "0 is off")->check(at_least(0, INT32_MAX));
-  add.add("--min-p", o.sampling.min_p, "0 is off")->check(between(0, 1));
-  add.add("--repetition-penalty", o.sampling.repetition_penalty, "1 is off")->check(between(0, 2));
+  add.add("--min-p", o.sampling.min_p, "0 is off")->check(between(engine::kMinPRange));
+  add.add("--repetition-penalty", o.sampling.repetition_penalty, "1 is off")
+      ->check(between(engine::kPenaltyRange));
   add.add("--seed", o.seed, "of the random numbers (default: a new one)")->check(at_least(0, UINT64_MAX));
   add.add("--stop", o.stop, "text that ends the answer; may be repeated")->expected(1)->take_all();
   add.add("--tokenizer", o.tokenizer_file, "GGUF file whose vocabulary is used instead of the model's");
@@ -175,7 +178,7 @@ void add_inspect(Adder add, Options& o) {
 
 void add_vocabulary(Adder& add, Options& o) {
   add.add("--model,-m", o.model, "GGUF file, a vocabulary-only one too");
-  add.add("--tokenizer", o.tokenizer_file, "the same");
+  add.add("--tokenizer", o.tokenizer_file, "file whose vocabulary is used instead of the model's");
   add_json(add, o);
   add.flag("--special", o.special, "special tokens written in the text count as such, and are shown");
 }
@@ -267,8 +270,8 @@ void check_together(const std::vector<std::string>& arguments, const Options& o)
   if (o.command == Command::kTokenize && o.text.has_value() == o.file.has_value()) {
     throw UsageError{"tokenize needs either --text or --file"};
   }
-  if ((o.command == Command::kTokenize || o.command == Command::kDetokenize) &&
-      o.model.empty() == o.tokenizer_file.empty()) {
+  if ((o.command == Command::kTokenize || o.command == Command::kDetokenize) && o.model.empty() &&
+      o.tokenizer_file.empty()) {
     throw UsageError{"one of --model and --tokenizer is needed"};
   }
 }

@@ -4,7 +4,6 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
-#include "cli/digest_text.h"
 #include "cli/log_setup.h"
 #include "cli/session.h"
 
@@ -21,7 +20,7 @@ void print_json(const engine::PerplexityResult& result, const Options& options, 
                                        {"window", window},
                                        {"nll", result.nll},
                                        {"ppl", result.ppl},
-                                       {"logits_digest", digest_text(result.logits_digest)},
+                                       {"logits_digest", engine::hex_digest(result.logits_digest)},
                                        {"seconds", result.seconds}};
   std::printf("%s\n", json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
 }
@@ -31,7 +30,7 @@ void print_json(const engine::PerplexityResult& result, const Options& options, 
 int perplexity(const Options& options) {
   install_log(options.log_format, {"", model_name(options.model), options.device}, LogLevel::kWarn);
   const std::string text = read_text(std::nullopt, options.file);
-  const Model model = open_model(options.model);
+  Model model = open_model(options.model);
   const std::vector<int32_t> tokens =
       model.tokenizer->encode(text, {.add_bos = true, .parse_special = false});
 
@@ -42,16 +41,16 @@ int perplexity(const Options& options) {
   limits.slots = options.windows;
   if (options.chunk) limits.batch_tokens = std::min(limits.batch_tokens, options.chunk * options.windows);
   limits.logits_rows = limits.batch_tokens;
-  const Session session = load(options, limits);
+  const Session session = load(options, limits, {}, std::move(model));
   const engine::PerplexityResult result =
-      engine::perplexity(*session.executor, model.program->spec.n_vocab, tokens,
+      engine::perplexity(*session.executor, session.model.program->spec.n_vocab, tokens,
                          {.window = window, .chunk = options.chunk, .batch = options.windows});
   if (options.json) {
     print_json(result, options, window);
   } else {
     std::printf("tokens %llu  window %u  nll %.6f  ppl %.6f  logits digest %s  %.1f tokens/s\n",
                 static_cast<unsigned long long>(result.tokens), window, result.nll, result.ppl,
-                digest_text(result.logits_digest).c_str(),
+                engine::hex_digest(result.logits_digest).c_str(),
                 static_cast<double>(result.tokens) / result.seconds);
   }
   return 0;

@@ -1,23 +1,23 @@
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
-#include <random>
+#include <thread>
 
 #include "cli/commands.h"
 #include "cli/log_setup.h"
 #include "cli/session.h"
+#include "cli/stop_signals.h"
 #include "engine/prompt.h"
+#include "engine/request_limits.h"
 
 namespace orcd::cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-uint64_t random_seed() {
-  std::random_device device;
-  return ((uint64_t{device()} << 32) | device()) >> 11;  // 53 bits: exact in every JSON reader
-}
+constexpr std::chrono::milliseconds kTick{20};  // how soon a signal is noticed
 
 struct Answer {
   std::string text;
@@ -77,22 +77,48 @@ Json answer_json(const Answer& answer, const std::vector<int32_t>& prompt_tokens
             {"numerics_version", end.receipt.numerics_version}}}};
 }
 
+// What the options alone do not tell: it takes the vocabulary. Everything at once.
+void check_request(const Options& options, const tokenizer::Tokenizer& tokenizer) {
+  std::string problems;
+  const auto add = [&](const std::string& option, const std::string& problem) {
+    if (!problem.empty()) problems += (problems.empty() ? "" : "; ") + option + " " + problem;
+  };
+  const auto n_vocab = static_cast<uint32_t>(tokenizer.vocab_size());
+  if (options.sampling.top_k > n_vocab) {
+    add("--top-k", "must be between 0 and " + std::to_string(n_vocab) + ", got " +
+                       std::to_string(options.sampling.top_k));
+  }
+  add("--stop", engine::stop_count_problem(options.stop.size()));
+  for (const std::string& stop : options.stop) add("--stop", engine::stop_problem(tokenizer, stop));
+  if (!problems.empty()) throw Error(ErrorCode::kInvalidRequest, problems);
+}
+
 }  // namespace
 
 int run(const Options& options) {
   install_log(options.log_format, {"", model_name(options.model), options.device}, LogLevel::kWarn);
   const std::string prompt = read_text(options.prompt, options.file);
-  Session session = load(options, limits_of(options));
+  Model model = open_model(options.model, options.tokenizer_file);
+  check_request(options, *model.tokenizer);
+  // A signal ends the generation within a step, and what was printed stays a whole piece of text.
+  const StopSignals signals;
+  Session session = load(
+      options, limits_of(options), [&] { return signals.came(std::chrono::milliseconds(0)); },
+      std::move(model));
   engine::Request request;
   request.id = "run";
   request.prompt_tokens = engine::encode_prompt(*session.model.tokenizer, prompt);
   request.max_tokens = options.max_tokens;
   request.sampling = options.sampling;
-  request.sampling.seed = options.seed ? *options.seed : random_seed();
+  request.sampling.seed = options.seed ? *options.seed : engine::new_seed();
   request.stop = options.stop;
   const std::vector<int32_t> prompt_tokens = request.prompt_tokens;
   const auto engine = start_engine(&session);
   const auto generation = engine->submit(std::move(request));
+  const std::jthread watcher([&](const std::stop_token& over) {
+    while (!over.stop_requested())
+      if (signals.came(kTick)) generation->cancel();
+  });
   const Answer answer = collect(*generation, !options.json);
   if (options.json)
     print(answer_json(answer, prompt_tokens).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");

@@ -1,5 +1,4 @@
-#include <pthread.h>
-#include <signal.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -13,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/log_setup.h"
 #include "cli/session.h"
+#include "cli/stop_signals.h"
 #include "cli/version.h"
 #include "server/callback.h"
 #include "server/http_server.h"
@@ -53,25 +53,6 @@ std::vector<std::string> read_keys(const std::string& path) {
   }
   return keys;
 }
-
-// SIGTERM and SIGINT, blocked in every thread and taken by the main one. Made before any other thread.
-class StopSignals {
- public:
-  StopSignals() {
-    sigemptyset(&set_);
-    sigaddset(&set_, SIGTERM);
-    sigaddset(&set_, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
-  }
-  // Waits up to kTick; true once a signal came (and again for each further one).
-  bool came() const {
-    const timespec tick{0, std::chrono::nanoseconds(kTick).count()};
-    return sigtimedwait(&set_, nullptr, &tick) > 0;
-  }
-
- private:
-  sigset_t set_;
-};
 
 server::ServiceOptions service_options(const Options& o) {
   return {.execute = {.max_tokens_in = o.max_tokens_in, .max_tokens_out = o.max_tokens_out},
@@ -124,7 +105,7 @@ class Serving {
     auto loading = std::async(
         std::launch::async, [&] { return load(options_, limits_of(options_), [&] { return stop.load(); }); });
     while (loading.wait_for(milliseconds(0)) != std::future_status::ready)
-      if (signals_came_ || signals().came() || service_.shutdown_requested())
+      if (signals_came_ || signals().came(kTick) || service_.shutdown_requested())
         stop = true, signals_came_ = true, service_.start_draining();
     try {
       session_ = loading.get();
@@ -169,7 +150,7 @@ class Serving {
     std::future<void> check;
     std::string why;
     while (why.empty()) {
-      if (signals().came()) why = "signal";
+      if (signals().came(kTick)) why = "signal";
       if (service_.shutdown_requested()) why = "shutdown request";
       const engine::EngineStats stats = engine_->stats();
       if (!stats.healthy)
@@ -204,7 +185,7 @@ class Serving {
     auto until = asked_by_request_ ? Clock::time_point::max()
                                    : Clock::now() + std::chrono::seconds(options_.drain_sec);
     while ((service_.n_active_jobs() > 0 || http_->in_flight() > 0) && Clock::now() < until) {
-      if (!signals().came()) continue;
+      if (!signals().came(kTick)) continue;
       if (!asked_by_request_) break;
       asked_by_request_ = false;
       until = Clock::now() + std::chrono::seconds(options_.drain_sec);

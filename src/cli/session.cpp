@@ -107,11 +107,12 @@ device::Limits limits_of(const Options& options) {
   return limits;
 }
 
-Session load(const Options& options, const device::Limits& limits, const std::function<bool()>& stop) {
+Session load(const Options& options, const device::Limits& limits, const std::function<bool()>& stop,
+             std::optional<Model> opened) {
   const auto begin = std::chrono::steady_clock::now();
   log_event(LogLevel::kInfo, "model_load_start", {{"path", options.model}});
   Session session;
-  session.model = open_model(options.model, options.tokenizer_file);
+  session.model = opened ? std::move(*opened) : open_model(options.model, options.tokenizer_file);
   session.device = open_device(options);
   const device::ResolvedLimits resolved = session.device->resolve(*session.model.program, limits);
   const device::Progress progress = progress_events(stop);

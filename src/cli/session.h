@@ -2,7 +2,9 @@
 // open -> validate -> spec -> program -> device -> limits -> load -> engine.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "cli/options.h"
@@ -42,8 +44,10 @@ struct Session {
 };
 
 // Loads with log events and a progress event every few percent. `stop` is asked while loading; true ends it
-// with CANCELLED. Throws INSUFFICIENT_VRAM and the others before the first byte moves.
-Session load(const Options& options, const device::Limits& limits, const std::function<bool()>& stop = {});
+// with CANCELLED. `opened`: the model, if the caller has opened it already. Throws INSUFFICIENT_VRAM and the
+// others before the first byte moves.
+Session load(const Options& options, const device::Limits& limits, const std::function<bool()>& stop = {},
+             std::optional<Model> opened = {});
 
 std::unique_ptr<engine::Engine> start_engine(Session* session);
 

@@ -1,5 +1,7 @@
 #include "engine/request.h"
 
+#include <random>
+
 namespace orcd::engine {
 
 const char* stop_reason_name(StopReason reason) {
@@ -14,6 +16,11 @@ const char* stop_reason_name(StopReason reason) {
       return "context";
   }
   return "";
+}
+
+uint64_t new_seed() {
+  std::random_device device;
+  return ((uint64_t{device()} << 32) | device()) >> 11;
 }
 
 std::string hex_digest(const numerics::Digest& digest) {

@@ -14,7 +14,7 @@
 
 namespace orcd::engine {
 
-// Already validated and tokenised (engine/prepare.h). Immutable once submitted.
+// Already validated (engine/request_limits.h) and tokenised. Immutable once submitted.
 struct Request {
   std::string id;                      // job_id; unique among active requests
   std::vector<int32_t> prompt_tokens;  // at least one
@@ -35,6 +35,7 @@ struct Receipt {
   uint32_t numerics_version = 1;
 };
 
+uint64_t new_seed();  // 53 random bits: exact also where JSON numbers are binary64
 std::string hex_digest(const numerics::Digest& digest);  // 32 digits, as receipts write it
 
 struct StartedEvent {

@@ -4,11 +4,11 @@
 #include <cstdio>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <random>
 #include <vector>
 
 #include "base/sha256.h"
 #include "engine/prompt.h"
+#include "engine/request_limits.h"
 #include "server/error_reply.h"
 #include "server/json_input.h"
 
@@ -25,12 +25,6 @@ std::string number_text(double value) {
   char text[32];
   std::snprintf(text, sizeof text, "%.9g", value);
   return text;
-}
-
-// 53 bits, so that a client whose JSON numbers are binary64 can send the echoed seed back unchanged.
-uint64_t random_seed() {
-  std::random_device device;
-  return ((uint64_t{device()} << 32) | device()) >> 11;
 }
 
 // Takes fields out of an object by name and collects what is wrong with them.
@@ -62,13 +56,14 @@ class Fields {
     return otherwise;
   }
 
-  float number(const char* name, double high, double otherwise) {
+  float number(const char* name, engine::Range range, double otherwise) {
     const json* value = take(name);
     if (!value) return static_cast<float>(otherwise);
     if (!value->is_number()) {
       problem(name, "must be a number, not " + kind(*value));
-    } else if (const double number = value->get<double>(); !(number >= 0 && number <= high)) {
-      problem(name, "must be between 0 and " + number_text(high) + ", got " + number_text(number));
+    } else if (const double number = value->get<double>(); !(number >= range.low && number <= range.high)) {
+      problem(name, "must be between " + number_text(range.low) + " and " + number_text(range.high) +
+                        ", got " + number_text(number));
     } else {
       return static_cast<float>(number);
     }
@@ -133,11 +128,8 @@ std::vector<std::string> stop_strings(Fields& fields, const tokenizer::Tokenizer
   if (!value->is_array())
     return fields.problem("stop", "must be an array of strings, not " + Fields::kind(*value)),
            std::vector<std::string>{};
-  if (value->size() > kMaxStopStrings) {
-    fields.problem("stop", "must have at most " + std::to_string(kMaxStopStrings) + " strings, got " +
-                               std::to_string(value->size()));
-    return {};
-  }
+  if (std::string problem = engine::stop_count_problem(value->size()); !problem.empty())
+    return fields.problem("stop", std::move(problem)), std::vector<std::string>{};
   std::vector<std::string> stops;
   for (size_t i = 0; i < value->size(); ++i) {
     const json& item = (*value)[i];
@@ -147,14 +139,8 @@ std::vector<std::string> stop_strings(Fields& fields, const tokenizer::Tokenizer
       continue;
     }
     const auto& text = item.get_ref<const std::string&>();
-    if (text.empty()) {
-      fields.problem(name, "must not be empty");
-      continue;
-    }
-    const size_t tokens = tokenizer.encode(text, {.add_bos = false, .parse_special = true}).size();
-    if (tokens > kMaxStopTokens) {
-      fields.problem(name, "must have at most " + std::to_string(kMaxStopTokens) + " tokens, got " +
-                               std::to_string(tokens));
+    if (std::string problem = engine::stop_problem(tokenizer, text); !problem.empty()) {
+      fields.problem(name, std::move(problem));
       continue;
     }
     stops.push_back(text);
@@ -175,18 +161,18 @@ ExecuteRequest parse_execute(std::string_view body, const tokenizer::Tokenizer& 
   request.max_tokens =
       static_cast<uint32_t>(fields.integer("max_tokens", 1, limits.max_tokens_out, limits.max_tokens_out));
   sampling::SamplingParams& sampling = request.sampling;
-  sampling.temperature = fields.number("temperature", 2, 1);
-  sampling.top_p = fields.number("top_p", 1, 1);
+  sampling.temperature = fields.number("temperature", engine::kTemperatureRange, 1);
+  sampling.top_p = fields.number("top_p", engine::kTopPRange, 1);
   sampling.top_k =
       static_cast<uint32_t>(fields.integer("top_k", 0, static_cast<uint64_t>(tokenizer.vocab_size()), 0));
-  sampling.min_p = fields.number("min_p", 1, 0);
-  sampling.repetition_penalty = fields.number("repetition_penalty", 2, 1);
+  sampling.min_p = fields.number("min_p", engine::kMinPRange, 0);
+  sampling.repetition_penalty = fields.number("repetition_penalty", engine::kPenaltyRange, 1);
   request.stop = stop_strings(fields, tokenizer);
   const bool seed_given = document.contains("seed");
   sampling.seed = fields.integer("seed", 0, std::numeric_limits<uint64_t>::max(), 0);
   fields.finish();
 
-  if (!seed_given) sampling.seed = random_seed();
+  if (!seed_given) sampling.seed = engine::new_seed();
   request.prompt_tokens = engine::encode_prompt(tokenizer, *prompt);
   if (limits.max_tokens_in && request.prompt_tokens.size() > limits.max_tokens_in) {
     throw Error(ErrorCode::kInvalidRequest, "the prompt is longer than this worker takes",

@@ -11,8 +11,6 @@
 namespace orcd::server {
 
 inline constexpr size_t kMaxPromptCharacters = 32768;  // Unicode code points
-inline constexpr size_t kMaxStopStrings = 4;
-inline constexpr size_t kMaxStopTokens = 32;
 inline constexpr size_t kMaxJobIdBytes = 1024;
 
 struct ExecuteLimits {

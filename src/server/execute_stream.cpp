@@ -1,27 +1,16 @@
 #include "server/execute_stream.h"
 
 #include <cmath>
-#include <ctime>
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/units.h"
 #include "server/error_reply.h"
 
 namespace orcd::server {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-std::string utc_text(std::chrono::system_clock::time_point at) {
-  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(at.time_since_epoch()).count();
-  const std::time_t seconds = static_cast<std::time_t>(ms / 1000);
-  std::tm utc{};
-  gmtime_r(&seconds, &utc);
-  char date[32], text[48];
-  std::strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &utc);
-  std::snprintf(text, sizeof text, "%s.%03dZ", date, static_cast<int>(ms % 1000));
-  return text;
-}
 
 // Microseconds are what a clock can tell; more digits only make the stream longer.
 double rounded_ms(double ms) { return std::round(ms * 1e3) / 1e3; }

@@ -13,13 +13,6 @@ using Json = nlohmann::ordered_json;
 
 std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
-std::string digest_hex(const numerics::Digest& digest) {
-  char text[33];
-  std::snprintf(text, sizeof text, "%016llx%016llx", static_cast<unsigned long long>(digest.a),
-                static_cast<unsigned long long>(digest.b));
-  return text;
-}
-
 double rounded(double value) { return std::round(value * 1e3) / 1e3; }
 
 Json text_or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
@@ -62,8 +55,8 @@ std::string residency_json(const WorkerFacts& facts, const std::vector<device::E
     list.push_back({{"arena", arena.arena},
                     {"pointer_type", arena.pointer_type},
                     {"bytes", arena.bytes},
-                    {"digest", digest_hex(arena.digest)},
-                    {"expected_digest", digest_hex(arena.expected)},
+                    {"digest", engine::hex_digest(arena.digest)},
+                    {"expected_digest", engine::hex_digest(arena.expected)},
                     {"matches", arena.digest == arena.expected},
                     {"first_mismatch", text_or_null(arena.first_mismatch)}});
   }

@@ -2,10 +2,12 @@
 
 import json
 import lzma
+import signal
+import subprocess
 
 import pytest
 
-from worker_process import terminal_of, text_of
+from worker_process import TIME_SCALE, terminal_of, text_of
 
 PROMPT = "The three primary colours are"
 
@@ -44,6 +46,30 @@ def test_run_stops_at_a_stop_string(cli, smollm2):
     word = whole["text"].split()[3]
     cut = run_json(cli, smollm2, "--prompt", PROMPT, "--temperature", 0, "--stop", word, "--stop", "never said")
     assert cut["stop_reason"] == "stop" and cut["text"] == whole["text"][: whole["text"].index(word)]
+
+
+def test_run_tells_all_that_is_wrong_with_its_options_before_it_loads(cli, smollm2):
+    stops = [flag for text in ("", "a", "b", "c", "d") for flag in ("--stop", text)]
+    long = " one two three four" * 20
+    refused = cli("run", "--model", smollm2, "--device", "cpu", "--prompt", PROMPT, "--top-k", 49153, *stops, "--stop", long, expect=1)
+    assert refused.stdout == "" and refused.stderr.startswith("INVALID_REQUEST: ") and refused.stderr.count("\n") == 1
+    for part in ("--top-k must be between 0 and 49152, got 49153", "at most 4 strings, got 6", "must not be empty", "at most 32 tokens, got 80"):
+        assert part in refused.stderr
+    assert len(run_json(cli, smollm2, "--prompt", PROMPT, "--top-k", 49152)["token_ids"]) == 12
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_with_whole_text_and_one_line(binary, smollm2, number):
+    process = subprocess.Popen(
+        [binary, "run", "--model", smollm2, "--device", "cpu", "--prompt", "1 2 3 4 5 6 7 8 9", "--temperature", "0", "--max-tokens", "8000"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    first = process.stdout.read(1)
+    process.send_signal(number)
+    rest, stderr = process.communicate(timeout=20 * TIME_SCALE)
+    assert process.returncode == 1
+    assert (first + rest).decode("utf-8").startswith(" 10 11")
+    assert stderr.decode().startswith("CANCELLED: ") and stderr.count(b"\n") == 1
 
 
 @pytest.mark.core
@@ -103,6 +129,8 @@ def test_tokenizing_works_on_a_vocabulary_alone(cli, smollm2, shared_dir, tmp_pa
     vocabulary.write_bytes(lzma.decompress(packed.read_bytes()))
     assert cli("tokenize", "--tokenizer", vocabulary, "--text", "Hello world").stdout == "15496 995\n"
     assert cli("detokenize", "--model", vocabulary, "--ids", "15496, 995").stdout == "Hello world\n"
+    both = cli("tokenize", "--text", "Hello world", "--tokenizer", vocabulary, env={"ORCD_MODEL": str(smollm2)})
+    assert both.stdout == "15496 995\n", "--tokenizer stands instead of the model's own vocabulary"
     assert cli("check", vocabulary).stdout.startswith("ok ")
 
 

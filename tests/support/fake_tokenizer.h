@@ -1,4 +1,4 @@
-// A vocabulary given as a list of byte strings; ids beyond it are spelled "<id>". Only decoding is of use.
+// A vocabulary given as a list of byte strings; ids beyond it are spelled "<id>". Any byte encodes to id 0.
 #pragma once
 
 #include <string>
@@ -19,7 +19,9 @@ class FakeTokenizer final : public tokenizer::Tokenizer {
       pieces_.push_back(std::move(piece));
     }
   }
-  std::vector<int32_t> encode(std::string_view, const tokenizer::EncodeOptions&) const override { return {}; }
+  std::vector<int32_t> encode(std::string_view text, const tokenizer::EncodeOptions&) const override {
+    return std::vector<int32_t>(text.size());
+  }
   std::string_view token_bytes(int32_t id, bool) const override {
     return pieces_.at(static_cast<size_t>(id));
   }
