@@ -24,22 +24,28 @@ struct Report {
   }
 };
 
+// What was not measured is null, not 0.
+nlohmann::ordered_json rate(uint32_t n_tokens, double value) {
+  return n_tokens ? nlohmann::ordered_json(value) : nlohmann::ordered_json(nullptr);
+}
+
 void print_json(const Report& r) {
   nlohmann::ordered_json batch = nlohmann::ordered_json::array();
   for (const engine::BenchBatch& row : r.result.batch)
     batch.push_back({{"n", row.n}, {"tokens_per_s", row.tokens_per_s}});
-  const nlohmann::ordered_json json = {{"model", r.model},
-                                       {"device", r.device},
-                                       {"threads", r.threads},
-                                       {"prompt_tokens", r.prompt_tokens},
-                                       {"prefill_tokens_per_s", r.result.prefill_tokens_per_s},
-                                       {"gen_tokens", r.gen_tokens},
-                                       {"decode_tokens_per_s", r.result.decode_tokens_per_s},
-                                       {"depth", r.depth},
-                                       {"bytes_per_token", r.bytes_per_token},
-                                       {"bandwidth_bytes_per_s", r.bandwidth},
-                                       {"bandwidth_share", r.share()},
-                                       {"batch", std::move(batch)}};
+  const nlohmann::ordered_json json = {
+      {"model", r.model},
+      {"device", r.device},
+      {"threads", r.threads},
+      {"prompt_tokens", r.prompt_tokens},
+      {"prefill_tokens_per_s", rate(r.prompt_tokens, r.result.prefill_tokens_per_s)},
+      {"gen_tokens", r.gen_tokens},
+      {"decode_tokens_per_s", rate(r.gen_tokens, r.result.decode_tokens_per_s)},
+      {"depth", r.depth},
+      {"bytes_per_token", r.bytes_per_token},
+      {"bandwidth_bytes_per_s", r.bandwidth},
+      {"bandwidth_share", rate(r.gen_tokens, r.share())},
+      {"batch", std::move(batch)}};
   std::printf("%s\n", json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
 }
 
@@ -60,9 +66,10 @@ void print_table(const Report& r) {
     if (row.n > 1)
       print_row(r, "tg" + std::to_string(r.gen_tokens) + " x " + std::to_string(row.n) + at,
                 row.tokens_per_s);
-  std::printf(
-      "\nmeasured read bandwidth %.2f GB/s, %llu bytes per token: decode runs at %.1f %% of the bandwidth\n",
-      r.bandwidth / 1e9, static_cast<unsigned long long>(r.bytes_per_token), 100 * r.share());
+  std::printf("\nmeasured read bandwidth %.2f GB/s, %llu bytes per token", r.bandwidth / 1e9,
+              static_cast<unsigned long long>(r.bytes_per_token));
+  if (r.gen_tokens) std::printf(": decode runs at %.1f %% of the bandwidth", 100 * r.share());
+  std::printf("\n");
 }
 
 }  // namespace
@@ -76,13 +83,12 @@ int bench(const Options& options) {
       .batch = options.bench_batch.empty() ? std::vector<uint32_t>{1} : options.bench_batch,
       .repetitions = options.repetitions};
   Report report;
+  Model model = open_model(options.model);
   report.bandwidth = open_device(options)->measure_read_bandwidth();
   device::Limits limits = limits_of(options);
   limits.slots = *std::ranges::max_element(what.batch);
-  // Room for the prompt or the generated tokens behind what is there already, for every sequence.
-  const uint64_t positions = uint64_t{what.depth} + std::max(what.prompt_tokens, what.gen_tokens + 1);
+  const uint64_t positions = engine::bench_positions(what);  // of every sequence
   if (limits.context == 0) limits.context = static_cast<uint32_t>(std::min<uint64_t>(positions, UINT32_MAX));
-  Model model = open_model(options.model);
   if (limits.kv_cache_bytes == 0) {
     uint64_t page_bytes = 0;
     for (const auto& layer : model.program->spec.layers)

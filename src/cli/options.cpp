@@ -210,8 +210,8 @@ void add_bench(Adder add, Options& o, Extras& extras) {
   add_device(add, o, extras);
   add_log(add, o, extras);
   add_json(add, o);
-  add.add("-p,--prompt-tokens", o.bench_prompt, "prompt tokens")->check(at_least(0));
-  add.add("-n,--gen-tokens", o.bench_generate, "tokens to generate")->check(at_least(0));
+  add.add("-p,--prompt-tokens", o.bench_prompt, "prompt tokens (0: not measured)")->check(at_least(0));
+  add.add("-n,--gen-tokens", o.bench_generate, "tokens to generate (0: not measured)")->check(at_least(0));
   add.add("-d,--depth", o.bench_depth, "positions filled before measuring")->check(at_least(0));
   add.add("-b,--batch", o.bench_batch, "sequences decoded at once, e.g. 1,8,32")
       ->delimiter(',')
@@ -259,16 +259,20 @@ void settle_device(const std::vector<std::string>& arguments, const Extras& extr
   }
 }
 
-void check_together(const std::vector<std::string>& arguments, const Options& o) {
-  (void)arguments;
+// One of two ways to give a text: what the command line says outweighs the other's variable.
+void settle_text(const std::vector<std::string>& arguments, const std::string& name, Options* o) {
+  std::optional<std::string>& text = o->command == Command::kRun ? o->prompt : o->text;
+  const bool by_text = given(arguments, name), by_file = given(arguments, "--file") || given(arguments, "-f");
+  if (by_text && !by_file) o->file.reset();
+  if (by_file && !by_text) text.reset();
+  if (text.has_value() == o->file.has_value())
+    throw UsageError{arguments[0] + " needs either " + name + " or --file"};
+}
+
+void check_together(const Options& o) {
   if (needs_device(o.command) && o.device.empty()) {
     throw UsageError{"--device is required (or --gpu-device N for cuda:N); here there are: " +
                      device_names()};
-  }
-  if (o.command == Command::kRun && o.prompt.has_value() == o.file.has_value())
-    throw UsageError{"run needs either --prompt or --file"};
-  if (o.command == Command::kTokenize && o.text.has_value() == o.file.has_value()) {
-    throw UsageError{"tokenize needs either --text or --file"};
   }
   if ((o.command == Command::kTokenize || o.command == Command::kDetokenize) && o.model.empty() &&
       o.tokenizer_file.empty()) {
@@ -340,7 +344,9 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   }
   o.log_format = extras.log_format == "json" ? LogFormat::kJson : LogFormat::kText;
   settle_device(arguments, extras, &o);
-  check_together(arguments, o);
+  check_together(o);
+  if (o.command == Command::kRun) settle_text(arguments, "--prompt", &o);
+  if (o.command == Command::kTokenize) settle_text(arguments, "--text", &o);
   return o;
 }
 

@@ -95,15 +95,20 @@ class Bench {
 
 }  // namespace
 
+uint64_t bench_positions(const BenchOptions& options) {
+  return options.depth + std::max<uint64_t>(options.prompt_tokens, uint64_t{options.gen_tokens} + 1);
+}
+
 BenchResult bench(device::Executor& executor, uint32_t n_vocab, const BenchOptions& options) {
   const device::ResolvedLimits& limits = executor.limits();
   const uint32_t most =
       options.batch.empty() ? 1 : *std::max_element(options.batch.begin(), options.batch.end());
-  const uint64_t positions =
-      uint64_t{options.depth} + std::max(options.prompt_tokens, options.gen_tokens + 1);
+  if (options.prompt_tokens == 0 && options.gen_tokens == 0)
+    throw Error(ErrorCode::kInvalidRequest, "there is nothing to measure", {}, "give -p or -n more than 0");
+  const uint64_t positions = bench_positions(options);
   const uint64_t pages_each = kv::pages_for(positions);
   if (positions > limits.context || most > limits.slots || most * pages_each > limits.kv_pages ||
-      options.prompt_tokens == 0 || options.gen_tokens == 0 || options.repetitions == 0 || most == 0) {
+      options.repetitions == 0 || most == 0) {
     throw Error(ErrorCode::kInvalidRequest, "the benchmark asked for does not fit the limits",
                 {{"positions", positions},
                  {"n_ctx", uint64_t{limits.context}},
@@ -126,11 +131,14 @@ BenchResult bench(device::Executor& executor, uint32_t n_vocab, const BenchOptio
   }
   BenchResult result;
   std::vector<double> seconds;
-  run.prefill(0, options.depth, options.prompt_tokens, pages[0]);  // warm
-  for (uint32_t i = 0; i < options.repetitions; ++i) {
-    seconds.push_back(run.prefill(0, options.depth, options.prompt_tokens, pages[0]));
+  if (options.prompt_tokens > 0) {
+    run.prefill(0, options.depth, options.prompt_tokens, pages[0]);  // warm
+    for (uint32_t i = 0; i < options.repetitions; ++i) {
+      seconds.push_back(run.prefill(0, options.depth, options.prompt_tokens, pages[0]));
+    }
+    result.prefill_tokens_per_s = options.prompt_tokens / median(seconds);
   }
-  result.prefill_tokens_per_s = options.prompt_tokens / median(seconds);
+  if (options.gen_tokens == 0) return result;
   const auto decode_speed = [&](uint32_t n) {
     const std::vector<std::vector<uint32_t>> some(pages.begin(), pages.begin() + n);
     seconds.clear();
