@@ -112,25 +112,25 @@ ORCD_INLINE void dot(const uint8_t* quants, const int8_t* x, uint64_t x_stride, 
   constexpr TensorType kLayout = kUnpacked ? TensorType::kQ8_0 : kType;
   constexpr int kSteps = int16_steps(kType) < kLast - kFirst ? int16_steps(kType) : kLast - kFirst;
   const __m256i ones = _mm256_set1_epi16(1);
-#pragma GCC unroll 8
+  ORCD_UNROLL
   for (int begin = kFirst; begin < kLast; begin += kSteps) {
     __m256i pairs[2][kTokens];
-#pragma GCC unroll 8
+    ORCD_UNROLL
     for (int j = begin; j < begin + kSteps; ++j) {
       const __m256i codes[2] = {load_codes<kLayout>(quants, 0, j), load_codes<kLayout>(quants, 1, j)};
-#pragma GCC unroll 8
+      ORCD_UNROLL
       for (int t = 0; t < kTokens; ++t) {
         const __m256i quad = broadcast_quad(x + t * x_stride + 4 * j);
-#pragma GCC unroll 2
+        ORCD_UNROLL
         for (int half = 0; half < 2; ++half) {
           const __m256i product = multiply<kType>(codes[half], quad);
           pairs[half][t] = j == begin ? product : in_place(_mm256_add_epi16(pairs[half][t], product));
         }
       }
     }
-#pragma GCC unroll 8
+    ORCD_UNROLL
     for (int t = 0; t < kTokens; ++t) {
-#pragma GCC unroll 2
+      ORCD_UNROLL
       for (int half = 0; half < 2; ++half) {
         const __m256i quads = _mm256_madd_epi16(pairs[half][t], ones);
         sums[half][t] = begin == kFirst ? quads : in_place(_mm256_add_epi32(sums[half][t], quads));
@@ -157,11 +157,11 @@ ORCD_INLINE void chain(const uint8_t* quants, const Scales (&scales)[2], const i
     __m256i low[2][kTokens], high[2][kTokens];
     dot<kType, kUnpacked, 0, 4>(quants, x, x_stride, low);
     dot<kType, kUnpacked, 4, 8>(quants, x, x_stride, high);
-#pragma GCC unroll 8
+    ORCD_UNROLL
     for (int t = 0; t < kTokens; ++t) {
       const GroupScale& token = xs[t * xs_stride];
       const __m256 dx = _mm256_set1_ps(token.d);
-#pragma GCC unroll 2
+      ORCD_UNROLL
       for (int half = 0; half < 2; ++half) {
         const Scales& s = scales[half];
         const __m256 first = _mm256_cvtepi32_ps(centre<kType>(low[half][t], token.sum_low));
@@ -173,11 +173,11 @@ ORCD_INLINE void chain(const uint8_t* quants, const Scales (&scales)[2], const i
   } else {
     __m256i sums[2][kTokens];
     dot<kType, kUnpacked, 0, 8>(quants, x, x_stride, sums);
-#pragma GCC unroll 8
+    ORCD_UNROLL
     for (int t = 0; t < kTokens; ++t) {
       const GroupScale& token = xs[t * xs_stride];
       const __m256 dx = _mm256_set1_ps(token.d);
-#pragma GCC unroll 2
+      ORCD_UNROLL
       for (int half = 0; half < 2; ++half) {
         const Scales& s = scales[half];
         const __m256 sum = _mm256_cvtepi32_ps(centre<kType>(sums[half][t], token.sum_low + token.sum_high));
@@ -236,7 +236,7 @@ ORCD_INLINE void block_tokens(const LinearArgs& args, const Strips& strips, uint
 template <TensorType kType>
 ORCD_INLINE void unpack_groups(const uint8_t* quants, uint64_t n, uint8_t* scratch) {
   for (uint64_t g = 0; g < n; ++g, quants += group_quant_bytes(kType), scratch += 512) {
-#pragma GCC unroll 8
+    ORCD_UNROLL
     for (int j = 0; j < 8; ++j) {
       for (int half = 0; half < 2; ++half) {
         _mm256_store_si256(reinterpret_cast<__m256i*>(scratch + 64 * j + 32 * half),

@@ -123,12 +123,12 @@ ORCD_INLINE void block_tokens(const LinearArgs& args, const Strips& strips, cons
       __m512i w[8];
       load_codes<kType>(data + g * group_quant_bytes(kType), w);
       const Scales scale = load_scales<kType>(scales, g);
-#pragma GCC unroll 16
+      ORCD_UNROLL
       for (int t = 0; t < kTokens; ++t) {
         acc[t] = chain<kType>(w, scale, xq + t * args.cols + g * 32, xs[t * groups + g], acc[t]);
       }
     }
-#pragma GCC unroll 16
+    ORCD_UNROLL
     for (int t = 0; t < kTokens; ++t) total[t] = s == 0 ? acc[t] : _mm512_add_ps(total[t], acc[t]);
   }
   for (int t = 0; t < kTokens; ++t) store_tile(args, tile, token + static_cast<uint32_t>(t), V16{total[t]});

@@ -3,12 +3,11 @@
 
 #include <immintrin.h>
 
+#include "device/cpu/simd.h"
 #include "numerics/scalar.h"
 
 namespace orcd::cpu {
 namespace {
-
-#define ORCD_INLINE inline __attribute__((always_inline))
 
 // Query rows, and vectors of keys or values, that attention keeps in registers at once.
 constexpr int kAttendBlock = 4, kAttendChunks = 1;

@@ -1,12 +1,11 @@
 // Sixteen float lanes without vector instructions: the definition that simd_avx2.h and simd_avx512.h follow.
 #pragma once
 
+#include "device/cpu/simd.h"
 #include "numerics/scalar.h"
 
 namespace orcd::cpu {
 namespace {
-
-#define ORCD_INLINE inline __attribute__((always_inline))
 
 // Query rows whose scores are kept in registers together.
 constexpr int kAttendBlock = 4, kAttendChunks = 4;
