@@ -139,8 +139,14 @@ TEST_P(CpuKernels, BlockLinearEqualsTheDefinition) {
     uint32_t tokens;
   };
   for (const TensorType type : kBlockTypes) {
-    for (const Shape shape :
-         {Shape{48, 256, 1}, {37, 768, 2}, {16, 512, 13}, {64, 1536, 5}, {70, 256, 19}, {33, 1024, 8}}) {
+    for (const Shape shape : {Shape{48, 256, 1},
+                              {37, 768, 2},
+                              {16, 512, 13},
+                              {64, 1536, 5},
+                              {70, 256, 19},
+                              {33, 1024, 8},
+                              {37, 2048, 21},
+                              {16, 1536, 9}}) {
       const std::vector<uint8_t> file = random_rows(type, shape.rows, shape.cols, 7);
       Buffer<uint8_t> packed(packed_bytes(type, shape.rows, shape.cols));
       pack_matrix(type, shape.rows, shape.cols, file, &packed);
