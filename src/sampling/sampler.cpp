@@ -92,6 +92,8 @@ Cut select_from_top(uint64_t n, uint64_t target, const Workspace& w, Amount amou
   return cut;
 }
 
+// As a function that can be handed on: order_key itself is always inlined.
+uint32_t key_of(float x) { return order_key(x); }
 uint64_t one_each(uint32_t) { return 1; }
 uint64_t weight_of_bits(uint32_t bits) {
   return static_cast<uint64_t>(static_cast<int64_t>(numerics::bits_float(bits)));
@@ -103,7 +105,7 @@ Candidates top_k(const Logits& logits, uint64_t k, float max, const Workspace& w
   float floor = -3.402823466e+38f;
   const uint64_t blocks = logits.blocks();
   if (k < blocks) {
-    std::transform(w.maxima, w.maxima + blocks, w.keys, order_key);
+    std::transform(w.maxima, w.maxima + blocks, w.keys, key_of);
     const uint32_t key = select_from_top(blocks, k, w, one_each).key;
     floor = std::max(floor, numerics::bits_float(key & 0x80000000u ? key & 0x7fffffffu : ~key));
   }
@@ -119,7 +121,7 @@ Candidates top_k(const Logits& logits, uint64_t k, float max, const Workspace& w
     }
   }
   if (k < n) {
-    std::transform(w.values, w.values + n, w.keys, order_key);
+    std::transform(w.values, w.values + n, w.keys, key_of);
     Cut cut = select_from_top(n, k, w, one_each);
     uint64_t kept = 0;
     for (uint64_t j = 0; j < n; ++j) {
