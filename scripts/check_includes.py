@@ -11,12 +11,13 @@ from pathlib import Path
 # Folder of src/ -> folders whose headers it may include, besides its own. Arrows point down only.
 BELOW_MODEL = {"base", "numerics", "gguf", "memory"}
 BELOW_DEVICE = BELOW_MODEL | {"model", "kv", "sampling"}
-BELOW_ENGINE = BELOW_DEVICE | {"device", "tokenizer"}
+BELOW_ENGINE = BELOW_DEVICE | {"device", "tokenizer", "jinja"}
 ARROWS = {
     "base": set(),
     "numerics": {"base"},
     "gguf": {"base", "numerics"},
     "tokenizer": {"base", "gguf"},
+    "jinja": {"base"},
     "memory": {"base"},
     "kv": {"base"},
     "sampling": {"base", "numerics"},
@@ -53,7 +54,7 @@ LIBRARIES = {
     "CLI/": ({"cli"}, {"cli"}),
     "prometheus/": ({"server"}, {"server"}),
     "pcre2.h": ({"tokenizer"}, set()),
-    "utf8proc.h": ({"tokenizer"}, set()),
+    "utf8proc.h": ({"jinja", "tokenizer"}, set()),
     "cuda": ({"device/cuda"}, {"device/cuda"}),
     "cublas": ({"device/cuda"}, {"device/cuda"}),
     "cub/": ({"device/cuda"}, {"device/cuda"}),
