@@ -4,6 +4,7 @@
     tokenizer_oracle.py generate SOURCE [--family NAME] [-n 20000] [--seed 1] [--special] > strings.jsonl
     tokenizer_oracle.py compare --program build/release/bin/tokenizer_dump --vocab FILE.gguf [--source tokenizer.json]
                                 [--family NAME] [-n 20000] [--seed 1] [--special]
+    (FILE may also be a tokenizer.json)
 
 SOURCE is a GGUF file or a tokenizer.json. From a GGUF the oracle is built out of its tokens, merges or scores, with the
 pre-tokenizer that the family has on Hugging Face; FAMILY overrides what the file says (and compare then hands the
@@ -324,17 +325,19 @@ def round_trips(text, decoded, tokenizer, family, unspellable):
         return text == decoded
     if family == "spm":
         return text.replace("\u2581", " ") == decoded.replace("\u2581", " ")
-    return family == "qwen2" and tokenizer.normalizer.normalize_str(text) == tokenizer.normalizer.normalize_str(decoded)
+    return tokenizer.normalizer is not None and tokenizer.normalizer.normalize_str(text) == tokenizer.normalizer.normalize_str(decoded)
 
 
 def compare(program, vocab, source=None, family=None, n=20000, seed=1, special=False, out=sys.stdout):
     """Number of strings, of equal ones, of byte-exact round trips; prints the line `family N equal M`."""
+    is_json = str(vocab).endswith(".json")
+    special = special or is_json  # what a tokenizer.json adds is always matched
     tokenizer, oracle_family, specials = load_oracle(source or vocab, family, special)
-    name = oracle_family or load_vocab(vocab).pre
+    name = oracle_family or (Path(vocab).name if is_json else load_vocab(vocab).pre)
     texts = list(strings(n, seed, specials))
-    unspellable = unspellable_bytes(load_vocab(vocab))
+    unspellable = b"" if is_json else unspellable_bytes(load_vocab(vocab))
     with tempfile.TemporaryDirectory() as folder:
-        if family and not source and family != load_vocab(vocab).pre:
+        if family and not source and not is_json and family != load_vocab(vocab).pre:
             renamed = Path(folder) / "renamed.gguf"
             load_vocab(vocab).save(renamed, family)
             vocab = renamed

@@ -1,5 +1,9 @@
 #include "tokenizer/tokenizer.h"
 
+#include <fstream>
+#include <iterator>
+
+#include "gguf/validate.h"
 #include "tokenizer/gguf_bpe.h"
 #include "tokenizer/gguf_spm.h"
 #include "tokenizer/unicode.h"
@@ -31,6 +35,19 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_gguf(const std::shared_ptr<cons
   throw gguf::load_error(*file, kKey, file->find(kKey)->value_offset,
                          "tokenizer model \"" + std::string(model) + "\" is not supported",
                          "supported: gpt2 (byte-level BPE), llama (SentencePiece BPE)");
+}
+
+std::shared_ptr<const Tokenizer> Tokenizer::open(const std::string& path, const Tokenizer* model) {
+  std::ifstream stream(path, std::ios::binary);
+  char first = 0;
+  if (stream >> first && first == '{') {  // skips white space
+    stream.seekg(0);
+    const std::string json{std::istreambuf_iterator<char>(stream), {}};
+    if (!stream.bad()) return from_hf_json(json, model);
+  }
+  const auto file = gguf::File::open(path);  // also tells why a file cannot be read
+  gguf::validate_tokenizer(*file);
+  return from_gguf(file);
 }
 
 Detokenizer::Detokenizer(const Tokenizer& tokenizer, bool special)

@@ -1,5 +1,5 @@
 // Text <-> token ids for one vocabulary. Kinds: gguf-bpe (byte-level BPE), gguf-spm (SentencePiece), hf-json
-// (later).
+// (tokenizer.json of Hugging Face).
 #pragma once
 
 #include <cstdint>
@@ -50,6 +50,13 @@ class Tokenizer {
 
   // kind chosen from the file's metadata; an unknown model or pre family is an Error that names it.
   static std::shared_ptr<const Tokenizer> from_gguf(const std::shared_ptr<const gguf::File>& file);
+  // From the text of a tokenizer.json. What it holds and is not supported is an Error that names it.
+  // `model`, if given, is the tokenizer that the model's own file carries: it tells BOS, EOS and the ids that
+  // end a turn, and must spell every token that both know in the same way.
+  static std::shared_ptr<const Tokenizer> from_hf_json(std::string_view json,
+                                                       const Tokenizer* model = nullptr);
+  // A tokenizer.json (its first character is "{"), or a GGUF file, which may hold nothing but a vocabulary.
+  static std::shared_ptr<const Tokenizer> open(const std::string& path, const Tokenizer* model = nullptr);
 };
 
 // Streams token ids to text. Every piece returned is whole UTF-8; what is not UTF-8 becomes U+FFFD, one for

@@ -50,15 +50,11 @@ std::vector<TokenType> read_types(const gguf::File& file, uint64_t n_tokens) {
   return types;
 }
 
-std::vector<int32_t> find_end_ids(const gguf::File& file, const Vocabulary& vocabulary) {
-  std::vector<int32_t> ids;
-  const auto add = [&](int32_t id) {
-    if (id >= 0) ids.push_back(id);
-  };
-  add(vocabulary.eos_id);
-  for (const std::string_view key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
-    add(read_id(file, key, vocabulary.texts.size(), -1));
-  }
+}  // namespace
+
+std::vector<int32_t> find_end_ids(const Vocabulary& vocabulary, std::vector<int32_t> ids) {
+  ids.push_back(vocabulary.eos_id);
+  std::erase_if(ids, [](int32_t id) { return id < 0; });
   for (const std::string_view text : kEndTexts) {
     const int32_t id = vocabulary.ids.find(text);
     if (id >= 0 && !vocabulary.is_plain(id)) ids.push_back(id);
@@ -74,7 +70,16 @@ std::vector<int32_t> find_end_ids(const gguf::File& file, const Vocabulary& voca
   return ids;
 }
 
-}  // namespace
+void index_tokens(Vocabulary& vocabulary) {
+  vocabulary.pieces = vocabulary.texts;
+  vocabulary.ids = TokenMap(vocabulary.texts);
+  for (int32_t id = 0; id < vocabulary.size(); ++id) {
+    const TokenType type = vocabulary.types[id];
+    if (type == TokenType::kUserDefined) vocabulary.user_defined.add(vocabulary.texts[id], id);
+    if (type == TokenType::kUserDefined || vocabulary.is_control(id))
+      vocabulary.all_special.add(vocabulary.texts[id], id);
+  }
+}
 
 Error array_error(const gguf::File& file, std::string_view key, uint64_t index, std::string message) {
   const gguf::Array& array = file.need_array(key);
@@ -117,20 +122,15 @@ Vocabulary read_vocabulary(const std::shared_ptr<const gguf::File>& file,
   vocabulary.owner = file;
   vocabulary.texts.assign(tokens.strings.begin(), tokens.strings.end());
   vocabulary.types = read_types(*file, tokens.size);
-  vocabulary.pieces = vocabulary.texts;
-  vocabulary.ids = TokenMap(vocabulary.texts);
-  for (int32_t id = 0; id < vocabulary.size(); ++id) {
-    const TokenType type = vocabulary.types[id];
-    if (type == TokenType::kUserDefined) vocabulary.user_defined.add(vocabulary.texts[id], id);
-    if (type == TokenType::kUserDefined || vocabulary.is_control(id))
-      vocabulary.all_special.add(vocabulary.texts[id], id);
-  }
+  index_tokens(vocabulary);
   vocabulary.bos_id = read_id(*file, "tokenizer.ggml.bos_token_id", tokens.size, defaults.bos_id);
   vocabulary.eos_id = read_id(*file, "tokenizer.ggml.eos_token_id", tokens.size, defaults.eos_id);
   vocabulary.unknown_id = read_id(*file, "tokenizer.ggml.unknown_token_id", tokens.size, defaults.unknown_id);
   vocabulary.adds_bos = file->get_bool("tokenizer.ggml.add_bos_token").value_or(defaults.adds_bos);
   vocabulary.adds_space_prefix = defaults.adds_space_prefix;
-  vocabulary.end_ids = find_end_ids(*file, vocabulary);
+  vocabulary.end_ids =
+      find_end_ids(vocabulary, {read_id(*file, "tokenizer.ggml.eot_token_id", tokens.size, -1),
+                                read_id(*file, "tokenizer.ggml.eom_token_id", tokens.size, -1)});
   return vocabulary;
 }
 

@@ -1,4 +1,4 @@
-// What every kind of tokenizer shares: the token texts and types of a GGUF file, the tokens matched in text
+// What every kind of tokenizer shares: the token texts and types, the tokens matched in text
 // before anything else, the ids that open and end a text; and a Tokenizer that leaves only plain stretches to
 // its kind.
 #pragma once
@@ -63,6 +63,11 @@ Vocabulary read_vocabulary(const std::shared_ptr<const gguf::File>& file, const 
 Error array_error(const gguf::File& file, std::string_view key, uint64_t index, std::string message);
 // An id read from `key`, or `missing`. Throws when it is not an id of the vocabulary.
 int32_t read_id(const gguf::File& file, std::string_view key, uint64_t n_tokens, int32_t missing);
+
+// Fills ids, pieces and matchers from texts and types, which must stay where they are.
+void index_tokens(Vocabulary& vocabulary);
+// The end-of-generation ids: `named` (-1 is none), eos, and the tokens by which the families end a turn.
+std::vector<int32_t> find_end_ids(const Vocabulary& vocabulary, std::vector<int32_t> named);
 
 class VocabularyTokenizer : public Tokenizer {
  public:

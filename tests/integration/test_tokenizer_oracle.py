@@ -72,3 +72,15 @@ def test_qwen2_equals_the_tokenizer_json_of_qwen3(program, unpacked):
 @pytest.mark.parametrize("special", [False, True], ids=["plain", "special"])
 def test_phi3_ids_equal_the_oracle(program, unpacked, special):
     check(program, unpacked("vocab/phi-3.vocab.gguf"), special=special)
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gptoss"])
+def test_tokenizer_json_equals_the_oracle(program, unpacked, name):
+    check(program, unpacked(f"tokenizers/{name}.tokenizer.json"))
+
+
+def test_tokenizer_json_and_gguf_give_equal_ids(program, unpacked):
+    texts = [text.encode() for text in tokenizer_oracle.strings(5000, 7, [])]
+    gguf_results = tokenizer_oracle.dump(program, unpacked("vocab/qwen2.vocab.gguf"), texts, special=False)
+    json_results = tokenizer_oracle.dump(program, unpacked("tokenizers/qwen3.tokenizer.json"), texts, special=False)
+    assert json_results == gguf_results

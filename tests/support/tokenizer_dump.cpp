@@ -37,7 +37,7 @@ int main(int argc, char** argv) try {
     std::fprintf(stderr, "usage: tokenizer_dump VOCABULARY [--special] [--bos]\n");
     return 2;
   }
-  const auto tokenizer = orcd::tokenizer::Tokenizer::from_gguf(orcd::gguf::File::open(argv[1]));
+  const auto tokenizer = orcd::tokenizer::Tokenizer::open(argv[1]);
   std::string text;
   while (read_frame(text)) {
     const std::vector<int32_t> ids = tokenizer->encode(text, options);
