@@ -139,7 +139,8 @@ void add_serve(Adder add, Options& o, Extras& extras) {
       ->check(at_least(0, 1u << 24));
   add.add("--drain-sec", o.drain_sec, "seconds that active requests may go on after SIGTERM")
       ->check(at_least(0, 1u << 24));
-  add.add("--tokenizer", o.tokenizer_file, "GGUF file whose vocabulary is used instead of the model's");
+  add.add("--tokenizer", o.tokenizer_file,
+          "tokenizer.json or GGUF file that is used instead of the model's vocabulary");
 }
 
 void add_run(Adder add, Options& o, Extras& extras) {
@@ -149,6 +150,7 @@ void add_run(Adder add, Options& o, Extras& extras) {
   add_json(add, o);
   add.add("--prompt", o.prompt, "prompt; special tokens written in it count as such");
   add.add("--file,-f", o.file, "file that holds the prompt, - for stdin");
+  add.flag("--chat", o.chat, "the prompt is what a user says; the model's chat template frames it");
   add.add("--max-tokens,-n", o.max_tokens, "most tokens of the answer")->check(at_least(1));
   add.add("--temperature", o.sampling.temperature, "0 is greedy")->check(between(engine::kTemperatureRange));
   add.add("--top-p", o.sampling.top_p, "1 is off")->check(between(engine::kTopPRange));
@@ -158,7 +160,8 @@ void add_run(Adder add, Options& o, Extras& extras) {
       ->check(between(engine::kPenaltyRange));
   add.add("--seed", o.seed, "of the random numbers (default: a new one)")->check(at_least(0, UINT64_MAX));
   add.add("--stop", o.stop, "text that ends the answer; may be repeated")->expected(1)->take_all();
-  add.add("--tokenizer", o.tokenizer_file, "GGUF file whose vocabulary is used instead of the model's");
+  add.add("--tokenizer", o.tokenizer_file,
+          "tokenizer.json or GGUF file that is used instead of the model's vocabulary");
 }
 
 void add_plan(Adder add, Options& o, Extras& extras) {

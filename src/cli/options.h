@@ -43,7 +43,7 @@ struct Options {
   std::optional<std::string> prompt, file, text;
   std::string tokenizer_file;
   std::string ids;
-  bool special = false, bos = false;
+  bool special = false, bos = false, chat = false;
 
   // run
   sampling::SamplingParams sampling;

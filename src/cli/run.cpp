@@ -93,6 +93,16 @@ void check_request(const Options& options, const tokenizer::Tokenizer& tokenizer
   if (!problems.empty()) throw Error(ErrorCode::kInvalidRequest, problems);
 }
 
+// `said` by a user, as the model's chat template frames it.
+std::string framed(const engine::Chat& chat, const std::string& said) {
+  jinja::Dict message, variables;
+  message.set("role", "user");
+  message.set("content", said);
+  variables.set("messages", jinja::Value::list({std::move(message)}));
+  variables.set("add_generation_prompt", true);
+  return chat.prompt(std::move(variables));
+}
+
 }  // namespace
 
 int run(const Options& options) {
@@ -107,7 +117,8 @@ int run(const Options& options) {
       std::move(model));
   engine::Request request;
   request.id = "run";
-  request.prompt_tokens = engine::encode_prompt(*session.model.tokenizer, prompt);
+  request.prompt_tokens = engine::encode_prompt(*session.model.tokenizer,
+                                                options.chat ? framed(*session.model.chat, prompt) : prompt);
   request.max_tokens = options.max_tokens;
   request.sampling = options.sampling;
   request.sampling.seed = options.seed ? *options.seed : engine::new_seed();

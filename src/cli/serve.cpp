@@ -121,7 +121,7 @@ class Serving {
     facts.isa = info.isa;
     facts.cuda_runtime_version = info.cuda_runtime_version;
     facts.context_length = engine_->limits().context;
-    service_.set_ready(std::move(facts), engine_.get(), session_.model.tokenizer);
+    service_.set_ready(std::move(facts), engine_.get(), session_.model.tokenizer, session_.model.chat);
     log_event(LogLevel::kInfo, "ready",
               {{"host", options_.host},
                {"port", uint64_t{http_->port()}},

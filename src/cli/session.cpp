@@ -64,26 +64,34 @@ std::string quant_kind(const gguf::File& file) {
   return most == bytes.end() ? "" : tensor_type_name(most->first);
 }
 
+// With --tokenizer the model's own vocabulary is held against it; one that cannot be read is no obstacle
+// then.
+std::shared_ptr<const tokenizer::Tokenizer> open_tokenizer(const std::shared_ptr<const gguf::File>& file,
+                                                           const std::string& path) {
+  if (path.empty()) return tokenizer::Tokenizer::from_gguf(file);
+  std::shared_ptr<const tokenizer::Tokenizer> own;
+  try {
+    own = tokenizer::Tokenizer::from_gguf(file);
+  } catch (const Error& error) {
+    log_event(LogLevel::kWarn, "tokenizer_unchecked", {{"reason", error.line()}});
+  }
+  return tokenizer::Tokenizer::open(path, own.get());
+}
+
 Model open_model(const std::string& path, const std::string& tokenizer_path) {
   Model model;
   model.file = gguf::File::open(path);
   gguf::validate(*model.file);
   model.program = std::make_shared<const model::Program>(model::lower(model::read_spec(model.file)));
-  model.tokenizer =
-      tokenizer_path.empty() ? tokenizer::Tokenizer::from_gguf(model.file) : open_vocabulary(tokenizer_path);
+  model.tokenizer = open_tokenizer(model.file, tokenizer_path);
   if (static_cast<uint64_t>(model.tokenizer->vocab_size()) > model.program->spec.n_vocab) {
     throw Error(ErrorCode::kModelLoadFailed, "the vocabulary has more tokens than the model",
                 {{"tokens", int64_t{model.tokenizer->vocab_size()}},
                  {"model", uint64_t{model.program->spec.n_vocab}}},
                 "give the tokenizer that belongs to this model");
   }
+  model.chat = std::make_shared<const engine::Chat>(*model.file, *model.tokenizer);
   return model;
-}
-
-std::shared_ptr<const tokenizer::Tokenizer> open_vocabulary(const std::string& path) {
-  const auto file = gguf::File::open(path);
-  gguf::validate_tokenizer(*file);
-  return tokenizer::Tokenizer::from_gguf(file);
 }
 
 std::string device_names() {
@@ -113,6 +121,9 @@ Session load(const Options& options, const device::Limits& limits, const std::fu
   log_event(LogLevel::kInfo, "model_load_start", {{"path", options.model}});
   Session session;
   session.model = opened ? std::move(*opened) : open_model(options.model, options.tokenizer_file);
+  if (const auto& why = session.model.chat->why_off()) {
+    log_event(LogLevel::kInfo, "chat_off", {{"reason", why->line()}});
+  }
   session.device = open_device(options);
   const device::ResolvedLimits resolved = session.device->resolve(*session.model.program, limits);
   const device::Progress progress = progress_events(stop);

@@ -9,6 +9,7 @@
 
 #include "cli/options.h"
 #include "device/device.h"
+#include "engine/chat.h"
 #include "engine/engine.h"
 #include "gguf/file.h"
 #include "model/program.h"
@@ -21,6 +22,7 @@ struct Model {
   std::shared_ptr<const gguf::File> file;
   std::shared_ptr<const model::Program> program;
   std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
+  std::shared_ptr<const engine::Chat> chat;
 };
 
 // File name without folder and extension: how logs and answers call the model.
@@ -30,8 +32,6 @@ std::string quant_kind(const gguf::File& file);
 
 // Opens and validates. tokenizer_path "" takes the model's own vocabulary. Throws MODEL_LOAD_FAILED.
 Model open_model(const std::string& path, const std::string& tokenizer_path = {});
-// Only the vocabulary, of a file that may hold nothing else.
-std::shared_ptr<const tokenizer::Tokenizer> open_vocabulary(const std::string& path);
 
 std::unique_ptr<device::Device> open_device(const Options& options);
 device::Limits limits_of(const Options& options);

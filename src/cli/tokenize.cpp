@@ -33,7 +33,7 @@ std::vector<int32_t> parse_ids(const std::string& text, int32_t vocab_size) {
 }  // namespace
 
 int tokenize(const Options& options) {
-  const auto tokenizer = open_vocabulary(vocabulary_path(options));
+  const auto tokenizer = tokenizer::Tokenizer::open(vocabulary_path(options));
   const std::vector<int32_t> ids = tokenizer->encode(
       read_text(options.text, options.file), {.add_bos = options.bos, .parse_special = options.special});
   if (options.json) {
@@ -52,7 +52,7 @@ int tokenize(const Options& options) {
 }
 
 int detokenize(const Options& options) {
-  const auto tokenizer = open_vocabulary(vocabulary_path(options));
+  const auto tokenizer = tokenizer::Tokenizer::open(vocabulary_path(options));
   const std::string text =
       tokenizer::decode_bytes(*tokenizer, parse_ids(options.ids, tokenizer->vocab_size()), options.special);
   if (options.json) {

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "server/error_reply.h"
 #include "server/service_json.h"
+#include "server/text_requests.h"
 
 namespace orcd::server {
 namespace {
@@ -86,6 +87,7 @@ void Service::add_routes(Router* router) {
                RunOn::kIo, true});
   router->add({"GET", "/readyz", [this](const HttpRequest&) { return readiness(); }, RunOn::kIo, true});
   router->add({"GET", "/v1/residency", on(&Service::residency), RunOn::kSlow});
+  add_text_routes(router);
   router->add({"GET", "/metrics",
                [this](const HttpRequest&) {
                  Reply reply = json_reply(200, metrics_.text(state().engine, uptime_seconds()));
@@ -95,13 +97,37 @@ void Service::add_routes(Router* router) {
                RunOn::kIo});
 }
 
+void Service::add_text_routes(Router* router) {
+  const auto add = [&](const char* path, auto answer) {
+    router->add(
+        {"POST", path,
+         [this, answer](const HttpRequest& r) { return json_reply(200, answer(r.body, ready_state())); },
+         RunOn::kPrepare});
+  };
+  add("/tokenize",
+      [](const std::string& body, const State& now) { return tokenize_json(body, *now.tokenizer); });
+  add("/detokenize",
+      [](const std::string& body, const State& now) { return detokenize_json(body, *now.tokenizer); });
+  add("/apply-template",
+      [](const std::string& body, const State& now) { return apply_template_json(body, *now.chat); });
+  router->add({"GET", "/v1/models",
+               [this](const HttpRequest&) {
+                 const State now = ready_state();
+                 return json_reply(200, models_json(now.facts, now.ready_at));
+               },
+               RunOn::kIo});
+}
+
 void Service::set_ready(WorkerFacts facts, engine::Engine* engine,
-                        std::shared_ptr<const tokenizer::Tokenizer> tokenizer) {
+                        std::shared_ptr<const tokenizer::Tokenizer> tokenizer,
+                        std::shared_ptr<const engine::Chat> chat) {
   std::lock_guard lock(mutex_);
   resident_ = true;
   state_.facts = std::move(facts);
   state_.engine = engine;
   state_.tokenizer = std::move(tokenizer);
+  state_.chat = std::move(chat);
+  state_.ready_at = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
   if (state_.draining) engine->stop_accepting();
 }
 

@@ -9,6 +9,7 @@
 #include <set>
 #include <string>
 
+#include "engine/chat.h"
 #include "engine/engine.h"
 #include "server/execute_request.h"
 #include "server/execute_stream.h"
@@ -38,13 +39,14 @@ class Service {
   Service(WorkerFacts facts, ServiceOptions options);
   ~Service();
 
-  // Adds POST /execute, /cancel, /shutdown, GET /health, /livez, /readyz, /metrics, /v1/residency.
-  // The service must outlive the router's use.
+  // Adds POST /execute, /cancel, /shutdown, /tokenize, /detokenize, /apply-template, GET /v1/models, /health,
+  // /livez, /readyz, /metrics, /v1/residency. The service must outlive the router's use.
   void add_routes(Router* router);
 
   // From now on requests are served. The engine is not owned and stays until after the last request.
   void set_ready(WorkerFacts facts, engine::Engine* engine,
-                 std::shared_ptr<const tokenizer::Tokenizer> tokenizer);
+                 std::shared_ptr<const tokenizer::Tokenizer> tokenizer,
+                 std::shared_ptr<const engine::Chat> chat);
   // New work is refused with SHUTTING_DOWN; active work goes on.
   void start_draining();
   void cancel_all();
@@ -60,6 +62,8 @@ class Service {
     WorkerFacts facts;
     engine::Engine* engine = nullptr;  // null while loading
     std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
+    std::shared_ptr<const engine::Chat> chat;
+    int64_t ready_at = 0;  // seconds since 1970
     std::string unhealthy_reason;
     bool draining = false;
   };
@@ -72,6 +76,7 @@ class Service {
   Reply health() const;
   Reply readiness() const;
   Reply residency();
+  void add_text_routes(Router* router);
   double uptime_seconds() const;
   bool begin_job(const std::string& id);
   void end_job(const StreamSummary& summary);

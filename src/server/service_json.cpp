@@ -44,6 +44,15 @@ std::string health_json(const HealthReport& report) {
   return dump(json);
 }
 
+std::string models_json(const WorkerFacts& facts, int64_t created) {
+  const Json model = {{"id", facts.model},
+                      {"object", "model"},
+                      {"created", created},
+                      {"owned_by", "worker-orcd"},
+                      {"max_model_len", facts.context_length}};
+  return dump(Json{{"object", "list"}, {"data", Json::array({model})}});
+}
+
 std::string cancel_json(const std::string& job_id, bool active) {
   return dump(Json{{"job_id", job_id}, {"status", active ? "cancelling" : "not_active"}});
 }

@@ -1,4 +1,4 @@
-// The JSON bodies of /health, /cancel and /v1/residency.
+// The JSON bodies of /health, /v1/models, /cancel and /v1/residency.
 #pragma once
 
 #include <optional>
@@ -22,6 +22,7 @@ struct HealthReport {
 };
 
 std::string health_json(const HealthReport& report);
+std::string models_json(const WorkerFacts& facts, int64_t created);  // GET /v1/models
 std::string cancel_json(const std::string& job_id, bool active);
 std::string residency_json(const WorkerFacts& facts, const std::vector<device::Executor::Residency>& arenas,
                            bool resident, double ms);

@@ -225,3 +225,12 @@ def test_a_text_on_the_command_line_outweighs_one_in_the_environment(cli, smollm
 def test_help_is_on_stdout(cli):
     assert "serve" in cli("--help").stdout
     assert "--vram-budget-mb" in cli("serve", "--help").stdout
+
+
+def test_a_foreign_tokenizer_json_is_refused_with_the_first_difference(cli, smollm2, shared_dir, tmp_path):
+    packed = (shared_dir / "data" / "tokenizers" / "qwen3.tokenizer.json.xz").read_bytes()
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(lzma.decompress(packed))
+    assert cli("tokenize", "--tokenizer", path, "--text", "Hello, world").stdout == "9707 11 1879\n"
+    result = cli("run", "--model", smollm2, "--device", "cpu", "--prompt", "x", "--tokenizer", path, expect=1)
+    assert "spell a token differently" in result.stderr and "id=0" in result.stderr

@@ -1,0 +1,104 @@
+// Reads the fields of a JSON object and collects everything that is wrong with them.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "engine/request_limits.h"
+#include "server/error_reply.h"
+
+namespace orcd::server {
+
+// Takes fields out of an object by name and collects what is wrong with them.
+class Fields {
+ public:
+  explicit Fields(const nlohmann::json& body) : body_(body) {
+    if (!body.is_object()) throw InvalidRequest("", "the body must be a JSON object");
+  }
+
+  const std::string* text(const char* name) {
+    const nlohmann::json* value = take(name);
+    if (!value) return problem(name, "is required"), nullptr;
+    if (!value->is_string()) return problem(name, "must be a string, not " + kind(*value)), nullptr;
+    return &value->get_ref<const std::string&>();
+  }
+
+  uint64_t integer(const char* name, uint64_t low, uint64_t high, uint64_t otherwise) {
+    const nlohmann::json* value = take(name);
+    if (!value) return otherwise;
+    if (!value->is_number_integer()) {
+      problem(name, "must be an integer, not " + kind(*value));
+    } else if (!value->is_number_unsigned() || value->get<uint64_t>() < low ||
+               value->get<uint64_t>() > high) {
+      problem(name, "must be between " + std::to_string(low) + " and " + std::to_string(high) + ", got " +
+                        value->dump());
+    } else {
+      return value->get<uint64_t>();
+    }
+    return otherwise;
+  }
+
+  float number(const char* name, engine::Range range, double otherwise) {
+    const nlohmann::json* value = take(name);
+    if (!value) return static_cast<float>(otherwise);
+    if (!value->is_number()) {
+      problem(name, "must be a number, not " + kind(*value));
+    } else if (const double number = value->get<double>(); !(number >= range.low && number <= range.high)) {
+      problem(name, "must be between " + number_text(range.low) + " and " + number_text(range.high) +
+                        ", got " + number_text(number));
+    } else {
+      return static_cast<float>(number);
+    }
+    return static_cast<float>(otherwise);
+  }
+
+  bool flag(const char* name, bool otherwise) {
+    const nlohmann::json* value = take(name);
+    if (!value) return otherwise;
+    if (value->is_boolean()) return value->get<bool>();
+    problem(name, "must be true or false, not " + kind(*value));
+    return otherwise;
+  }
+
+  const nlohmann::json* take(const char* name) {
+    known_.emplace_back(name);
+    const auto found = body_.find(name);
+    return found == body_.end() ? nullptr : &*found;
+  }
+
+  void problem(std::string name, std::string message) {
+    problems_.push_back({std::move(name), std::move(message)});
+  }
+
+  // Refuses fields that nobody took; throws if there was any problem.
+  void finish() {
+    for (const auto& [name, value] : body_.items())
+      if (std::ranges::find(known_, name) == known_.end()) problem(name, "is not a field of this request");
+    if (!problems_.empty()) throw InvalidRequest(std::move(problems_));
+  }
+
+  static std::string kind(const nlohmann::json& value) {
+    if (value.is_null()) return "null (leave the field out for its default)";
+    if (value.is_number_float()) return "a number with a fraction or exponent";
+    return value.is_array()    ? "an array"
+           : value.is_object() ? "an object"
+                               : std::string("a ") + value.type_name();
+  }
+
+ private:
+  static std::string number_text(double value) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.9g", value);
+    return text;
+  }
+
+  const nlohmann::json& body_;
+  std::vector<std::string> known_;
+  std::vector<Problem> problems_;
+};
+
+}  // namespace orcd::server

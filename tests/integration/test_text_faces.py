@@ -1,0 +1,84 @@
+"""Text and templates without a generation: /tokenize, /detokenize, /apply-template, /v1/models, run --chat."""
+
+import json
+import sys
+from pathlib import Path
+
+import openai
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPO / "tools"))
+import template_oracle  # noqa: E402
+
+SMOLLM2_TEMPLATE = (template_oracle.TEMPLATES / "smollm2.jinja").read_text()
+MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Grüße, 日本 👋"}]
+
+
+def rendered(messages, **variables):
+    template = template_oracle.environment().from_string(SMOLLM2_TEMPLATE)
+    return template.render(messages=messages, bos_token="<|im_start|>", eos_token="<|im_end|>", **variables)
+
+
+@pytest.mark.core
+def test_apply_template_equals_jinja2(smollm2_worker):
+    for generates in (True, False):
+        answer = smollm2_worker.post("/apply-template", {"messages": MESSAGES, "add_generation_prompt": generates})
+        assert answer.status_code == 200
+        assert answer.json() == {"prompt": rendered(MESSAGES, add_generation_prompt=generates)}
+
+
+def test_text_parts_become_one_text(smollm2_worker):
+    parts = [{"role": "user", "content": [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]}]
+    whole = [{"role": "user", "content": "one two"}]
+    answer = smollm2_worker.post("/apply-template", {"messages": parts})
+    assert answer.json()["prompt"] == rendered(whole, add_generation_prompt=True)
+
+
+def test_every_problem_of_messages_is_told(smollm2_worker):
+    answer = smollm2_worker.post("/apply-template", {"messages": [{"content": 1}, "x"], "tools": 3, "unknown": 1})
+    assert answer.status_code == 400
+    params = [problem["param"] for problem in answer.json()["error"]["problems"]]
+    assert params == ["tools", "messages[0].role", "messages[0].content", "messages[1]", "unknown"]
+
+
+@pytest.mark.core
+def test_tokenize_and_detokenize_undo_each_other(smollm2_worker, smollm2, cli):
+    text = "<|im_start|>user\nÜber 日本 👋🏽 tokens"
+    tokens = smollm2_worker.post("/tokenize", {"content": text}).json()["tokens"]
+    assert " ".join(map(str, tokens)) + "\n" == cli("tokenize", "--model", smollm2, "--text", text, "--special").stdout
+    assert smollm2_worker.post("/detokenize", {"tokens": tokens}).json() == {"content": text}
+    plain = smollm2_worker.post("/tokenize", {"content": text, "parse_special": False}).json()["tokens"]
+    assert len(plain) > len(tokens)
+    pieces = smollm2_worker.post("/tokenize", {"content": text, "with_pieces": True}).json()["tokens"]
+    assert [piece["id"] for piece in pieces] == tokens
+    joined = b"".join(bytes(p["piece"]) if isinstance(p["piece"], list) else p["piece"].encode() for p in pieces)
+    assert joined.decode() == text
+
+
+def test_an_id_outside_the_vocabulary_is_named(smollm2_worker):
+    answer = smollm2_worker.post("/detokenize", {"tokens": [1, -2, 49152]})
+    assert answer.status_code == 400
+    assert [problem["param"] for problem in answer.json()["error"]["problems"]] == ["tokens[1]", "tokens[2]"]
+
+
+def test_the_openai_client_lists_the_model(smollm2_worker, smollm2):
+    client = openai.OpenAI(base_url=smollm2_worker.base_url + "/v1", api_key="none", max_retries=0)
+    models = client.models.list().data
+    assert [model.id for model in models] == [Path(smollm2).stem]
+    assert models[0].object == "model" and models[0].created > 1_600_000_000
+
+
+@pytest.mark.core
+def test_run_chat_frames_the_prompt(cli, smollm2):
+    options = ("--model", smollm2, "--device", "cpu", "--json", "--max-tokens", 4, "--temperature", 0)
+    chat = json.loads(cli("run", *options, "--chat", "--prompt", "Hello").stdout)
+    framed = rendered([{"role": "user", "content": "Hello"}], add_generation_prompt=True)
+    plain = json.loads(cli("run", *options, "--prompt", framed).stdout)
+    assert chat["prompt_token_ids"] == plain["prompt_token_ids"]
+    assert chat["logits_digest"] == plain["logits_digest"]
+
+
+def test_a_model_without_template_does_not_chat(cli, gemma3):
+    result = cli("run", "--model", gemma3, "--device", "cpu", "--chat", "--prompt", "Hello", expect=1)
+    assert "does not chat" in result.stderr and "no chat template" in result.stderr
