@@ -137,6 +137,20 @@ void Dict::clear() {
   index_.clear();
 }
 
+Value::Value(Dict dict) : data_(std::make_shared<const Dict>(std::move(dict))) {}
+Value::Value(Callable callable) : data_(std::make_shared<const Callable>(std::move(callable))) {}
+
+Value Value::sequence(SequenceKind kind, std::vector<Value> items, std::string label) {
+  Value value;
+  value.data_ = std::make_shared<const Sequence>(Sequence{kind, std::move(items), std::move(label)});
+  return value;
+}
+
+bool Value::is_sequence(SequenceKind kind) const {
+  const Sequence* sequence = as_sequence();
+  return sequence != nullptr && sequence->kind == kind;
+}
+
 bool Value::is_true() const {
   if (is_undefined() || is_none()) return false;
   if (is_float()) return number() != 0;

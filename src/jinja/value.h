@@ -14,13 +14,11 @@
 
 namespace orcd::jinja {
 
-class Value;
+class Dict;
 class Renderer;
-
-struct Arguments {
-  std::vector<Value> positional;
-  std::vector<std::pair<std::string, Value>> named;
-};
+struct Callable;
+struct Namespace;
+struct Sequence;
 
 // What a name that stands for nothing gives: prints as "", is false and empty, fails when it is used
 // otherwise.
@@ -35,6 +33,78 @@ enum class SequenceKind : uint8_t {
   kRange,      // range(..)
   kView,       // dict.keys(), .values(), .items(): a length, no index
   kGenerator,  // what filters such as map give: read once, no length, always true
+};
+
+class Value {
+ public:
+  Value() : data_(Undefined{}) {}
+  Value(None) : data_(None{}) {}
+  Value(bool value) : data_(value) {}
+  Value(int value) : data_(int64_t{value}) {}
+  Value(int64_t value) : data_(value) {}
+  Value(double value) : data_(value) {}
+  Value(std::string text) : data_(std::make_shared<const std::string>(std::move(text))) {}
+  Value(std::string_view text) : Value(std::string(text)) {}
+  Value(const char* text) : Value(std::string(text)) {}
+  Value(Dict dict);
+  Value(std::shared_ptr<Namespace> object) : data_(std::move(object)) {}
+  Value(Callable callable);
+
+  static Value undefined(std::string reason) {
+    Value value;
+    value.data_ = Undefined{std::make_shared<const std::string>(std::move(reason))};
+    return value;
+  }
+  static Value sequence(SequenceKind kind, std::vector<Value> items, std::string label = {});
+  static Value list(std::vector<Value> items) { return sequence(SequenceKind::kList, std::move(items)); }
+  static Value tuple(std::vector<Value> items) { return sequence(SequenceKind::kTuple, std::move(items)); }
+  static Value generator(std::vector<Value> items) {
+    return sequence(SequenceKind::kGenerator, std::move(items));
+  }
+
+  bool is_undefined() const { return std::holds_alternative<Undefined>(data_); }
+  bool is_none() const { return std::holds_alternative<None>(data_); }
+  bool is_bool() const { return std::holds_alternative<bool>(data_); }
+  bool is_int() const { return std::holds_alternative<int64_t>(data_); }
+  bool is_float() const { return std::holds_alternative<double>(data_); }
+  bool is_number() const { return is_bool() || is_int() || is_float(); }
+  bool is_string() const { return std::holds_alternative<StringPointer>(data_); }
+  // nullptr, or the value as that type.
+  const Undefined* as_undefined() const { return std::get_if<Undefined>(&data_); }
+  const std::string* as_string() const { return pointee<StringPointer>(); }
+  const Sequence* as_sequence() const { return pointee<SequencePointer>(); }
+  const Dict* as_dict() const { return pointee<DictPointer>(); }
+  Namespace* as_namespace() const { return pointee<std::shared_ptr<Namespace>>(); }
+  const Callable* as_callable() const { return pointee<CallablePointer>(); }
+  bool is_sequence(SequenceKind kind) const;
+  // REQUIRES is_bool() or is_int().
+  int64_t integer() const { return is_bool() ? std::get<bool>(data_) : std::get<int64_t>(data_); }
+  // REQUIRES is_number().
+  double number() const { return is_float() ? std::get<double>(data_) : static_cast<double>(integer()); }
+  bool boolean() const { return std::get<bool>(data_); }  // REQUIRES is_bool()
+
+  bool is_true() const;           // Python's bool()
+  const char* type_name() const;  // Python's name of the type
+  const void* identity() const;   // of what is shared; null for plain values
+
+ private:
+  using StringPointer = std::shared_ptr<const std::string>;
+  using SequencePointer = std::shared_ptr<const Sequence>;
+  using DictPointer = std::shared_ptr<const Dict>;
+  using CallablePointer = std::shared_ptr<const Callable>;
+  template <class Pointer>
+  typename Pointer::element_type* pointee() const {
+    const Pointer* pointer = std::get_if<Pointer>(&data_);
+    return pointer ? pointer->get() : nullptr;
+  }
+  std::variant<Undefined, None, bool, int64_t, double, StringPointer, SequencePointer, DictPointer,
+               std::shared_ptr<Namespace>, CallablePointer>
+      data_;
+};
+
+struct Arguments {
+  std::vector<Value> positional;
+  std::vector<std::pair<std::string, Value>> named;
 };
 
 // Items are never changed once the sequence is shared.
@@ -76,80 +146,6 @@ struct Callable {
   std::function<Value(Renderer&, const Arguments&)> call;
   // Attributes of objects that are called, such as `loop`; may be empty.
   std::function<const Value*(std::string_view)> attribute;
-};
-
-class Value {
- public:
-  Value() : data_(Undefined{}) {}
-  Value(None) : data_(None{}) {}
-  Value(bool value) : data_(value) {}
-  Value(int value) : data_(int64_t{value}) {}
-  Value(int64_t value) : data_(value) {}
-  Value(double value) : data_(value) {}
-  Value(std::string text) : data_(std::make_shared<const std::string>(std::move(text))) {}
-  Value(std::string_view text) : Value(std::string(text)) {}
-  Value(const char* text) : Value(std::string(text)) {}
-  Value(Dict dict) : data_(std::make_shared<const Dict>(std::move(dict))) {}
-  Value(std::shared_ptr<Namespace> object) : data_(std::move(object)) {}
-  Value(Callable callable) : data_(std::make_shared<const Callable>(std::move(callable))) {}
-
-  static Value undefined(std::string reason) {
-    Value value;
-    value.data_ = Undefined{std::make_shared<const std::string>(std::move(reason))};
-    return value;
-  }
-  static Value sequence(SequenceKind kind, std::vector<Value> items, std::string label = {}) {
-    Value value;
-    value.data_ = std::make_shared<const Sequence>(Sequence{kind, std::move(items), std::move(label)});
-    return value;
-  }
-  static Value list(std::vector<Value> items) { return sequence(SequenceKind::kList, std::move(items)); }
-  static Value tuple(std::vector<Value> items) { return sequence(SequenceKind::kTuple, std::move(items)); }
-  static Value generator(std::vector<Value> items) {
-    return sequence(SequenceKind::kGenerator, std::move(items));
-  }
-
-  bool is_undefined() const { return std::holds_alternative<Undefined>(data_); }
-  bool is_none() const { return std::holds_alternative<None>(data_); }
-  bool is_bool() const { return std::holds_alternative<bool>(data_); }
-  bool is_int() const { return std::holds_alternative<int64_t>(data_); }
-  bool is_float() const { return std::holds_alternative<double>(data_); }
-  bool is_number() const { return is_bool() || is_int() || is_float(); }
-  bool is_string() const { return std::holds_alternative<StringPointer>(data_); }
-  // nullptr, or the value as that type.
-  const Undefined* as_undefined() const { return std::get_if<Undefined>(&data_); }
-  const std::string* as_string() const { return pointee<StringPointer>(); }
-  const Sequence* as_sequence() const { return pointee<SequencePointer>(); }
-  const Dict* as_dict() const { return pointee<DictPointer>(); }
-  Namespace* as_namespace() const { return pointee<std::shared_ptr<Namespace>>(); }
-  const Callable* as_callable() const { return pointee<CallablePointer>(); }
-  bool is_sequence(SequenceKind kind) const {
-    const Sequence* sequence = as_sequence();
-    return sequence != nullptr && sequence->kind == kind;
-  }
-  // REQUIRES is_bool() or is_int().
-  int64_t integer() const { return is_bool() ? std::get<bool>(data_) : std::get<int64_t>(data_); }
-  // REQUIRES is_number().
-  double number() const { return is_float() ? std::get<double>(data_) : static_cast<double>(integer()); }
-  bool boolean() const { return std::get<bool>(data_); }  // REQUIRES is_bool()
-
-  bool is_true() const;           // Python's bool()
-  const char* type_name() const;  // Python's name of the type
-  const void* identity() const;   // of what is shared; null for plain values
-
- private:
-  using StringPointer = std::shared_ptr<const std::string>;
-  using SequencePointer = std::shared_ptr<const Sequence>;
-  using DictPointer = std::shared_ptr<const Dict>;
-  using CallablePointer = std::shared_ptr<const Callable>;
-  template <class Pointer>
-  typename Pointer::element_type* pointee() const {
-    const Pointer* pointer = std::get_if<Pointer>(&data_);
-    return pointer ? pointer->get() : nullptr;
-  }
-  std::variant<Undefined, None, bool, int64_t, double, StringPointer, SequencePointer, DictPointer,
-               std::shared_ptr<Namespace>, CallablePointer>
-      data_;
 };
 
 // Python's ==.
