@@ -110,6 +110,7 @@ int run(const Options& options) {
   const std::string prompt = read_text(options.prompt, options.file);
   Model model = open_model(options.model, options.tokenizer_file);
   check_request(options, *model.tokenizer);
+  const std::string text = options.chat ? framed(*model.chat, prompt) : prompt;
   // A signal ends the generation within a step, and what was printed stays a whole piece of text.
   const StopSignals signals;
   Session session = load(
@@ -117,8 +118,7 @@ int run(const Options& options) {
       std::move(model));
   engine::Request request;
   request.id = "run";
-  request.prompt_tokens = engine::encode_prompt(*session.model.tokenizer,
-                                                options.chat ? framed(*session.model.chat, prompt) : prompt);
+  request.prompt_tokens = engine::encode_prompt(*session.model.tokenizer, text);
   request.max_tokens = options.max_tokens;
   request.sampling = options.sampling;
   request.sampling.seed = options.seed ? *options.seed : engine::new_seed();
