@@ -127,6 +127,7 @@ void sort_keyed(Renderer& renderer, std::vector<Keyed>& items, bool reverse) {
 
 std::vector<Value> values_of(std::vector<Keyed> items) {
   std::vector<Value> out;
+  out.reserve(items.size());
   for (auto& [key, value] : items) out.push_back(std::move(value));
   return out;
 }
@@ -278,9 +279,10 @@ Value map(Renderer& renderer, const Value& subject, const Arguments& arguments) 
     const Value* missing = argument(arguments, 1, "default");
     if (by == nullptr) throw TemplateFailure{"map requires a filter argument"};
     const AttributePath path(*by);
-    for (Value& item : renderer.items_of(subject)) {
-      Value value = path.read(renderer, std::move(item));
-      out.push_back(value.is_undefined() && missing ? *missing : std::move(value));
+    for (const Value& item : renderer.items_of(subject)) {
+      Value value = path.read(renderer, item);
+      if (value.is_undefined() && missing) value = *missing;
+      out.push_back(std::move(value));
     }
     return Value::generator(std::move(out));
   }

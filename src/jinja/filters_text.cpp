@@ -162,7 +162,7 @@ bool read_float(std::string_view text, double& value) {
 
 Value to_int(Renderer&, const Value& subject, const Arguments& arguments) {
   const Value* missing = argument(arguments, 0, "default");
-  const Value otherwise = missing ? *missing : Value(0);
+  Value otherwise = missing ? *missing : Value(0);
   const int64_t base = integer_or(arguments, 1, "base", 10);
   if (subject.is_int() || subject.is_bool()) return subject.integer();
   double number = 0;

@@ -14,7 +14,7 @@ class Parser : private ExpressionParser {
   Body run() {
     Body body = statements({});
     if (tokens_.current().kind != TokenKind::kEnd) tokens_.fail("unexpected " + tokens_.shown());
-    if (!unknown_.empty()) throw unknown_.front();
+    if (!unknown_.empty()) throw decltype(unknown_)::value_type(unknown_.front());
     return body;
   }
 

@@ -38,6 +38,8 @@ enum class SequenceKind : uint8_t {
 class Value {
  public:
   Value() : data_(Undefined{}) {}
+  // What a template can write is a value without ceremony: filters return 0, a text or a list as they are.
+  // NOLINTBEGIN(google-explicit-constructor)
   Value(None) : data_(None{}) {}
   Value(bool value) : data_(value) {}
   Value(int value) : data_(int64_t{value}) {}
@@ -49,6 +51,7 @@ class Value {
   Value(Dict dict);
   Value(std::shared_ptr<Namespace> object) : data_(std::move(object)) {}
   Value(Callable callable);
+  // NOLINTEND(google-explicit-constructor)
 
   static Value undefined(std::string reason) {
     Value value;

@@ -237,7 +237,8 @@ void read_model(const Json& model, ByteBpeRules& rules) {
   }
   for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     const Json& affix = member(model, name);
-    if (!affix.is_null() && affix != "") refuse(path + "." + name, "is not supported");
+    const bool empty = affix.is_string() && affix.get_ref<const std::string&>().empty();
+    if (!affix.is_null() && !empty) refuse(path + "." + name, "is not supported");
   }
   const Json& dropout = member(model, "dropout");
   if (!dropout.is_null() && dropout != 0.0) refuse("model.dropout", "is not supported");
