@@ -189,18 +189,6 @@ ORCD_INLINE void chain(const uint8_t* quants, const Scales (&scales)[2], const i
   }
 }
 
-// Asks for what the two streams of a matrix, codes and scales, need a little later. The hardware follows them
-// within a tile, but each tile starts both anew.
-template <TensorType kType>
-ORCD_INLINE void prefetch(const uint8_t* quants, const uint8_t* scales, uint64_t group) {
-  constexpr uint64_t kAhead = 4096;
-  for (uint32_t line = 0; line < group_quant_bytes(kType); line += 64)
-    _mm_prefetch(reinterpret_cast<const char*>(quants + kAhead + line), _MM_HINT_T0);
-  const uint64_t block = is_super_block(kType) ? group / 8 : group;
-  _mm_prefetch(reinterpret_cast<const char*>(scales + block * block_scale_bytes(kType) + kAhead),
-               _MM_HINT_T0);
-}
-
 // Strips [first, last) of one tile for kTokens tokens, added to what y holds if first > 0. quants: where the
 // codes of strip `first` begin.
 template <TensorType kType, bool kUnpacked, int kTokens>
@@ -220,7 +208,7 @@ ORCD_INLINE void block_tokens(const LinearArgs& args, const Strips& strips, uint
       for (__m256& a : half) a = _mm256_setzero_ps();
     }
     for (uint64_t g = strips.begin[s]; g < strips.begin[s + 1]; ++g, quants += kGroupBytes) {
-      if constexpr (!kUnpacked) prefetch<kType>(quants, scales, g);
+      if constexpr (!kUnpacked) prefetch_ahead<kType>(quants, scales, g);
       const Scales scale[2] = {load_scales<kType>(scales, g, 0), load_scales<kType>(scales, g, 1)};
       chain<kType, kUnpacked>(quants, scale, xq + g * 32, args.cols, xs + g, groups, acc);
     }

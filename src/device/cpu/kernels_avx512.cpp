@@ -120,8 +120,10 @@ ORCD_INLINE void block_tokens(const LinearArgs& args, const Strips& strips, cons
     __m512 acc[kTokens];
     for (__m512& a : acc) a = _mm512_setzero_ps();
     for (uint64_t g = strips.begin[s]; g < strips.begin[s + 1]; ++g) {
+      const uint8_t* quants = data + g * group_quant_bytes(kType);
+      prefetch_ahead<kType>(quants, scales, g);
       __m512i w[8];
-      load_codes<kType>(data + g * group_quant_bytes(kType), w);
+      load_codes<kType>(quants, w);
       const Scales scale = load_scales<kType>(scales, g);
       ORCD_UNROLL
       for (int t = 0; t < kTokens; ++t) {

@@ -15,6 +15,19 @@ namespace {
 using numerics::fma_rn;
 using numerics::kPageKeys;
 
+// Asks the second-level cache for what the two streams of a block-format matrix, codes and scales, need a
+// little later. The first level cannot have as many lines on their way, and the hardware's own prefetching
+// starts anew with each tile.
+template <TensorType kType>
+ORCD_INLINE void prefetch_ahead(const uint8_t* quants, const uint8_t* scales, uint64_t group) {
+  constexpr uint64_t kAhead = 8192;
+  constexpr int kSecondLevel = 2;
+  for (uint32_t line = 0; line < group_quant_bytes(kType); line += 64)
+    __builtin_prefetch(quants + kAhead + line, 0, kSecondLevel);
+  const uint64_t block = is_super_block(kType) ? group / 8 : group;
+  __builtin_prefetch(scales + block * block_scale_bytes(kType) + kAhead, 0, kSecondLevel);
+}
+
 // Scores of kRows query rows against the 64 keys of a page, kChunks vectors of keys at a time; keys outside a
 // row's range give values nobody reads.
 template <int kRows, int kChunks>
