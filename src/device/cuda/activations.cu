@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(256) quantize_kernel(const QuantizeArgs a) {
     if (inside) {
       *reinterpret_cast<float4*>(raw) = __ldcg(reinterpret_cast<const float4*>(x) + octet * 2);
       *reinterpret_cast<float4*>(raw + 4) = __ldcg(reinterpret_cast<const float4*>(x) + octet * 2 + 1);
-      normalise_octet(raw, octet * 8, a.norm, row, v);
+      normalise_octet(raw, octet * 8, a.norm, row, load_norm_weights(a.norm, octet * 8), v);
     }
     const QuantizedOctet q = quantize_octet(v);
     if (!inside) continue;

@@ -81,27 +81,33 @@ __device__ __forceinline__ float normalise(float x, uint32_t i, const InputNorm&
   return norm.mode == NormMode::kLayer && norm.bias ? y + __ldg(norm.bias + i) : y;
 }
 
+// The norm's weights of eight elements: ones where it has none. They do not depend on the kernel's input.
+struct NormWeights {
+  float w[8];
+};
+__device__ __forceinline__ NormWeights load_norm_weights(const InputNorm& norm, uint32_t i) {
+  NormWeights out = {{1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f}};
+  if (norm.mode == NormMode::kNone || !norm.weight) return out;
+  *reinterpret_cast<float4*>(out.w) = __ldg(reinterpret_cast<const float4*>(norm.weight + i));
+  *reinterpret_cast<float4*>(out.w + 4) = __ldg(reinterpret_cast<const float4*>(norm.weight + i + 4));
+  return out;
+}
+
 // Eight elements from i on.
 __device__ __forceinline__ void normalise_octet(const float* x, uint32_t i, const InputNorm& norm,
-                                                const RowNorm& row, float (&y)[8]) {
+                                                const RowNorm& row, const NormWeights& weights,
+                                                float (&y)[8]) {
 #pragma unroll
   for (int j = 0; j < 8; ++j) y[j] = x[j];
   if (norm.mode == NormMode::kNone) return;
-  float w[8] = {1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f};
-  if (norm.weight) {
-    const float4 low = __ldg(reinterpret_cast<const float4*>(norm.weight + i));
-    const float4 high = __ldg(reinterpret_cast<const float4*>(norm.weight + i + 4));
-    w[0] = low.x, w[1] = low.y, w[2] = low.z, w[3] = low.w;
-    w[4] = high.x, w[5] = high.y, w[6] = high.z, w[7] = high.w;
-  }
   if (norm.mode == NormMode::kRms) {
 #pragma unroll
-    for (int j = 0; j < 8; ++j) y[j] = y[j] * row.inverse * w[j];
+    for (int j = 0; j < 8; ++j) y[j] = y[j] * row.inverse * weights.w[j];
     return;
   }
 #pragma unroll
   for (int j = 0; j < 8; ++j) {
-    y[j] = (y[j] - row.mean) * row.inverse * w[j];
+    y[j] = (y[j] - row.mean) * row.inverse * weights.w[j];
     if (norm.bias) y[j] = y[j] + __ldg(norm.bias + i + j);
   }
 }

@@ -34,23 +34,28 @@ struct Segment {
   const float* bias;  // [rows] or nullptr
   float* out;         // [n_tokens, out_stride]
   uint32_t rows, strips, out_stride;
-  // From the shape: tiles of 16 rows, log2 of the strips, where stream 2 begins.
-  uint32_t n_tiles, strip_shift;
+  // From the shape: tiles of 16 rows, log2 of the strips, where stream 2 begins, and bytes of a tile in it.
+  uint32_t n_tiles, strip_shift, super_stride;
   uint64_t super_at;
+  // One token: blocks that share the segment's tiles, steps of each (a tile; GLU: two of both segments), and
+  // how many have one more.
+  uint32_t n_blocks, steps_per_block, extra_steps;
 };
 
 struct LinearArgs {
   Segment segments[3];
   uint32_t n_segments;
   uint32_t cols, n_units, n_groups;
-  uint32_t max_strips, max_shift;     // a power of two, and its log2
-  uint32_t super_stride;              // bytes of a tile in stream 2
-  uint32_t n_tiles, tiles_per_block;  // over all segments; at most
-  uint32_t tile_step, steps_per_block,
-      extra_steps;          // one token: tiles that stay in one block, and their dealing
-  bool early;               // one token: lets the next kernel start before this one's inputs are ready
-  uint32_t items_per_warp;  // several tokens: (tile, strip) pairs a warp leaves in shared memory before they
-                            // are folded
+  uint32_t max_strips, max_shift;  // a power of two, and its log2
+  uint32_t n_tiles;                // over all segments
+  // One token: segments and blocks from these on are of the second format; floats of a block's partial
+  // results, at most; lets the next kernel start before this one's inputs are ready.
+  uint32_t other_segment, other_block;
+  uint32_t part_rows;
+  bool early;
+  // Several tokens: tiles of a block; (tile, strip) pairs a warp leaves in shared memory before they are
+  // folded.
+  uint32_t tiles_per_block, items_per_warp;
   uint32_t n_tokens;
   // One token: f32, normalised and quantised by every block for itself, or quantised already.
   const float* x;            // [*, cols] f32, or nullptr
@@ -71,8 +76,11 @@ struct LinearArgs {
   float2* out_s;
 };
 
-// Launches for one block format. `segments` of one format; fills in what follows from the shape.
+// A launch over block formats; fills in what follows from the shape. All segments are of one format, but for
+// one token, where those from `other_segment` on may be of another if can_mix() of the two.
 void launch_linear(Calls* calls, uint32_t n_sm, TensorType type, LinearArgs args);
+void launch_mixed(Calls* calls, uint32_t n_sm, TensorType type, TensorType other, LinearArgs args);
+bool can_mix(TensorType type, TensorType other);
 void prepare_linear(Calls* calls);  // once per context: shared memory limits
 
 // Several tokens: x (rows row_index, or all) normalised and quantised into xq, xs.

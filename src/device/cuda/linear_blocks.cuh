@@ -45,7 +45,7 @@ __device__ __forceinline__ void seek(const LinearArgs& a, uint32_t first_tile, u
     c->unit = (a.n_units * strip) >> s.strip_shift;
     c->end = (a.n_units * (strip + 1)) >> s.strip_shift;
     c->unit_data = s.data + (static_cast<uint64_t>(tile) * a.n_units + c->unit) * kShape.unit_bytes;
-    c->super_data = s.data + s.super_at + static_cast<uint64_t>(tile) * a.super_stride;
+    c->super_data = s.data + s.super_at + static_cast<uint64_t>(tile) * s.super_stride;
     return;
   }
 }
@@ -255,12 +255,11 @@ void launch_format(Calls* calls, uint32_t n_sm, const LinearArgs& args) {
 
 template <TensorType F>
 void prepare_format(Calls* calls) {
-  constexpr uint32_t kMost = 227 * 1024;
-  calls->allow_shared(reinterpret_cast<const void*>(token_kernel<F>), kMost);
+  calls->allow_shared(reinterpret_cast<const void*>(token_kernel<F, F>), kMostShared);
   prepare_prefill<F>(calls);
-  calls->allow_shared(reinterpret_cast<const void*>(linear_kernel<F, 1>), kMost);
-  calls->allow_shared(reinterpret_cast<const void*>(linear_kernel<F, 2>), kMost);
-  calls->allow_shared(reinterpret_cast<const void*>(linear_kernel<F, 8>), kMost);
+  calls->allow_shared(reinterpret_cast<const void*>(linear_kernel<F, 1>), kMostShared);
+  calls->allow_shared(reinterpret_cast<const void*>(linear_kernel<F, 2>), kMostShared);
+  calls->allow_shared(reinterpret_cast<const void*>(linear_kernel<F, 8>), kMostShared);
 }
 
 // One of these per format, each in its own translation unit.

@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(kPrefillThreads, kPrefillBlocks<F, kN>) prefil
   const Segment& segment = a.segments[at.segment];
   const uint32_t tile = min(at.tile, segment.n_tiles - 1);  // past the end: computed, not stored
   const uint8_t* units = segment.data + static_cast<uint64_t>(tile) * a.n_units * kShape.unit_bytes;
-  const uint8_t* super = segment.data + segment.super_at + static_cast<uint64_t>(tile) * a.super_stride;
+  const uint8_t* super = segment.data + segment.super_at + static_cast<uint64_t>(tile) * segment.super_stride;
   // All segments of a block have the strips of its own tile; a block's tiles may lie in two segments.
   const uint32_t strips = segment.strips;
 

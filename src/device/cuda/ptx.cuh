@@ -34,6 +34,13 @@ __device__ __forceinline__ void copy_async_wait() {
 }
 
 #if __CUDA_ARCH__ >= 900
+// True in one lane of a whole warp.
+__device__ __forceinline__ bool elect_one() {
+  uint32_t elected;
+  asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xffffffff;\nselp.u32 %0, 1, 0, p;\n}"
+               : "=r"(elected)::"memory");
+  return elected != 0;
+}
 // Barriers in shared memory that count the bytes of bulk copies: one arrival a phase.
 __device__ __forceinline__ void barrier_init(uint64_t* barrier) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(barrier));

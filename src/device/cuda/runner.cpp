@@ -50,13 +50,25 @@ bool Runner::same_block_format(std::span<const Target> targets) const {
                      [&](const Target& target) { return state_.weight(target.weight).type == type; });
 }
 
+size_t Runner::same_formats(std::span<const Target> targets) const {
+  size_t n = 1;
+  while (n < targets.size() && same_block_format(targets.subspan(0, n + 1))) ++n;
+  return n;
+}
+
+bool Runner::one_launch(std::span<const Target> targets, uint32_t n_tokens) const {
+  if (same_block_format(targets)) return true;
+  const size_t n = same_formats(targets);
+  return n_tokens == 1 && n < targets.size() && same_block_format(targets.subspan(n)) &&
+         can_mix(state_.weight(targets[0].weight).type, state_.weight(targets[n].weight).type);
+}
+
 // One launch where the formats allow it, else one after the other over the same quantised input.
 void Runner::linear(std::span<const Target> targets, const Input& input, const Output& output) {
   bool quantized = input.quantized, normed = false;
-  if (same_block_format(targets)) return linear_blocks(targets, input, output, &quantized);
+  if (one_launch(targets, input.n)) return linear_blocks(targets, input, output, &quantized);
   for (size_t i = 0; i < targets.size();) {
-    size_t n = 1;
-    while (i + n < targets.size() && same_block_format(targets.subspan(i, n + 1))) ++n;
+    const size_t n = same_formats(targets.subspan(i));
     if (same_block_format(targets.subspan(i, n))) {
       linear_blocks(targets.subspan(i, n), input, output, &quantized);
     } else {
@@ -118,7 +130,11 @@ void Runner::linear_blocks(std::span<const Target> targets, const Input& input, 
       *quantized = true;
     }
   }
-  launch_linear(calls_, state_.context->n_sm, state_.weight(targets[0].weight).type, args);
+  const TensorType type = state_.weight(targets[0].weight).type;
+  const size_t n_first = same_formats(targets);
+  if (n_first == targets.size()) return launch_linear(calls_, state_.context->n_sm, type, args);
+  args.other_segment = static_cast<uint32_t>(n_first);
+  launch_mixed(calls_, state_.context->n_sm, type, state_.weight(targets[n_first].weight).type, args);
 }
 
 void Runner::linear_floats(const Target& target, const Input& input, const Output& output, bool* normed) {

@@ -45,6 +45,9 @@ class Runner {
   void linear_floats(const Target& target, const Input& input, const Output& output, bool* normed);
   InputNorm input_norm(const model::Norm& norm) const;
   bool same_block_format(std::span<const Target> targets) const;
+  // How many of the first targets go together: of one block format, or the first alone.
+  size_t same_formats(std::span<const Target> targets) const;
+  bool one_launch(std::span<const Target> targets, uint32_t n_tokens) const;
 
   void run(const model::EmbedOp& op);
   void run(const model::QkvOp& op);
