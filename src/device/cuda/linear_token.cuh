@@ -224,10 +224,33 @@ __device__ __forceinline__ void normalise_and_quantize(const LinearArgs& a, cons
   }
 }
 
+// What a lane takes of a set: its registers' worth of both tiles, and the scales of its own row. Once the
+// whole warp has it, the slot is free.
+template <TensorType F>
+struct SetRegisters {
+  LaneBits bits[2][TokenSet<F>::kUnits];
+  RowScales<F> scales[TokenSet<F>::kUnits];
+  float2 super;
+};
+template <TensorType F>
+__device__ __forceinline__ void load_set(const uint8_t* slot, SetRegisters<F>* set) {
+  using T = TokenSet<F>;
+  const uint32_t lane = threadIdx.x & 31;
+  const uint8_t* mine = slot + lane / 16 * T::kBytes;
+#pragma unroll
+  for (uint32_t u = 0; u < T::kUnits; ++u) {
+    set->scales[u] = load_row_scales<F>(mine + u * T::kShape.unit_bytes, lane % 16);
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      set->bits[half][u] = load_bits<F>(slot + half * T::kBytes + u * T::kShape.unit_bytes, lane);
+  }
+  set->super = load_row_super<F>(mine + T::kUnitBytes, lane % 16);
+}
+
 // Sums of a set from `unit` on into the warp's columns: [column][32 rows]. Of units that were not loaded they
 // are of what lay there before, and nobody reads them.
 template <TensorType F>
-__device__ __forceinline__ void sum_set(uint32_t unit, const uint8_t* slot, const uint8_t* codes,
+__device__ __forceinline__ void sum_set(uint32_t unit, const SetRegisters<F>& set, const uint8_t* codes,
                                         int32_t* sums) {
   using T = TokenSet<F>;
   const uint32_t lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
@@ -235,13 +258,9 @@ __device__ __forceinline__ void sum_set(uint32_t unit, const uint8_t* slot, cons
   const uint32_t group = g / T::kColumns;
   uint2 x = *reinterpret_cast<const uint2*>(codes + (unit * 2 + group) * 32 + t * 8);
   if constexpr (T::kColumns == 2) (g & 1 ? x.x : x.y) = 0;
-  int k[2][2][4] = {};  // [tile][group of the unit]
+  int k[2][4] = {};
 #pragma unroll
   for (uint32_t u = 0; u < T::kUnits; ++u) {
-    LaneBits bits[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half)
-      bits[half] = load_bits<F>(slot + half * T::kBytes + u * T::kShape.unit_bytes, lane);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const bool mine = group == 2 * u + h;
@@ -249,25 +268,22 @@ __device__ __forceinline__ void sum_set(uint32_t unit, const uint8_t* slot, cons
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         uint32_t regs[4];
-        scaled_codes<F>(bits[half], h, regs);
-        mma_group<F>(k[half][h], regs, b0, b1);
+        scaled_codes<F>(set.bits[half][u], h, regs);
+        mma_group<F>(k[half], regs, b0, b1);
       }
     }
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      sums[(2 * t + i % 2) * kSumStride + half * 16 + g + 8 * (i / 2)] = k[half][0][i] + k[half][1][i];
-    }
+    for (int i = 0; i < 4; ++i) sums[(2 * t + i % 2) * kSumStride + half * 16 + g + 8 * (i / 2)] = k[half][i];
   }
 }
 
 // The chain of the lane's row over the first n_groups groups of a set.
 template <TensorType F>
-__device__ __forceinline__ float chain_set(const RowScales<F> (&row)[TokenSet<F>::kUnits], float2 super,
-                                           uint32_t n_groups, const float2* x, const int32_t* sums,
-                                           float acc) {
+__device__ __forceinline__ float chain_set(const SetRegisters<F>& set, uint32_t n_groups, const float2* x,
+                                           const int32_t* sums, float acc) {
   using T = TokenSet<F>;
 #pragma unroll
   for (uint32_t u = 0; u < T::kUnits; ++u) {
@@ -279,12 +295,13 @@ __device__ __forceinline__ float chain_set(const RowScales<F> (&row)[TokenSet<F>
       int32_t isum;
       if constexpr (F == TensorType::kQ6_K) {
         const int32_t low = sums[2 * group * kSumStride], high = sums[(2 * group + 1) * kSumStride];
-        isum = (half_scale(row[u].words[0], h, 0) * low + half_scale(row[u].words[0], h, 1) * high) >>
+        isum = (half_scale(set.scales[u].words[0], h, 0) * low +
+                half_scale(set.scales[u].words[0], h, 1) * high) >>
                code_shift<F>(h);
       } else {
         isum = sums[group * kSumStride] >> code_shift<F>(h);
       }
-      const float next = chain_link<F>(group_factors<F>(row[u], super, h), isum, xs, acc);
+      const float next = chain_link<F>(group_factors<F>(set.scales[u], set.super, h), isum, xs, acc);
       acc = group < n_groups ? next : acc;
     }
   }
@@ -354,12 +371,15 @@ __device__ __forceinline__ void token_block(const LinearArgs& a, uint8_t* shared
   const BlockShare share = share_of(a);
   const Segment& segment = a.segments[share.segment];
   const uint32_t n_pairs = (share.n_tiles + 1) / 2, pair_step = kTokenWarps >> segment.strip_shift;
-  // The warp's strip, and how many units of it the set that begins at a unit has: sets end where 256 elements
-  // do, so that one piece of stream 2 serves them.
+  // The warp's strip, and how many units of it the set that begins at a unit has. Where there is a stream 2,
+  // sets end where 256 elements do, so that one piece of it serves them.
   const uint32_t strip = warp & (segment.strips - 1);
   const uint32_t begin = (a.n_units * strip) >> segment.strip_shift;
   const uint32_t end = (a.n_units * (strip + 1)) >> segment.strip_shift;
-  const auto units_from = [&](uint32_t unit) { return min(end, (unit / T::kUnits + 1) * T::kUnits) - unit; };
+  const auto units_from = [&](uint32_t from) {
+    const uint32_t to = T::kShape.super_bytes != 0 ? (from / T::kUnits + 1) * T::kUnits : from + T::kUnits;
+    return min(end, to) - from;
+  };
 #if __CUDA_ARCH__ >= 900
   if (lane == 0) barrier_init(barrier);
   __syncwarp();
@@ -392,21 +412,18 @@ __device__ __forceinline__ void token_block(const LinearArgs& a, uint8_t* shared
     unit += n;
     const bool last = unit == end;
     wait_set(barrier, round & 1);
-    sum_set<F>(this_unit, slot, codes, sums);
-    RowScales<F> row_scales[T::kUnits];
-#pragma unroll
-    for (uint32_t u = 0; u < T::kUnits; ++u)
-      row_scales[u] = load_row_scales<F>(slot + half * T::kBytes + u * T::kShape.unit_bytes, row);
-    const float2 super = load_row_super<F>(slot + half * T::kBytes + T::kUnitBytes, row);
-    __syncwarp();  // the slot has been read, the sums are there
+    SetRegisters<F> set;
+    load_set<F>(slot, &set);
+    __syncwarp();  // the slot has been read
     if (last) {
       unit = begin;
       pair += pair_step;
       if (pair < n_pairs) data = pair_data<F>(a, share, pair);
     }
     if (pair < n_pairs) fetch_set<F>(data, unit, units_from(unit), slot, barrier);
-    acc = chain_set<F>(row_scales, super, min(2 * n, a.n_groups - 2 * this_unit), scales + 2 * this_unit,
-                       sums + lane, acc);
+    sum_set<F>(this_unit, set, codes, sums);
+    __syncwarp();  // the sums are there
+    acc = chain_set<F>(set, min(2 * n, a.n_groups - 2 * this_unit), scales + 2 * this_unit, sums + lane, acc);
     if (last) {
       parts[(((2 * this_pair + half) << segment.strip_shift) + strip) * kTileRows + row] = acc;
       acc = 0.0f;
@@ -456,13 +473,28 @@ inline uint32_t deal_tiles(LinearArgs& args, uint32_t n_sm, const uint32_t (&til
     if (n_blocks <= n_sm || next == ~uint64_t{0}) break;
     limit = next;
   }
+  // Blocks that are left over go where a block has the most to do.
+  uint32_t blocks[3], spare = n_sm;
+  for (uint32_t i = 0; i < n; ++i) {
+    blocks[i] = blocks_of(i);
+    spare -= std::min(spare, blocks[i]);
+  }
+  const auto load_of = [&](uint32_t i) { return static_cast<double>(steps[i] * step_bytes[i]) / blocks[i]; };
+  for (; spare > 0; --spare) {
+    uint32_t most_loaded = n;
+    for (uint32_t i = 0; i < n; ++i) {
+      if (blocks[i] < steps[i] && (most_loaded == n || load_of(i) > load_of(most_loaded))) most_loaded = i;
+    }
+    if (most_loaded == n) break;
+    ++blocks[most_loaded];
+  }
   uint32_t n_blocks = 0;
   args.part_rows = 0;
   args.early = false;
   args.other_block = 0;
   for (uint32_t i = 0; i < n; ++i) {
     Segment& s = args.segments[i];
-    s.n_blocks = blocks_of(i);
+    s.n_blocks = blocks[i];
     s.steps_per_block = steps[i] / s.n_blocks;
     s.extra_steps = steps[i] % s.n_blocks;
     const uint32_t tiles = (s.steps_per_block + (s.extra_steps != 0 ? 1 : 0)) * tile_step;
