@@ -129,6 +129,29 @@ TEST(CudaExecutor, MixedFormatsWindowsAndWideShapesGiveTheReferencesBits) {
   }
 }
 
+// As in llama.cpp's Q4_K_M and Q5_K_M mixes; heads of 128 dimensions, three of them on one of keys, past one
+// split.
+TEST(CudaExecutor, AFinerValueProjectionGivesTheReferencesBits) {
+  constexpr std::pair<TensorType, TensorType> kMixes[] = {{TensorType::kQ4_K, TensorType::kQ6_K},
+                                                          {TensorType::kQ5_K, TensorType::kQ6_K},
+                                                          {TensorType::kQ5_0, TensorType::kQ8_0},
+                                                          {TensorType::kQ5_1, TensorType::kQ8_0},
+                                                          {TensorType::kQ6_K, TensorType::kQ4_K}};
+  for (const auto& [type, finer] : kMixes) {
+    SyntheticModel shape = shape_of("llama", {type, type, type, finer, type, type, type, finer}, 768, 1280);
+    shape.n_layers = 1;
+    shape.n_heads = 6;
+    shape.head_dim = 128;
+    const LoadedModel model(shape);
+    const std::vector<int32_t> tokens = test::random_tokens(300, shape.n_vocab, 8);
+    const std::vector<float> want = test::reference_logits(*model.program, tokens);
+    Loaded loaded(model, small_limits(300));
+    for (const uint32_t chunk : {1u, 299u})
+      EXPECT_EQ(n_different(want, all_logits(loaded, tokens, chunk)), 0u)
+          << tensor_type_name(type) << " chunk " << chunk;
+  }
+}
+
 struct Sequence {
   std::vector<int32_t> tokens, drawn;
   std::vector<uint32_t> pages;

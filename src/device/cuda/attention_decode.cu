@@ -10,9 +10,13 @@ namespace orcd::cuda {
 namespace {
 
 constexpr uint32_t kHeads = 2;
-constexpr uint32_t kThreads = 128;
 constexpr uint32_t kPages = numerics::kPagesPerSplit;
-static_assert(kThreads / 32 == kPages, "a warp is a page");
+// A thread an element of the output, where that is neither too few nor too many; a warp scores one page for
+// one head or both.
+template <uint32_t kDim>
+constexpr uint32_t kThreads = kDim == 64 ? 128 : 256;
+template <uint32_t kDim>
+constexpr uint32_t kWarpHeads = kHeads* kPages / (kThreads<kDim> / 32);
 constexpr uint32_t kSlotBudget = 96 * 1024;  // of shared memory for pages; two blocks a multiprocessor
 
 struct Shared {
@@ -21,6 +25,7 @@ struct Shared {
   float p[kHeads][kSplitKeys];
   float page_max[kHeads][kPages], correction[kHeads][kPages], page_sum[kHeads][kPages];
   float2 angles[kMaxHeadDim / 2];
+  float q_norm[kMaxHeadDim], k_norm[kMaxHeadDim];
   const uint8_t* pages[kPages];  // of the split; nullptr: nothing visible there
   uint32_t last;
 };
@@ -40,6 +45,7 @@ __device__ __forceinline__ uint32_t slots_of(const DecodeArgs& a) {
 // the copy of load i; one group, also where there is nothing to copy.
 template <uint32_t kDim>
 __device__ __forceinline__ void load_page(const DecodeArgs& a, const Shared& s, uint8_t* slots, uint32_t i) {
+  constexpr uint32_t kStep = kThreads<kDim> * 16;
   const uint32_t bytes = dim_of<kDim>(a) * kPageKeys * 2;
   const uint8_t* page = s.pages[i % kPages];
   if (page) {
@@ -47,8 +53,12 @@ __device__ __forceinline__ void load_page(const DecodeArgs& a, const Shared& s, 
     const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(slots)) +
                         (i % slots_of<kDim>(a)) * bytes + threadIdx.x * 16;
 #pragma unroll 4
-    for (uint32_t at = 0; at < bytes; at += kThreads * 16)
-      if ((kDim % 32 == 0 && kDim != 0) || at + threadIdx.x * 16 < bytes) copy_async16(to + at, from + at);
+    for (uint32_t at = 0; at < bytes; at += kStep)
+      if (kDim * kPageKeys * 2 % kStep == 0 && kDim != 0) {
+        copy_async16(to + at, from + at);
+      } else if (at + threadIdx.x * 16 < bytes) {
+        copy_async16(to + at, from + at);
+      }
   }
   copy_async_commit();
 }
@@ -65,10 +75,10 @@ __device__ __forceinline__ void wait_loads(uint32_t pending) {
   }
 }
 
-// Scores of both heads against the two keys of a lane, chains over d ascending.
-template <uint32_t kDim>
+// Scores of heads [head, head + kN) against the two keys of a lane, chains over d ascending.
+template <uint32_t kDim, uint32_t kN>
 __device__ __forceinline__ void page_scores(const Shared& s, const uint8_t* slot, uint32_t head_dim,
-                                            float2 (&score)[kHeads]) {
+                                            uint32_t head, float2 (&score)[kN]) {
   constexpr uint32_t kBatch = 16;
   const uint32_t* k = reinterpret_cast<const uint32_t*>(slot) + (threadIdx.x & 31);
   uint32_t d = 0;
@@ -79,15 +89,15 @@ __device__ __forceinline__ void page_scores(const Shared& s, const uint8_t* slot
     for (uint32_t i = 0; i < kBatch; ++i) key[i] = k[(d + i) * (kPageKeys / 2)];
 #pragma unroll
     for (uint32_t i = 0; i < kBatch; i += 4) {
-      float query[kHeads][4];
+      float query[kN][4];
 #pragma unroll
-      for (uint32_t h = 0; h < kHeads; ++h)
-        *reinterpret_cast<float4*>(query[h]) = *reinterpret_cast<const float4*>(&s.q[h][d + i]);
+      for (uint32_t h = 0; h < kN; ++h)
+        *reinterpret_cast<float4*>(query[h]) = *reinterpret_cast<const float4*>(&s.q[head + h][d + i]);
 #pragma unroll
       for (uint32_t j = 0; j < 4; ++j) {
         const float2 pair = half_pair(key[i + j]);
 #pragma unroll
-        for (uint32_t h = 0; h < kHeads; ++h) {
+        for (uint32_t h = 0; h < kN; ++h) {
           score[h].x = __fmaf_rn(query[h][j], pair.x, score[h].x);
           score[h].y = __fmaf_rn(query[h][j], pair.y, score[h].y);
         }
@@ -98,57 +108,63 @@ __device__ __forceinline__ void page_scores(const Shared& s, const uint8_t* slot
   for (; kDim == 0 && d < head_dim; ++d) {
     const float2 pair = half_pair(k[d * (kPageKeys / 2)]);
 #pragma unroll
-    for (uint32_t h = 0; h < kHeads; ++h) {
-      score[h].x = __fmaf_rn(s.q[h][d], pair.x, score[h].x);
-      score[h].y = __fmaf_rn(s.q[h][d], pair.y, score[h].y);
+    for (uint32_t h = 0; h < kN; ++h) {
+      score[h].x = __fmaf_rn(s.q[head + h][d], pair.x, score[h].x);
+      score[h].y = __fmaf_rn(s.q[head + h][d], pair.y, score[h].y);
     }
   }
 }
 
 __device__ __forceinline__ float larger(float a, float b) { return b > a ? b : a; }
 
-// A page's weights by the warp that has its scores. Keys [first, last) of it are visible.
-__device__ __forceinline__ void page_softmax(Shared& s, const float2 (&score)[kHeads], uint32_t first,
-                                             uint32_t last, uint32_t first_page) {
-  const uint32_t lane = threadIdx.x & 31, page = threadIdx.x >> 5;
+// A page's weights by the warp that has its scores. Keys [first, last) of it are visible. All threads call
+// it.
+template <uint32_t kN>
+__device__ __forceinline__ void page_softmax(Shared& s, const float2 (&score)[kN], uint32_t head,
+                                             uint32_t page, uint32_t first, uint32_t last,
+                                             uint32_t first_page) {
+  const uint32_t lane = threadIdx.x & 31;
   const float kNone = numerics::bits_float(0xff800000u);
   const bool in0 = 2 * lane >= first && 2 * lane < last, in1 = 2 * lane + 1 >= first && 2 * lane + 1 < last;
-  float max[kHeads];
+  float max[kN];
 #pragma unroll
-  for (uint32_t h = 0; h < kHeads; ++h) max[h] = larger(in0 ? score[h].x : kNone, in1 ? score[h].y : kNone);
+  for (uint32_t h = 0; h < kN; ++h) max[h] = larger(in0 ? score[h].x : kNone, in1 ? score[h].y : kNone);
 #pragma unroll
   for (int stride = 16; stride > 0; stride /= 2) {
 #pragma unroll
-    for (uint32_t h = 0; h < kHeads; ++h) max[h] = larger(max[h], __shfl_xor_sync(~0u, max[h], stride));
+    for (uint32_t h = 0; h < kN; ++h) max[h] = larger(max[h], __shfl_xor_sync(~0u, max[h], stride));
   }
-  if (lane < kHeads) s.page_max[lane][page] = lane == 0 ? max[0] : max[1];
+  if (lane == 0) {
+#pragma unroll
+    for (uint32_t h = 0; h < kN; ++h) s.page_max[head + h][page] = max[h];
+  }
   __syncthreads();
   if (first >= last) return;
-  float2 p[kHeads];
-  float correction[kHeads];
+  float2 p[kN];
+  float correction[kN];
 #pragma unroll
-  for (uint32_t h = 0; h < kHeads; ++h) {
+  for (uint32_t h = 0; h < kN; ++h) {
     float before = kNone;
-    for (uint32_t i = first_page; i < page; ++i) before = larger(before, s.page_max[h][i]);
+    for (uint32_t i = first_page; i < page; ++i) before = larger(before, s.page_max[head + h][i]);
     max[h] = larger(before, max[h]);
     p[h].x = in0 ? numerics::exp_f32(score[h].x - max[h]) : 0.0f;
     p[h].y = in1 ? numerics::exp_f32(score[h].y - max[h]) : 0.0f;
     correction[h] = numerics::exp_f32(before - max[h]);
-    *reinterpret_cast<float2*>(&s.p[h][page * kPageKeys + 2 * lane]) = p[h];
+    *reinterpret_cast<float2*>(&s.p[head + h][page * kPageKeys + 2 * lane]) = p[h];
   }
 #pragma unroll
   for (int stride = 16; stride > 0; stride /= 2) {
 #pragma unroll
-    for (uint32_t h = 0; h < kHeads; ++h) {
+    for (uint32_t h = 0; h < kN; ++h) {
       p[h].x = p[h].x + __shfl_down_sync(~0u, p[h].x, stride);
       p[h].y = p[h].y + __shfl_down_sync(~0u, p[h].y, stride);
     }
   }
   if (lane == 0) {
 #pragma unroll
-    for (uint32_t h = 0; h < kHeads; ++h) {
-      s.correction[h][page] = correction[h];
-      s.page_sum[h][page] = p[h].x + p[h].y;
+    for (uint32_t h = 0; h < kN; ++h) {
+      s.correction[head + h][page] = correction[h];
+      s.page_sum[head + h][page] = p[h].x + p[h].y;
     }
   }
 }
@@ -247,16 +263,39 @@ __device__ __forceinline__ float merge_element(const float* partial, uint32_t st
   return o * (1.0f / state.sum);
 }
 
+// One row of q, k or v by one warp: every load is on its way before the first is used.
 template <uint32_t kDim>
-__global__ void __launch_bounds__(kThreads) decode_kernel(const DecodeArgs a) {
+__device__ __forceinline__ void load_row(const float* from, bool there, uint32_t head_dim, float* to) {
+  constexpr uint32_t kBatch = kDim != 0 ? kDim / 32 : 4;
+  const uint32_t lane = threadIdx.x & 31;
+#pragma unroll 1
+  for (uint32_t first = 0; first < head_dim; first += 32 * kBatch) {
+    float value[kBatch];
+#pragma unroll
+    for (uint32_t i = 0; i < kBatch; ++i) {
+      const uint32_t d = first + 32 * i + lane;
+      value[i] = there && d < head_dim ? __ldcg(from + d) : 0.0f;
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < kBatch; ++i) {
+      const uint32_t d = first + 32 * i + lane;
+      if (d < head_dim) to[d] = value[i];
+    }
+  }
+}
+
+template <uint32_t kDim>
+__global__ void __launch_bounds__(kThreads<kDim>) decode_kernel(const DecodeArgs a) {
+  constexpr uint32_t kBlock = kThreads<kDim>, kScored = kWarpHeads<kDim>;
   // Elements of a thread: both heads of kItems dimensions; with few dimensions, one of one head.
-  constexpr bool kOneHead = kDim != 0 && kDim * kHeads <= kThreads;
-  constexpr uint32_t kItems = ((kDim != 0 ? kDim : kMaxHeadDim) + kThreads - 1) / kThreads;
+  constexpr bool kOneHead = kDim != 0 && kDim * kHeads <= kBlock;
+  constexpr uint32_t kItems = ((kDim != 0 ? kDim : kMaxHeadDim) + kBlock - 1) / kBlock;
   constexpr uint32_t kOwn = kOneHead ? 1 : kHeads;
   extern __shared__ __align__(128) uint8_t slots[];
   __shared__ __align__(16) Shared s;
   const RopeArgs& r = a.rope;
   const uint32_t warp = threadIdx.x >> 5, lane = threadIdx.x & 31, head_dim = dim_of<kDim>(a);
+  const uint32_t my_page = warp % kPages, scored_head = warp / kPages * kScored;
   const uint32_t n_slots = slots_of<kDim>(a), slot_bytes = head_dim * kPageKeys * 2;
   const uint32_t per_kv = r.n_heads / r.n_kv_heads, chunks = (per_kv + kHeads - 1) / kHeads;
   const uint32_t kv_head = blockIdx.x / chunks, chunk = blockIdx.x % chunks;
@@ -295,35 +334,39 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(const DecodeArgs a) {
 #pragma unroll 1
     for (uint32_t i = 0; i < issued; ++i) load_page<kDim>(a, s, slots, i);
     if (!ready) {
-      // The heads, a warp each: two of q, one of k, one of v.
       const float2* angles =
           reinterpret_cast<const float2*>(r.table) + static_cast<uint64_t>(position) * (r.n_dims / 2);
 #pragma unroll 1
-      for (uint32_t i = threadIdx.x; i < r.n_dims / 2; i += kThreads) s.angles[i] = __ldg(angles + i);
+      for (uint32_t i = threadIdx.x; i < r.n_dims / 2; i += kBlock) s.angles[i] = __ldg(angles + i);
+#pragma unroll 1
+      for (uint32_t d = threadIdx.x; d < head_dim; d += kBlock) {
+        if (r.q_norm) s.q_norm[d] = __ldg(r.q_norm + d);
+        if (r.k_norm) s.k_norm[d] = __ldg(r.k_norm + d);
+      }
       __syncthreads();
       wait_for_inputs();
       ready = true;
-      {
+      // The heads, a warp each: two of q, one of k, one of v.
+      if (warp < kHeads + 2) {
         const bool is_q = warp < kHeads;
         float* mine = is_q ? s.q[warp] : warp == kHeads ? s.k : s.v;
         const float* from =
             is_q ? r.q + static_cast<uint64_t>(token) * r.q_stride + (first_head + warp) * head_dim
                  : (warp == kHeads ? r.k : r.v) + static_cast<uint64_t>(token) * r.kv_stride +
                        kv_head * head_dim;
-        const bool there = !is_q || warp < n_heads;
-#pragma unroll 1
-        for (uint32_t d = lane; d < head_dim; d += 32) mine[d] = there ? __ldcg(from + d) : 0.0f;
+        load_row<kDim>(from, !is_q || warp < n_heads, head_dim, mine);
         __syncwarp();
-        launch_dependents();
-        if (warp <= kHeads) finish_head(r, mine, is_q ? r.q_norm : r.k_norm, s.angles);
+        if (is_q) finish_head(r, mine, r.q_norm ? s.q_norm : nullptr, s.angles);
+        if (warp == kHeads) finish_head(r, mine, r.k_norm ? s.k_norm : nullptr, s.angles);
         if (is_q)
 #pragma unroll 1
           for (uint32_t d = lane; d < head_dim; d += 32) mine[d] = mine[d] * r.scale;
       }
+      launch_dependents();
     }
     const bool has_new = position / kSplitKeys == split;
     const uint32_t new_page = position % kSplitKeys / kPageKeys, new_key = position % kPageKeys;
-    float2 score[kHeads] = {};
+    float2 score[kScored] = {};
     // Keys: as many pages at a time as there are slots, each by its warps.
 #pragma unroll 1
     for (uint32_t page = 0; page < kPages;) {
@@ -333,12 +376,12 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(const DecodeArgs a) {
       if (has_new && new_page >= page && new_page < page + wave) {
         uint16_t* k = reinterpret_cast<uint16_t*>(slots + new_page % n_slots * slot_bytes);
 #pragma unroll 1
-        for (uint32_t d = threadIdx.x; d < head_dim; d += kThreads)
+        for (uint32_t d = threadIdx.x; d < head_dim; d += kBlock)
           k[d * kPageKeys + new_key] = numerics::float_to_half(s.k[d]);
         __syncthreads();
       }
-      if (warp >= page && warp < page + wave && warp >= first_page && warp < end_page)
-        page_scores<kDim>(s, slots + warp % n_slots * slot_bytes, head_dim, score);
+      if (my_page >= page && my_page < page + wave && my_page >= first_page && my_page < end_page)
+        page_scores<kDim>(s, slots + my_page % n_slots * slot_bytes, head_dim, scored_head, score);
       page += wave;
       if (issued < 2 * kPages) {
         __syncthreads();  // the slots have been read
@@ -347,11 +390,9 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(const DecodeArgs a) {
       }
     }
     if (a.softcap > 0.0f) {
-#pragma unroll 1
-      for (uint32_t h = 0; h < kHeads; ++h) {
-        float2& one = h ? score[1] : score[0];
-        one = make_float2(numerics::softcap(one.x, a.softcap), numerics::softcap(one.y, a.softcap));
-      }
+#pragma unroll
+      for (float2& one : score)
+        one = make_float2(softcap_call(one.x, a.softcap), softcap_call(one.y, a.softcap));
     }
     const auto first_of = [&](uint32_t page) {
       const uint32_t page_base = base + page * kPageKeys;
@@ -360,7 +401,7 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(const DecodeArgs a) {
     const auto last_of = [&](uint32_t page) {
       return page < end_page ? min(end - base - page * kPageKeys, kPageKeys) : 0;
     };
-    page_softmax(s, score, first_of(warp), last_of(warp), first_page);
+    page_softmax(s, score, scored_head, my_page, first_of(my_page), last_of(my_page), first_page);
     // Values, page by page.
     float o[kItems][kOwn] = {};
 #pragma unroll 1
@@ -371,13 +412,13 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(const DecodeArgs a) {
         uint16_t* v = reinterpret_cast<uint16_t*>(slots + (kPages + page) % n_slots * slot_bytes);
         if (has_new && page == new_page) {
 #pragma unroll 1
-          for (uint32_t d = threadIdx.x; d < head_dim; d += kThreads)
+          for (uint32_t d = threadIdx.x; d < head_dim; d += kBlock)
             v[new_key * head_dim + d] = numerics::float_to_half(s.v[d]);
           __syncthreads();
         }
 #pragma unroll
         for (uint32_t i = 0; i < kItems; ++i) {
-          const uint32_t d = my_d + i * kThreads;
+          const uint32_t d = my_d + i * kBlock;
           if (d < head_dim)
             page_values<kOwn>(s, v + d, head_dim, my_head, page, first_of(page), last_of(page), o[i]);
         }
@@ -388,11 +429,11 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(const DecodeArgs a) {
       }
     }
     if (has_new && chunk == 0) {
-      const KeyPlace place = place_of_key(r, token, position, kv_head);
+      uint16_t* page = r.pages + (s.pages[new_page] - reinterpret_cast<const uint8_t*>(r.pages)) / 2;
 #pragma unroll 1
-      for (uint32_t d = threadIdx.x; d < head_dim; d += kThreads) {
-        place.k[d * kPageKeys] = numerics::float_to_half(s.k[d]);
-        place.v[d] = numerics::float_to_half(s.v[d]);
+      for (uint32_t d = threadIdx.x; d < head_dim; d += kBlock) {
+        page[d * kPageKeys + new_key] = numerics::float_to_half(s.k[d]);
+        page[(kPageKeys + new_key) * head_dim + d] = numerics::float_to_half(s.v[d]);
       }
     }
     // The split's state, and its place.
@@ -410,7 +451,7 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(const DecodeArgs a) {
                       (head_dim + 2);
 #pragma unroll
       for (uint32_t i = 0; i < kItems; ++i) {
-        const uint32_t d = my_d + i * kThreads;
+        const uint32_t d = my_d + i * kBlock;
         const bool inside = d < head_dim && head < n_heads;
         if (n_splits == 1) {
           if (d / 32 * 32 < head_dim)
@@ -435,7 +476,7 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(const DecodeArgs a) {
   __syncthreads();
   if (s.last == 0) return;
 #pragma unroll 1
-  for (uint32_t d = my_d; d / 32 * 32 < head_dim; d += kThreads) {
+  for (uint32_t d = my_d; d / 32 * 32 < head_dim; d += kBlock) {
 #pragma unroll 1
     for (uint32_t n = 0; n < kOwn; ++n) {
       const uint32_t head = my_head + n;
@@ -479,7 +520,8 @@ void launch_decode(Calls* calls, uint32_t n_tokens, uint32_t n_blocks, DecodeArg
   args.n_slots = std::clamp(kSlotBudget / slot_bytes, 1u, 2 * kPages);
   if (args.n_slots < kPages && kPages * slot_bytes <= 2 * kSlotBudget) args.n_slots = kPages;
   calls->launch("attention, decode", kernel_for(r.head_dim),
-                {dim3(r.n_kv_heads * chunks, n_tokens, n_blocks), dim3(kThreads), args.n_slots * slot_bytes},
+                {dim3(r.n_kv_heads * chunks, n_tokens, n_blocks),
+                 dim3(r.head_dim == 64 ? kThreads<64> : kThreads<0>), args.n_slots * slot_bytes},
                 args);
 }
 

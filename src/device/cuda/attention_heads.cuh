@@ -31,7 +31,7 @@ __device__ __forceinline__ void finish_head(const RopeArgs& a, float* x, const f
     }
     const float inverse = numerics::rms_inverse(warp_tree_256(sums), a.head_dim, a.eps);
 #pragma unroll 1
-    for (uint32_t d = lane; d < a.head_dim; d += 32) x[d] = x[d] * inverse * __ldg(weight + d);
+    for (uint32_t d = lane; d < a.head_dim; d += 32) x[d] = x[d] * inverse * weight[d];
     __syncwarp();
   }
   const uint32_t pairs = a.n_dims / 2;

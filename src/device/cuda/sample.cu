@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(256) embed_kernel(const EmbedArgs a) {
   a.x[static_cast<uint64_t>(token) * a.dim + i] = x;
 }
 
-constexpr uint32_t kStatsBlocks = 16;
+constexpr uint32_t kStatsBlocks = 64;
 constexpr uint32_t kThreads = 1024;
 constexpr uint32_t kWarps = kThreads / 32;
 
@@ -74,20 +74,34 @@ __global__ void __launch_bounds__(256) row_stats_kernel(const SampleArgs a) {
   uint64_t best = 0;
   bool broken = false;
   const uint32_t n_words = (a.n_vocab + 1) / 2;
-  for (uint32_t i = blockIdx.x * 256 + threadIdx.x; i < n_words; i += kStatsBlocks * 256) {
-    const bool whole = 2 * i + 1 < a.n_vocab;
-    const float low = __ldcg(logits + 2 * i), high = whole ? __ldcg(logits + 2 * i + 1) : 0.0f;
-    numerics::digest_add(&digest, numerics::digest_word(low, high), i);
-    broken = broken || !sampling::is_valid_logit(low) || !sampling::is_valid_logit(high);
-    if (slot < 0) continue;
-    const uint64_t first =
-        static_cast<uint64_t>(sampling::order_key(adjusted(a, params, slot, 2 * i, low))) << 32 | ~(2 * i);
-    best = first > best ? first : best;
-    if (!whole) continue;
-    const uint64_t second =
-        static_cast<uint64_t>(sampling::order_key(adjusted(a, params, slot, 2 * i + 1, high))) << 32 |
-        ~(2 * i + 1);
-    best = second > best ? second : best;
+  constexpr uint32_t kBatch = 4, kStride = kStatsBlocks * 256;  // words whose loads are on their way together
+  for (uint32_t first = blockIdx.x * 256 + threadIdx.x; first < n_words; first += kBatch * kStride) {
+    float value[kBatch][2] = {};
+#pragma unroll
+    for (uint32_t j = 0; j < kBatch; ++j) {
+#pragma unroll
+      for (uint32_t h = 0; h < 2; ++h) {
+        const uint32_t id = 2 * (first + j * kStride) + h;
+        if (id < a.n_vocab) value[j][h] = __ldcg(logits + id);
+      }
+    }
+#pragma unroll
+    for (uint32_t j = 0; j < kBatch; ++j) {
+      const uint32_t i = first + j * kStride;
+      if (i >= n_words) break;
+      numerics::digest_add(&digest, numerics::digest_word(value[j][0], value[j][1]), i);
+#pragma unroll
+      for (uint32_t h = 0; h < 2; ++h) {
+        const uint32_t id = 2 * i + h;
+        if (id >= a.n_vocab) break;
+        broken = broken || !sampling::is_valid_logit(value[j][h]);
+        if (slot < 0) continue;
+        const uint64_t key =
+            static_cast<uint64_t>(sampling::order_key(adjusted(a, params, slot, id, value[j][h]))) << 32 |
+            static_cast<uint32_t>(~id);
+        best = key > best ? key : best;
+      }
+    }
   }
   for (int stride = 16; stride > 0; stride /= 2) {
     digest.a += __shfl_down_sync(~0u, digest.a, stride);
