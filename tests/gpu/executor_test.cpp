@@ -160,7 +160,7 @@ struct Sequence {
 
 // Prefills and decodes the members, all at once, with the sampling that belongs to each.
 std::vector<Sequence> generate(Loaded& loaded, const std::vector<uint32_t>& members, uint32_t chunk,
-                               uint32_t n_vocab) {
+                               uint32_t n_vocab, size_t n_draws = 40) {
   std::vector<Sequence> sequences(4);
   for (const uint32_t i : members) {
     sequences[i].tokens = test::random_tokens(30 + 41 * i, n_vocab, 50 + i);
@@ -179,7 +179,7 @@ std::vector<Sequence> generate(Loaded& loaded, const std::vector<uint32_t>& memb
     std::vector<SequenceStep> steps;
     for (const uint32_t i : members) {
       Sequence& s = sequences[i];
-      if (s.drawn.size() == 40) continue;
+      if (s.drawn.size() == n_draws) continue;
       SequenceStep step;
       step.slot = i;
       step.pages = s.pages;
@@ -222,6 +222,25 @@ TEST(CudaExecutor, SampledTokensAndDigestsEqualTheCpusAloneAndInABatch) {
     EXPECT_EQ(want[i].drawn, alone[i].drawn) << i;
     EXPECT_EQ(want[i].digest, together[i].digest) << i;
     EXPECT_EQ(want[i].digest, alone[i].digest) << i;
+  }
+}
+
+// Little enough for tools that record every access: a prompt past 64 tokens, shorter ones, decoding alone and
+// together.
+TEST(CudaExecutor, SmallRunThroughEveryKindOfStep) {
+  SyntheticModel shape = shape_of("llama", {TensorType::kQ4_K, TensorType::kQ6_K}, 256, 256);
+  shape.n_layers = 1;
+  const LoadedModel model(shape);
+  Loaded cpu(cpu::open_cpu_device(0), model, small_limits(0));
+  Loaded cuda(model, small_limits(0));
+  for (const std::vector<uint32_t>& members : {std::vector<uint32_t>{1}, std::vector<uint32_t>{0, 1, 2}}) {
+    const std::vector<Sequence> want = generate(cpu, members, 500, shape.n_vocab, 3);
+    const std::vector<Sequence> got = generate(cuda, members, 80, shape.n_vocab, 3);
+    for (const uint32_t i : members) {
+      EXPECT_EQ(want[i].drawn.size(), 3u);
+      EXPECT_EQ(want[i].drawn, got[i].drawn) << i;
+      EXPECT_EQ(want[i].digest, got[i].digest) << i;
+    }
   }
 }
 
