@@ -101,7 +101,7 @@ int run(const char* device_name, const char* path, bool digest_only) {
   Limits limits;
   limits.context = std::min(4608u, b.program->spec.context_length);
   limits.slots = digest_only ? 1 : 8;
-  limits.batch_tokens = 512;
+  limits.batch_tokens = digest_only ? 512 : 2048;
   limits.logits_rows = digest_only ? 512 : 0;
   b.limits = b.device->resolve(*b.program, limits);
   const auto start = Clock::now();
@@ -151,8 +151,10 @@ int run(const char* device_name, const char* path, bool digest_only) {
     std::printf("decode batch %u: %.1f tok/s, %.3f ms a step, %.1f %% of the bandwidth\n", n_slots,
                 n_slots / seconds, seconds * 1e3, 100 * moved / seconds / bandwidth);
   }
-  const double seconds = b.prefill(0, b.tokens(2048, 9), LogitsMode::kNone, nullptr, 512);
-  std::printf("prefill 2048: %.0f tok/s (%.1f ms)\n", 2048 / seconds, seconds * 1e3);
+  for (const uint32_t chunk : {512u, 1024u, 2048u}) {
+    const double seconds = b.prefill(0, b.tokens(2048, 9), LogitsMode::kNone, nullptr, chunk);
+    std::printf("prefill 2048 by %u: %.0f tok/s (%.1f ms)\n", chunk, 2048 / seconds, seconds * 1e3);
+  }
   b.decode(1, 2048, 8, nullptr);
   std::printf("decode at 2048: %.1f tok/s\n", 128 / b.decode(1, 2048, 128, nullptr));
   return 0;

@@ -6,39 +6,70 @@
 namespace orcd::cuda {
 namespace {
 
-__global__ void __launch_bounds__(256) quantize_kernel(const QuantizeArgs a) {
+constexpr uint32_t kQuantizeThreads = 512;
+
+// Eight values of a token, with the neighbouring lanes of their group, to where the matrix kernels look for
+// them: whole warps.
+__device__ __forceinline__ void store_octet(const QuantizeArgs& a, uint32_t token, uint32_t octet,
+                                            bool inside, const float (&v)[8]) {
+  const QuantizedOctet q = quantize_octet(v);
+  if (!inside) return;
+  const uint32_t group = octet / 4, in8 = token % 8;
+  const uint64_t tile8 = token / 8;
+  if (a.token_stride != 0) {
+    uint8_t* cores = a.xq + (static_cast<uint64_t>(group / 2) * (a.token_stride / 8) + tile8) * 512;
+    *reinterpret_cast<uint2*>(cores + octet % 8 / 2 * 128 + in8 * 16 + octet % 2 * 8) =
+        make_uint2(q.words[0], q.words[1]);
+    if (octet % 4 == 0) a.xs[static_cast<uint64_t>(group) * a.token_stride + token] = q.scale;
+  } else {
+    uint8_t* unit = a.xq + (tile8 * a.n_units + group / 2) * 512;
+    *reinterpret_cast<uint32_t*>(unit + fragment_byte(group, octet % 4 * 8, in8 * 4)) = q.words[0];
+    *reinterpret_cast<uint32_t*>(unit + fragment_byte(group, octet % 4 * 8 + 4, in8 * 4)) = q.words[1];
+    if (octet % 4 == 0) a.xs[(tile8 * a.n_groups + group) * 8 + in8] = q.scale;
+  }
+}
+
+__device__ __forceinline__ const float* input_row(const QuantizeArgs& a, uint32_t token) {
+  return a.x + static_cast<uint64_t>(a.row_index ? __ldcg(a.row_index + token) : token) * a.cols;
+}
+
+// A block a token; its row passes through shared memory, [cols] f32.
+__global__ void __launch_bounds__(kQuantizeThreads) normalise_and_quantize_kernel(const QuantizeArgs a) {
+  extern __shared__ __align__(16) float row[];
   __shared__ float red[256];
   launch_dependents();
+  const uint32_t token = blockIdx.x, n_octets = a.cols / 8;
+  const NormWeights weights = load_norm_weights(a.norm, threadIdx.x < n_octets ? threadIdx.x * 8 : 0);
   wait_for_inputs();
-  const uint32_t token = blockIdx.x, in8 = token % 8;
-  const uint64_t tile8 = token / 8;
-  const float* x = a.x + static_cast<uint64_t>(a.row_index ? __ldcg(a.row_index + token) : token) * a.cols;
-  const RowNorm row = row_statistics(LoadGlobal{x}, a.cols, a.norm, red);
-  const uint32_t n_octets = a.cols / 8;
+  load_row<kQuantizeThreads>(input_row(a, token), a.cols, row);
+  __syncthreads();
+  const RowNorm norm = row_statistics(LoadShared{row}, a.cols, a.norm, red);
 #pragma unroll 1
-  for (uint32_t first = threadIdx.x & ~31u; first < n_octets; first += 256) {
-    const uint32_t octet = first + (threadIdx.x & 31), group = octet / 4;
+  for (uint32_t first = threadIdx.x & ~31u; first < n_octets; first += kQuantizeThreads) {
+    const uint32_t octet = first + (threadIdx.x & 31);
     const bool inside = octet < n_octets;
-    float raw[8] = {}, v[8] = {};
+    float v[8] = {};
     if (inside) {
-      *reinterpret_cast<float4*>(raw) = __ldcg(reinterpret_cast<const float4*>(x) + octet * 2);
-      *reinterpret_cast<float4*>(raw + 4) = __ldcg(reinterpret_cast<const float4*>(x) + octet * 2 + 1);
-      normalise_octet(raw, octet * 8, a.norm, row, load_norm_weights(a.norm, octet * 8), v);
+      normalise_octet(row + octet * 8, octet * 8, a.norm, norm,
+                      first < kQuantizeThreads ? weights : load_norm_weights(a.norm, octet * 8), v);
     }
-    const QuantizedOctet q = quantize_octet(v);
-    if (!inside) continue;
-    if (a.token_stride != 0) {
-      uint8_t* cores = a.xq + (static_cast<uint64_t>(group / 2) * (a.token_stride / 8) + tile8) * 512;
-      *reinterpret_cast<uint2*>(cores + octet % 8 / 2 * 128 + in8 * 16 + octet % 2 * 8) =
-          make_uint2(q.words[0], q.words[1]);
-      if (octet % 4 == 0) a.xs[static_cast<uint64_t>(group) * a.token_stride + token] = q.scale;
-    } else {
-      uint8_t* unit = a.xq + (tile8 * a.n_units + group / 2) * 512;
-      *reinterpret_cast<uint32_t*>(unit + fragment_byte(group, octet % 4 * 8, in8 * 4)) = q.words[0];
-      *reinterpret_cast<uint32_t*>(unit + fragment_byte(group, octet % 4 * 8 + 4, in8 * 4)) = q.words[1];
-      if (octet % 4 == 0) a.xs[(tile8 * a.n_groups + group) * 8 + in8] = q.scale;
-    }
+    store_octet(a, token, octet, inside, v);
   }
+}
+
+// An octet a thread.
+__global__ void __launch_bounds__(kQuantizeThreads) quantize_kernel(const QuantizeArgs a) {
+  launch_dependents();
+  wait_for_inputs();
+  const uint32_t token = blockIdx.x, octet = blockIdx.y * kQuantizeThreads + threadIdx.x;
+  const bool inside = octet < a.cols / 8;
+  float v[8] = {};
+  if (inside) {
+    const float4* x = reinterpret_cast<const float4*>(input_row(a, token)) + octet * 2;
+    *reinterpret_cast<float4*>(v) = __ldcg(x);
+    *reinterpret_cast<float4*>(v + 4) = __ldcg(x + 1);
+  }
+  store_octet(a, token, octet, inside, v);
 }
 
 __global__ void __launch_bounds__(256) norm_kernel(const NormArgs a) {
@@ -113,8 +144,17 @@ __global__ void __launch_bounds__(256) glu_kernel(const GluArgs a) {
 
 }  // namespace
 
+void prepare_quantize(Calls* calls) {
+  calls->allow_shared(reinterpret_cast<const void*>(normalise_and_quantize_kernel), kMostShared - 2048);
+}
+
 void launch_quantize(Calls* calls, uint32_t n_tokens, const QuantizeArgs& args) {
-  calls->launch("quantize", quantize_kernel, {dim3(n_tokens), dim3(256)}, args);
+  if (args.norm.mode == NormMode::kNone) {
+    const uint32_t pieces = (args.cols / 8 + kQuantizeThreads - 1) / kQuantizeThreads;
+    return calls->launch("quantize", quantize_kernel, {dim3(n_tokens, pieces), dim3(kQuantizeThreads)}, args);
+  }
+  calls->launch("norm and quantize", normalise_and_quantize_kernel,
+                {dim3(n_tokens), dim3(kQuantizeThreads), args.cols * 4}, args);
 }
 
 void launch_norm(Calls* calls, uint32_t n_tokens, const NormArgs& args) {

@@ -112,6 +112,28 @@ __device__ __forceinline__ void normalise_octet(const float* x, uint32_t i, cons
   }
 }
 
+// A row of n f32 values (n % 4 == 0) that kernels of this step wrote, into shared memory: several loads of a
+// thread are on their way before the first is used.
+template <uint32_t kThreads>
+__device__ __forceinline__ void load_row(const float* x, uint32_t n, float* to) {
+  constexpr uint32_t kBatch = 2;
+  const uint32_t n_quads = n / 4;
+#pragma unroll 1
+  for (uint32_t first = 0; first < n_quads; first += kBatch * kThreads) {
+    float4 v[kBatch];
+#pragma unroll
+    for (uint32_t j = 0; j < kBatch; ++j) {
+      const uint32_t i = first + j * kThreads + threadIdx.x;
+      if (i < n_quads) v[j] = __ldcg(reinterpret_cast<const float4*>(x) + i);
+    }
+#pragma unroll
+    for (uint32_t j = 0; j < kBatch; ++j) {
+      const uint32_t i = first + j * kThreads + threadIdx.x;
+      if (i < n_quads) reinterpret_cast<float4*>(to)[i] = v[j];
+    }
+  }
+}
+
 // One value of numerics::quantize_group.
 __device__ __forceinline__ int32_t quantize_value(float x, float inverse) {
   float t = x * inverse;

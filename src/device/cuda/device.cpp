@@ -176,6 +176,7 @@ Context::Context(uint32_t index_in, const FaultPlan& fault)
   calls->set_limit(cudaLimitMallocHeapSize, 0, "set the heap limit");
   calls->create_stream();
   prepare_linear(calls.get());
+  prepare_quantize(calls.get());
   prepare_attention(calls.get());
   prepare_decode(calls.get());
   prepare_prefill_attention(calls.get());

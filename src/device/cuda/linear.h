@@ -9,7 +9,8 @@
 
 namespace orcd::cuda {
 
-inline constexpr uint32_t kFragmentTokens = 64;  // most tokens that the mma kernels take in one pass
+inline constexpr uint32_t kMostShared = 227 * 1024;  // bytes of shared memory of a block
+inline constexpr uint32_t kFragmentTokens = 64;      // most tokens that the mma kernels take in one pass
 
 enum class NormMode : uint8_t { kNone, kRms, kLayer };
 
@@ -93,6 +94,7 @@ struct QuantizeArgs {
   float2* xs;
   uint32_t token_stride;  // as in LinearArgs; 0: fragments
 };
+void prepare_quantize(Calls* calls);  // once per context
 void launch_quantize(Calls* calls, uint32_t n_tokens, const QuantizeArgs& args);
 
 // The same norm, to f32: in front of float formats, and after projections (add: y += norm(x)).

@@ -148,6 +148,22 @@ uint32_t linear_shared_bytes(const LinearArgs& a) {
   return kLinearWarps * Stage<F>::kDepth * Stage<F>::kBytes + part_floats<kTiles8>(a.items_per_warp) * 4;
 }
 
+// A unit's activations of 8 tokens as a lane uses them: fragments of both groups, and {d, d * sum} of its two
+// tokens.
+struct UnitInput {
+  uint4 fragments;
+  float4 scales[2];
+};
+__device__ __forceinline__ UnitInput load_input(const LinearArgs& a, uint32_t tile8, uint32_t unit) {
+  const uint32_t lane = threadIdx.x & 31;
+  UnitInput x;
+  x.fragments = a.xq[(static_cast<uint64_t>(tile8) * a.n_units + unit) * 32 + lane];
+  const float2* scales = a.xs + (static_cast<uint64_t>(tile8) * a.n_groups + 2 * unit) * 8 + 2 * (lane & 3);
+  x.scales[0] = *reinterpret_cast<const float4*>(scales);
+  if (2 * unit + 1 < a.n_groups) x.scales[1] = *reinterpret_cast<const float4*>(scales + 8);
+  return x;
+}
+
 template <TensorType F, int kTiles>
 __global__ void __launch_bounds__(kLinearWarps * 32, kTiles <= 1 ? 2 : 1) linear_kernel(const LinearArgs a) {
   using S = Stage<F>;
@@ -177,6 +193,9 @@ __global__ void __launch_bounds__(kLinearWarps * 32, kTiles <= 1 ? 2 : 1) linear
   for (uint32_t round = 0; round < n_items; round += round_items) {
     while (now.item < n_items && now.item < round + round_items) {
       float acc[kTiles][4] = {};
+      // With one tile of tokens the next unit's activations come while this one is worked on.
+      UnitInput next;
+      if constexpr (kTiles == 1) next = load_input(a, first_token / 8, now.unit);
       for (uint32_t unit = now.unit; unit < now.end; ++unit, ++step) {
         const uint8_t* stage = ring + (step % S::kDepth) * S::kBytes;
         copy_async_wait<S::kDepth - 2>();
@@ -189,6 +208,11 @@ __global__ void __launch_bounds__(kLinearWarps * 32, kTiles <= 1 ? 2 : 1) linear
         const float2 super[2] = {load_row_super<F>(stage + S::kShape.unit_bytes, g),
                                  load_row_super<F>(stage + S::kShape.unit_bytes, g + 8)};
         const int n_halves = 2 * unit + 1 < a.n_groups ? 2 : 1;
+        UnitInput x;
+        if constexpr (kTiles == 1) {
+          x = next;
+          if (unit + 1 < now.end) next = load_input(a, first_token / 8, unit + 1);
+        }
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
           if (h >= n_halves) break;
@@ -200,10 +224,10 @@ __global__ void __launch_bounds__(kLinearWarps * 32, kTiles <= 1 ? 2 : 1) linear
           for (int n = 0; n < kTiles; ++n) {
             const uint32_t tile8 = first_token / 8 + n;
             if (tile8 * 8 >= a.n_tokens) break;
-            const uint2 b = reinterpret_cast<const uint2*>(
-                a.xq + (static_cast<uint64_t>(tile8) * a.n_units + unit) * 32 + lane)[h];
-            const float4 pair = *reinterpret_cast<const float4*>(
-                a.xs + (static_cast<uint64_t>(tile8) * a.n_groups + 2 * unit + h) * 8 + 2 * t);
+            if constexpr (kTiles > 1) x = load_input(a, tile8, unit);
+            const uint2 b =
+                h == 0 ? make_uint2(x.fragments.x, x.fragments.y) : make_uint2(x.fragments.z, x.fragments.w);
+            const float4 pair = x.scales[h];
             const float2 xs[2] = {make_float2(pair.x, pair.y), make_float2(pair.z, pair.w)};
             link<F>(regs, rows, factors, h, b.x, b.y, xs, acc[n]);
           }

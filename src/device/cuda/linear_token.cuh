@@ -12,7 +12,6 @@
 
 namespace orcd::cuda {
 
-inline constexpr uint32_t kMostShared = 227 * 1024;  // bytes of shared memory of a block
 inline constexpr uint32_t kTokenWarps = 16;
 inline constexpr uint32_t kTokenThreads = kTokenWarps * 32;
 inline constexpr uint32_t kEarlyBytes =
@@ -186,23 +185,8 @@ __device__ __forceinline__ void load_quantized(const LinearArgs& a, uint8_t* cod
 // The same from f32: normalised and quantised here. weights: of the norm, of the thread's first octet.
 __device__ __forceinline__ void normalise_and_quantize(const LinearArgs& a, const NormWeights& weights,
                                                        float* row, uint8_t* codes, float2* scales) {
-  constexpr uint32_t kBatch = 2;
   const float* x = a.x + static_cast<uint64_t>(a.row_index ? __ldcg(a.row_index) : 0) * a.cols;
-  const uint32_t n_quads = a.cols / 4;
-#pragma unroll 1
-  for (uint32_t first = 0; first < n_quads; first += kBatch * kTokenThreads) {
-    float4 v[kBatch];
-#pragma unroll
-    for (uint32_t j = 0; j < kBatch; ++j) {
-      const uint32_t i = first + j * kTokenThreads + threadIdx.x;
-      if (i < n_quads) v[j] = __ldcg(reinterpret_cast<const float4*>(x) + i);
-    }
-#pragma unroll
-    for (uint32_t j = 0; j < kBatch; ++j) {
-      const uint32_t i = first + j * kTokenThreads + threadIdx.x;
-      if (i < n_quads) reinterpret_cast<float4*>(row + 256)[i] = v[j];
-    }
-  }
+  load_row<kTokenThreads>(x, a.cols, row + 256);
   __syncthreads();
   const RowNorm norm = row_statistics(LoadShared{row + 256}, a.cols, a.norm, row);
   const uint32_t n_octets = a.cols / 8;
