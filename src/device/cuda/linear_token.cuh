@@ -15,7 +15,7 @@ namespace orcd::cuda {
 inline constexpr uint32_t kTokenWarps = 16;
 inline constexpr uint32_t kTokenThreads = kTokenWarps * 32;
 inline constexpr uint32_t kEarlyBytes =
-    16 * 1024;                              // of a block's weights: a longer kernel (LinearArgs::early)
+    144 * 1024;                             // of a block's weights: a longer kernel (LinearArgs::early)
 inline constexpr uint32_t kSumStride = 36;  // words of a column of sums: 32 rows, and no bank conflicts
 static_assert(kTokenWarps % numerics::kMaxStrips == 0, "a warp keeps its strip");
 
