@@ -284,6 +284,8 @@ __device__ __forceinline__ void load_row(const float* from, bool there, uint32_t
   }
 }
 
+// The next kernel starts when this one's blocks have ended: its first fetches would stand before their loads,
+// and cost more than they bring.
 template <uint32_t kDim>
 __global__ void __launch_bounds__(kThreads<kDim>) decode_kernel(const DecodeArgs a) {
   constexpr uint32_t kBlock = kThreads<kDim>, kScored = kWarpHeads<kDim>;
@@ -362,7 +364,6 @@ __global__ void __launch_bounds__(kThreads<kDim>) decode_kernel(const DecodeArgs
 #pragma unroll 1
           for (uint32_t d = lane; d < head_dim; d += 32) mine[d] = mine[d] * r.scale;
       }
-      launch_dependents();
     }
     const bool has_new = position / kSplitKeys == split;
     const uint32_t new_page = position % kSplitKeys / kPageKeys, new_key = position % kPageKeys;
