@@ -40,5 +40,22 @@ TEST(HostSide, SlotsAreBegunAgainAtAnyTimeWithoutLosingTheirStaging) {
   EXPECT_EQ(executor->check_residency().size(), 4u);
 }
 
+TEST(HostSide, AFormatWithoutKernelsIsRefusedByNameBeforeAnythingMoves) {
+  for (const TensorType type :
+       {TensorType::kQ2_K, TensorType::kQ3_K, TensorType::kIQ4_NL, TensorType::kIQ4_XS, TensorType::kMXFP4}) {
+    test::SyntheticModel shape;
+    shape.types = {TensorType::kQ8_0, type};  // the first matrix is the embedding
+    const Rig rig(shape);
+    try {
+      rig.device->resolve(*rig.model.program, rig.limits);
+      ADD_FAILURE() << tensor_type_name(type) << " was planned";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kModelLoadFailed);
+      EXPECT_NE(error.line().find(tensor_type_name(type)), std::string::npos) << error.line();
+      EXPECT_NE(error.line().find("blk.0.attn_q.weight"), std::string::npos) << error.line();
+    }
+  }
+}
+
 }  // namespace
 }  // namespace orcd::cuda

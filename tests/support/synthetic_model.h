@@ -8,6 +8,7 @@
 
 #include "model/program.h"
 #include "numerics/blocks.h"
+#include "support/block_scales.h"
 #include "support/gguf_writer.h"
 
 namespace orcd::test {
@@ -21,6 +22,46 @@ struct SyntheticModel {
   uint32_t seed = 1;
 };
 
+// About the largest integer of a block of random bytes, scales and all.
+inline float code_range(TensorType type) {
+  switch (type) {
+    case TensorType::kQ2_K:
+      return 32;
+    case TensorType::kQ4_1:
+    case TensorType::kQ5_0:
+      return 8;
+    case TensorType::kQ3_K:
+      return 128;
+    case TensorType::kQ5_1:
+      return 16;
+    case TensorType::kQ8_0:
+    case TensorType::kIQ4_NL:
+      return 64;
+    case TensorType::kQ4_K:
+      return 256;
+    case TensorType::kQ5_K:
+      return 512;
+    case TensorType::kQ6_K:
+    case TensorType::kIQ4_XS:
+      return 2048;
+    default:
+      return 4;
+  }
+}
+
+// The minimum's factor that takes the middle of the codes to 0, about.
+inline float minimum_range(TensorType type) {
+  switch (type) {
+    case TensorType::kQ4_1:
+    case TensorType::kQ5_1:
+      return -1.0f;
+    case TensorType::kQ2_K:
+      return 1.5f / 32;
+    default:
+      return 1.0f / 32;
+  }
+}
+
 // Blocks of random codes whose scales keep activations in range.
 inline Bytes random_weights(TensorType type, uint64_t rows, uint64_t cols, std::mt19937& rng) {
   const FormatInfo* format = find_format(type);
@@ -31,52 +72,23 @@ inline Bytes random_weights(TensorType type, uint64_t rows, uint64_t cols, std::
   for (uint64_t block = 0; block < n_blocks; ++block) {
     uint8_t* b = &bytes[block * format->block_bytes];
     const float scale = unit(rng) / std::sqrt(static_cast<float>(cols));
-    const auto put_half = [&](int at, float value) {
-      const uint16_t half = numerics::float_to_half(value);
-      std::memcpy(b + at, &half, 2);
-    };
+    const auto sign = [&] { return rng() % 2 ? 1.0f : -1.0f; };
     switch (type) {
       case TensorType::kF32: {
-        const float value = scale * (rng() % 2 ? 1.0f : -1.0f);
+        const float value = scale * sign();
         std::memcpy(b, &value, 4);
         break;
       }
       case TensorType::kF16:
-        put_half(0, scale * (rng() % 2 ? 1.0f : -1.0f));
+        put_half(b, scale * sign());
         break;
       case TensorType::kBF16: {
-        const auto value =
-            static_cast<uint16_t>(numerics::float_bits(scale * (rng() % 2 ? 1.0f : -1.0f)) >> 16);
+        const auto value = static_cast<uint16_t>(numerics::float_bits(scale * sign()) >> 16);
         std::memcpy(b, &value, 2);
         break;
       }
-      case TensorType::kQ4_1:
-        put_half(0, scale / 8);
-        put_half(2, -scale);
-        break;
-      case TensorType::kQ5_1:
-        put_half(0, scale / 16);
-        put_half(2, -scale);
-        break;
-      case TensorType::kQ4_K:
-        put_half(0, scale / 256);
-        put_half(2, scale / 32);
-        break;
-      case TensorType::kQ5_K:
-        put_half(0, scale / 512);
-        put_half(2, scale / 32);
-        break;
-      case TensorType::kQ6_K:
-        put_half(208, scale / 2048);
-        break;
-      case TensorType::kQ8_0:
-        put_half(0, scale / 64);
-        break;
-      case TensorType::kQ5_0:
-        put_half(0, scale / 8);
-        break;
       default:
-        put_half(0, scale / 4);
+        set_scales(type, scale / code_range(type), scale * minimum_range(type), b);
         break;
     }
   }

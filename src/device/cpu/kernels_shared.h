@@ -299,6 +299,16 @@ uint64_t read_sum(const uint8_t* bytes, uint64_t n) {
   return total;
 }
 
+// The codebook of kType, each integer plus kOffset.
+template <TensorType kType, int kOffset>
+struct Codebook {
+  alignas(16) uint8_t values[16];
+  constexpr Codebook() : values() {
+    for (int code = 0; code < 16; ++code)
+      values[code] = static_cast<uint8_t>(numerics::codebook_value(kType, code) + kOffset);
+  }
+};
+
 // Where each strip begins, in units of `unit` elements of K: divided out once a call, not once a tile.
 struct Strips {
   uint32_t n;

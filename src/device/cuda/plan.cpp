@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <string>
 
+#include "base/error.h"
 #include "base/units.h"
 #include "device/cuda/layout.h"
 #include "device/cuda/ops.h"
 #include "kv/layout.h"
 #include "numerics/attention.h"
+#include "numerics/blocks.h"
 
 namespace orcd::cuda {
 
@@ -30,9 +32,23 @@ StepLayout step_layout(const device::ResolvedLimits& limits) {
   return layout;
 }
 
+// Formats that the kernels of this device do not read.
+void refuse_formats(const model::Program& program) {
+  for (const model::Weight& weight : program.weights) {
+    if (weight.role == model::WeightRole::kVector || !numerics::is_block_format(weight.type) ||
+        packed_shape(weight.type).unit_bytes != 0)
+      continue;
+    throw Error(ErrorCode::kModelLoadFailed,
+                "the cuda device cannot compute with the tensor format " + tensor_type_name(weight.type),
+                {{"tensor", weight.name}, {"format", tensor_type_name(weight.type)}},
+                "use --device cpu, or requantise the model to Q8_0, Q4_0 or Q4_K_M");
+  }
+}
+
 }  // namespace
 
 CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& limits) {
+  refuse_formats(program);
   const model::ModelSpec& spec = program.spec;
   const uint64_t tokens = limits.batch_tokens, rows = limits.logits_rows;
   const uint64_t wide = std::max(tokens, rows);  // the head's input has `rows` rows

@@ -1,6 +1,7 @@
 // Every instruction set's kernels give the bits of the scalar definitions in src/numerics.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <random>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "numerics/functions.h"
 #include "numerics/linear.h"
 #include "numerics/norm.h"
+#include "support/block_scales.h"
 
 namespace orcd::cpu {
 namespace {
@@ -46,9 +48,7 @@ class Buffer {
   T* data_;
 };
 
-constexpr TensorType kBlockTypes[] = {TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ5_0,
-                                      TensorType::kQ5_1, TensorType::kQ8_0, TensorType::kQ4_K,
-                                      TensorType::kQ5_K, TensorType::kQ6_K};
+using test::kBlockTypes;
 constexpr TensorType kFloatTypes[] = {TensorType::kF32, TensorType::kF16, TensorType::kBF16};
 
 // Random blocks whose 16-bit scales are finite and small.
@@ -59,23 +59,17 @@ std::vector<uint8_t> random_rows(TensorType type, uint64_t rows, uint64_t cols, 
   std::vector<uint8_t> bytes(n_blocks * format->block_bytes);
   for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(rng());
   std::uniform_real_distribution<float> scale(-0.02f, 0.02f);
-  const auto put = [&](uint64_t at) {
-    const uint16_t half = numerics::float_to_half(scale(rng));
-    std::memcpy(&bytes[at], &half, 2);
-  };
   for (uint64_t block = 0; block < n_blocks; ++block) {
     const uint64_t at = block * format->block_bytes;
-    if (type == TensorType::kQ6_K) {
-      put(at + 208);
-    } else if (type == TensorType::kF32) {
+    if (type == TensorType::kF32) {
       const float value = scale(rng);
       std::memcpy(&bytes[at], &value, 4);
     } else if (type == TensorType::kBF16) {
       const uint32_t value = numerics::float_bits(scale(rng)) >> 16;
       std::memcpy(&bytes[at], &value, 2);
     } else {
-      put(at);
-      if (numerics::has_minimum(type)) put(at + 2);
+      const float d = scale(rng);
+      test::set_scales(type, d, scale(rng), &bytes[at]);
     }
   }
   return bytes;
@@ -198,11 +192,8 @@ TEST_P(CpuKernels, ExtremeCodesDoNotSaturate) {
       std::vector<uint8_t> file(
           rows * (cols / find_format(type)->block_elements) * find_format(type)->block_bytes,
           static_cast<uint8_t>(fill));
-      const uint16_t one = numerics::float_to_half(1.0f);
-      for (size_t at = 0; at < file.size(); at += find_format(type)->block_bytes) {
-        std::memcpy(&file[at + (type == TensorType::kQ6_K ? 208 : 0)], &one, 2);
-        if (numerics::has_minimum(type)) std::memcpy(&file[at + 2], &one, 2);
-      }
+      for (size_t at = 0; at < file.size(); at += find_format(type)->block_bytes)
+        test::set_scales(type, 1.0f, 1.0f, &file[at]);
       Buffer<uint8_t> packed(packed_bytes(type, rows, cols));
       pack_matrix(type, rows, cols, file, &packed);
       std::vector<float> x(cols);
@@ -235,6 +226,37 @@ TEST_P(CpuKernels, ExtremeCodesDoNotSaturate) {
       }
     }
   }
+}
+
+TEST_P(CpuKernels, EveryMxfp4ExponentIsThePowerOfTwoOfTheDefinition) {
+  const uint64_t rows = 256, cols = 32;  // row r has exponent r and the codes 2: value 2 * 2^(r - 128)
+  std::vector<uint8_t> file(rows * 17, 0x22);
+  for (uint64_t row = 0; row < rows; ++row) file[row * 17] = static_cast<uint8_t>(row);
+  Buffer<uint8_t> packed(packed_bytes(TensorType::kMXFP4, rows, cols));
+  pack_matrix(TensorType::kMXFP4, rows, cols, file, &packed);
+  std::vector<float> x(cols, 0.0f);
+  x[5] = 127.0f;  // d = 1, so the sum is 2 * 127
+  Buffer<int8_t> xq(cols);
+  Buffer<GroupScale> xs(1);
+  kernels_.quantize(x.data(), cols, xq.data(), xs.data());
+  Buffer<uint8_t> scratch(linear_scratch_bytes(cols));
+  Buffer<float> y(rows);
+  LinearArgs args{};
+  args.type = TensorType::kMXFP4;
+  args.weights = packed.data();
+  args.rows = rows;
+  args.cols = cols;
+  args.strips = 1;
+  args.xq = xq.data();
+  args.xs = xs.data();
+  args.n_tokens = 1;
+  args.y = y.data();
+  args.y_stride = rows;
+  args.tile_end = tile_count(rows);
+  args.scratch = scratch.data();
+  kernels_.linear(args);
+  for (uint64_t row = 0; row < rows; ++row)
+    ASSERT_EQ(y[row], std::ldexp(254.0f, static_cast<int>(row) - 128)) << row;
 }
 
 TEST_P(CpuKernels, FloatLinearEqualsTheDefinition) {

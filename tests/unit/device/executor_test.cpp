@@ -81,8 +81,10 @@ std::vector<SyntheticModel> shapes() {
   llama.types = {TensorType::kQ4_1, TensorType::kQ8_0, TensorType::kQ4_0, TensorType::kQ5_1};
   SyntheticModel mixed =
       llama;  // every format, heads of 80, five query heads to a KV head, biases, untied head
-  mixed.types = {TensorType::kQ6_K, TensorType::kF16, TensorType::kQ4_K, TensorType::kBF16,
-                 TensorType::kQ5_K, TensorType::kF32, TensorType::kQ5_0, TensorType::kQ8_0};
+  mixed.types = {TensorType::kQ6_K,  TensorType::kF16,  TensorType::kQ4_K,   TensorType::kBF16,
+                 TensorType::kQ5_K,  TensorType::kF32,  TensorType::kQ5_0,   TensorType::kQ8_0,
+                 TensorType::kQ2_K,  TensorType::kQ3_K, TensorType::kIQ4_NL, TensorType::kIQ4_XS,
+                 TensorType::kMXFP4, TensorType::kQ4_0, TensorType::kQ4_1,   TensorType::kQ5_1};
   mixed.n_heads = 16;
   mixed.head_dim = 48;
   mixed.n_kv_heads = 2;
