@@ -1,4 +1,4 @@
-// Small seeded models for tests: llama and gemma3 shapes in any mix of formats, as GGUF bytes in memory.
+// Small seeded models for tests: shapes of several families in any mix of formats, as GGUF bytes in memory.
 #pragma once
 
 #include <memory>
@@ -14,12 +14,13 @@
 namespace orcd::test {
 
 struct SyntheticModel {
-  std::string family = "llama";  // "llama" | "gemma3"
+  std::string family = "llama";  // "llama" | "gemma3" | "gpt-oss" | "qwen3moe"
   uint32_t n_layers = 2, dim = 256, ffn_dim = 512, n_heads = 4, n_kv_heads = 2, head_dim = 64, n_vocab = 300;
   uint32_t context = 1024, window = 0;
   bool tied = true, biases = false;
   std::vector<TensorType> types = {TensorType::kQ4_1};  // dealt out to the matrices in turn
   uint32_t seed = 1;
+  uint32_t n_experts = 0, n_experts_used = 2;  // 0: a llama without experts
 };
 
 // About the largest integer of a block of random bytes, scales and all.
@@ -95,6 +96,44 @@ inline Bytes random_weights(TensorType type, uint64_t rows, uint64_t cols, std::
   return bytes;
 }
 
+struct TensorWriter {
+  GgufWriter& w;
+  const SyntheticModel& m;
+  std::mt19937& rng;
+  size_t turn = 0;
+
+  // n matrices, or vectors, in one tensor.
+  void matrix(const std::string& name, uint64_t rows, uint64_t cols, uint64_t n = 1) {
+    const TensorType type = m.types[turn++ % m.types.size()];
+    const std::vector<uint64_t> dims =
+        n > 1 ? std::vector<uint64_t>{cols, rows, n} : std::vector<uint64_t>{cols, rows};
+    w.tensor(name, type, dims, random_weights(type, rows * n, cols, rng));
+  }
+  void vector(const std::string& name, uint64_t n, float centre, float spread = 0.1f,
+              uint64_t n_vectors = 1) {
+    std::normal_distribution<float> normal(centre, spread);
+    Bytes data;
+    for (uint64_t i = 0; i < n * n_vectors; ++i) put(data, normal(rng));
+    const std::vector<uint64_t> dims =
+        n_vectors > 1 ? std::vector<uint64_t>{n, n_vectors} : std::vector<uint64_t>{n};
+    w.tensor(name, TensorType::kF32, dims, std::move(data));
+  }
+  // The router is F32, as converters leave it.
+  void experts(const std::string& b, bool biases) {
+    const uint64_t dim = m.dim, ffn = m.ffn_dim, n = m.n_experts;
+    w.tensor(b + "ffn_gate_inp.weight", TensorType::kF32, {dim, n},
+             random_weights(TensorType::kF32, n, dim, rng));
+    matrix(b + "ffn_gate_exps.weight", ffn, dim, n);
+    matrix(b + "ffn_up_exps.weight", ffn, dim, n);
+    matrix(b + "ffn_down_exps.weight", dim, ffn, n);
+    if (!biases) return;
+    vector(b + "ffn_gate_inp.bias", n, 0.0f);
+    vector(b + "ffn_gate_exps.bias", ffn, 0.0f, 0.1f, n);
+    vector(b + "ffn_up_exps.bias", ffn, 0.0f, 0.1f, n);
+    vector(b + "ffn_down_exps.bias", dim, 0.0f, 0.1f, n);
+  }
+};
+
 inline GgufWriter synthetic_writer(const SyntheticModel& m) {
   std::mt19937 rng(m.seed);
   GgufWriter w;
@@ -108,16 +147,21 @@ inline GgufWriter synthetic_writer(const SyntheticModel& m) {
   w.add(f + ".attention.value_length", m.head_dim).add(f + ".attention.layer_norm_rms_epsilon", 1e-5f);
   w.add(f + ".rope.freq_base", 10000.0f);
   if (m.window != 0) w.add(f + ".attention.sliding_window", m.window);
-  size_t turn = 0;
+  const bool gpt_oss = f == "gpt-oss", has_experts = m.n_experts != 0;
+  if (has_experts) {
+    w.add(f + ".expert_count", m.n_experts).add(f + ".expert_used_count", m.n_experts_used);
+    w.add(f + ".expert_feed_forward_length", m.ffn_dim);
+  }
+  if (gpt_oss) {
+    w.add(f + ".rope.scaling.type", "yarn").add(f + ".rope.scaling.factor", 4.0f);
+    w.add(f + ".rope.scaling.original_context_length", m.context / 4);
+  }
+  TensorWriter tensors{w, m, rng};
   const auto matrix = [&](const std::string& name, uint64_t rows, uint64_t cols) {
-    const TensorType type = m.types[turn++ % m.types.size()];
-    w.tensor(name, type, {cols, rows}, random_weights(type, rows, cols, rng));
+    tensors.matrix(name, rows, cols);
   };
   const auto vector = [&](const std::string& name, uint64_t n, float centre) {
-    std::normal_distribution<float> normal(centre, 0.1f);
-    Bytes data;
-    for (uint64_t i = 0; i < n; ++i) put(data, normal(rng));
-    w.tensor(name, TensorType::kF32, {n}, std::move(data));
+    tensors.vector(name, n, centre);
   };
   matrix("token_embd.weight", m.n_vocab, m.dim);
   vector("output_norm.weight", m.dim, 1.0f);
@@ -130,22 +174,31 @@ inline GgufWriter synthetic_writer(const SyntheticModel& m) {
     matrix(b + "attn_k.weight", kv_dim, m.dim);
     matrix(b + "attn_v.weight", kv_dim, m.dim);
     matrix(b + "attn_output.weight", m.dim, q_dim);
-    vector(b + "ffn_norm.weight", m.dim, 1.0f);
-    matrix(b + "ffn_gate.weight", m.ffn_dim, m.dim);
-    matrix(b + "ffn_up.weight", m.ffn_dim, m.dim);
-    matrix(b + "ffn_down.weight", m.dim, m.ffn_dim);
-    if (m.biases) {
+    vector(b + (gpt_oss ? "post_attention_norm.weight" : "ffn_norm.weight"), m.dim, 1.0f);
+    if (has_experts) {
+      tensors.experts(b, m.biases || gpt_oss);
+    } else {
+      matrix(b + "ffn_gate.weight", m.ffn_dim, m.dim);
+      matrix(b + "ffn_up.weight", m.ffn_dim, m.dim);
+      matrix(b + "ffn_down.weight", m.dim, m.ffn_dim);
+    }
+    if (gpt_oss) tensors.vector(b + "attn_sinks.weight", m.n_heads, 0.0f, 2.0f);
+    if (m.biases || gpt_oss) {
       vector(b + "attn_q.bias", q_dim, 0.0f);
       vector(b + "attn_k.bias", kv_dim, 0.0f);
       vector(b + "attn_v.bias", kv_dim, 0.0f);
       vector(b + "attn_output.bias", m.dim, 0.0f);
+    }
+    if (m.biases && !has_experts) {
       vector(b + "ffn_gate.bias", m.ffn_dim, 0.0f);
       vector(b + "ffn_up.bias", m.ffn_dim, 0.0f);
       vector(b + "ffn_down.bias", m.dim, 0.0f);
     }
-    if (f == "gemma3") {
+    if (f == "gemma3" || f == "qwen3moe") {
       vector(b + "attn_q_norm.weight", m.head_dim, 1.0f);
       vector(b + "attn_k_norm.weight", m.head_dim, 1.0f);
+    }
+    if (f == "gemma3") {
       vector(b + "post_attention_norm.weight", m.dim, 1.0f);
       vector(b + "post_ffw_norm.weight", m.dim, 1.0f);
     }

@@ -45,9 +45,28 @@ void refuse_formats(const model::Program& program) {
   }
 }
 
+// Operations that this device has no kernels for.
+void refuse_ops(const model::Program& program) {
+  const auto refuse = [&](const char* op, uint32_t layer, model::WeightId weight) {
+    throw Error(
+        ErrorCode::kModelLoadFailed,
+        std::string("the cuda device cannot compute ") + op + " of a " + program.spec.architecture + " model",
+        {{"op", std::string(op)}, {"layer", uint64_t{layer}}, {"tensor", program.weights[weight].name}},
+        "use --device cpu");
+  };
+  for (const model::Op& op : program.ops) {
+    if (const auto* attention = std::get_if<model::AttentionOp>(&op);
+        attention && attention->sinks != model::kNoWeight)
+      refuse("attention sinks", attention->layer, attention->sinks);
+    if (const auto* experts = std::get_if<model::MoeGateUpOp>(&op))
+      refuse("experts", experts->layer, experts->gate);
+  }
+}
+
 }  // namespace
 
 CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& limits) {
+  refuse_ops(program);
   refuse_formats(program);
   const model::ModelSpec& spec = program.spec;
   const uint64_t tokens = limits.batch_tokens, rows = limits.logits_rows;
