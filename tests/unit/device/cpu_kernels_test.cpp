@@ -10,6 +10,7 @@
 #include "device/cpu/kernels.h"
 #include "numerics/attention.h"
 #include "numerics/digest.h"
+#include "numerics/experts.h"
 #include "numerics/functions.h"
 #include "numerics/linear.h"
 #include "numerics/norm.h"
@@ -326,6 +327,7 @@ TEST_P(CpuKernels, AttentionEqualsTheDefinition) {
     uint32_t head_dim, window;
     float cap;
     std::vector<uint32_t> positions;
+    bool sinks = false;
   };
   const std::vector<Case> cases = {{64, 0, 0, {0}},
                                    {64, 0, 0, {63, 64, 65}},
@@ -334,7 +336,9 @@ TEST_P(CpuKernels, AttentionEqualsTheDefinition) {
                                    {80, 100, 0, {90, 99, 100, 101, 380, 381}},
                                    {40, 0, 30.0f, {300, 17, 511}},
                                    {64, 512, 0, {1000, 1001, 1002, 1003, 1004}},
-                                   {72, 1, 0, {0, 64, 300}}};
+                                   {72, 1, 0, {0, 64, 300}},
+                                   {64, 128, 0, {0, 100, 127, 128, 129, 600}, true},
+                                   {64, 0, 0, {999}, true}};
   for (const Case& c : cases) {
     const uint32_t n_pages = 20, n_kv_heads = 2, head = 1;
     const uint64_t page_stride = uint64_t{n_kv_heads} * c.head_dim * 64 * 4;
@@ -363,12 +367,14 @@ TEST_P(CpuKernels, AttentionEqualsTheDefinition) {
     }
     const std::vector<float> q = random_floats(c.positions.size() * c.head_dim, 19, 0.4f);
     Buffer<float> out(c.positions.size() * c.head_dim), scratch(attend_scratch_floats(c.head_dim));
+    const std::vector<float> sinks = random_floats(c.positions.size(), 23, 2.0f);
     AttendArgs args{};
     args.n_rows = static_cast<uint32_t>(c.positions.size());
     for (uint32_t r = 0; r < args.n_rows; ++r) {
       args.q[r] = &q[r * c.head_dim];
       args.out[r] = &out[r * c.head_dim];
       args.position[r] = c.positions[r];
+      args.sink[r] = c.sinks ? &sinks[r] : nullptr;
     }
     args.kv = kv.data();
     args.page_stride = page_stride;
@@ -382,7 +388,7 @@ TEST_P(CpuKernels, AttentionEqualsTheDefinition) {
     for (uint32_t r = 0; r < args.n_rows; ++r) {
       std::vector<float> want(c.head_dim), other(c.head_dim);
       numerics::attention(&q[r * c.head_dim], k_pages.data(), v_pages.data(), c.positions[r], c.window,
-                          c.head_dim, c.cap, want.data(), other.data());
+                          c.head_dim, c.cap, want.data(), other.data(), args.sink[r]);
       ASSERT_EQ(0, std::memcmp(want.data(), &out[r * c.head_dim], c.head_dim * 4))
           << "head_dim " << c.head_dim << " window " << c.window << " position " << c.positions[r];
       for (const float value : want) ASSERT_TRUE(numerics::is_finite(value));
@@ -406,6 +412,17 @@ TEST_P(CpuKernels, NormsActivationsAndConversionsEqualTheDefinition) {
       }
       kernels_.glu(act, x.data(), w.data(), n, got.data());
       EXPECT_EQ(0, std::memcmp(want.data(), got.data(), n * 4)) << n;
+    }
+    for (uint32_t i = 0; i < n; ++i) want[i] = numerics::clamped_swiglu(x[i] * 3.0f, w[i] * 5.0f);
+    std::vector<float> wide_x = x, wide_w = w;
+    for (float& value : wide_x) value = value * 3.0f;
+    for (float& value : wide_w) value = value * 5.0f;
+    kernels_.glu(Glu::kClampedSwiglu, wide_x.data(), wide_w.data(), n, got.data());
+    EXPECT_EQ(0, std::memcmp(want.data(), got.data(), n * 4)) << n;
+    for (uint32_t rank = 0; rank < 3; ++rank) {
+      for (uint32_t i = 0; i < n; ++i) want[i] = numerics::combine_expert(rank, 0.3f, x[i], want[i]);
+      kernels_.combine(rank, 0.3f, x.data(), n, got.data());
+      EXPECT_EQ(0, std::memcmp(want.data(), got.data(), n * 4)) << n << " rank " << rank;
     }
     std::vector<uint16_t> halves(n);
     kernels_.to_half(x.data(), n, halves.data());
