@@ -43,3 +43,17 @@ def test_a_format_predicts_as_its_fp32_evaluation(name, binary, tmp_path):
     types = f"{name},token_embd={name},output={name}"
     shape = make_model.Shape(layers=3, dim=512, ffn=1024, heads=8, kv_heads=2, vocab=400, tied=False, types=types)
     assert abs(_compare(binary, tmp_path, shape)) < 0.005
+
+
+@pytest.mark.parametrize("name", ["tiny-gpt-oss", "tiny-qwen3moe"])
+def test_a_family_with_experts_predicts_as_its_fp32_evaluation(name, binary, tmp_path):
+    # F32 weights: what is left is the rounding of K and V to binary16.
+    f32 = make_model.dataclasses.replace(make_model.PRESETS[name], types="F32")
+    (tmp_path / "f32").mkdir()
+    assert abs(_compare(binary, tmp_path / "f32", f32)) < 0.0005
+    assert abs(_compare(binary, tmp_path, make_model.PRESETS[name])) < 0.005
+
+
+def test_mixtral_predicts_as_its_fp32_evaluation(binary, tmp_path):
+    shape = make_model.Shape(layers=2, dim=128, ffn=96, vocab=300, experts=4, experts_used=2, types="F32")
+    assert abs(_compare(binary, tmp_path, shape)) < 0.0005
