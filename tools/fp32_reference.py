@@ -2,7 +2,8 @@
 """Evaluates a GGUF model in fp32 with numpy: the meaning that the worker's arithmetic is held against.
 
 Weights are dequantised by the `gguf` package, everything after that is plain float32 matrix algebra with an fp32 KV
-cache (here simply the K and V of the window). Families: llama, qwen2, gemma3. Nothing is shared with the C++ code.
+cache (here simply the K and V of the window). Families: llama, qwen2, gemma3, gpt-oss, qwen3moe. Nothing is shared with
+the C++ code.
 
 Perplexity protocol (the same as `worker-orcd perplexity`): the token ids of the file, BOS first if the vocabulary says so,
 are cut into windows of --ctx tokens that do not overlap; a last window of fewer than 2 tokens is dropped. Each window is
@@ -71,6 +72,9 @@ class Spec:
     embedding_scale: float
     gelu: bool  # GELU (tanh form) instead of SiLU on the gate
     softcap: float  # of the logits; 0 = none
+    ffn_norm: str  # the norm before the feed-forward network
+    n_experts: int  # 0: one network for every token
+    n_experts_used: int
 
 
 class GgufModel:
@@ -107,8 +111,9 @@ class GgufModel:
 
 def read_spec(model):
     family = model.get("general.architecture")
-    if family not in ("llama", "qwen2", "gemma3"):
-        raise SystemExit(f"error: no fp32 reference for the family '{family}' (llama, qwen2, gemma3)")
+    known = ("llama", "qwen2", "gemma3", "gpt-oss", "qwen3moe")
+    if family not in known:
+        raise SystemExit(f"error: no fp32 reference for the family '{family}' ({', '.join(known)})")
 
     def key(name, default=None):
         return model.get(f"{family}.{name}", default)
@@ -126,7 +131,7 @@ def read_spec(model):
         base = key("rope.freq_base_swa", key("rope.local.freq_base", 10000.0))
         local_rope = Rope(rope.dim, False, plain_frequencies(base, rope.dim), 1.0)
     window = key("attention.sliding_window", 0) if family != "qwen2" else 0
-    pattern = key("attention.sliding_window_pattern", 6) if gemma else 0
+    pattern = key("attention.sliding_window_pattern", 6) if gemma else 2 if family == "gpt-oss" else 0
     if not isinstance(pattern, list):  # every pattern-th layer is global; 0: none
         pattern = [pattern == 0 or (layer + 1) % pattern != 0 for layer in range(n_layers)]
     return Spec(
@@ -145,6 +150,9 @@ def read_spec(model):
         embedding_scale=math.sqrt(dim) if gemma else 1.0,
         gelu=gemma,
         softcap=key("final_logit_softcapping", 0.0) if gemma else 0.0,
+        ffn_norm="post_attention_norm" if family == "gpt-oss" else "ffn_norm",
+        n_experts=key("expert_count", 0),
+        n_experts_used=key("expert_used_count", 0),
     )
 
 
@@ -167,7 +175,10 @@ def read_rope(model, key, head_dim, interleaved):
         def pair_with(turns):
             return dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base))
 
-        low, high = max(0, math.floor(pair_with(fast))), min(dim - 1, math.ceil(pair_with(slow)))
+        low, high = pair_with(fast), pair_with(slow)
+        if model.get("general.architecture") != "gpt-oss":  # OpenAI's code leaves the bounds as they are
+            low, high = math.floor(low), math.ceil(high)
+        low, high = max(0, low), min(dim - 1, high)
         ramp = np.clip((np.arange(dim // 2) - low) / max(0.001, high - low), 0, 1)
         frequencies = frequencies * (1 - ramp) + frequencies / factor * ramp
         magnitude = 1 + 0.1 * math.log(factor)
@@ -218,12 +229,47 @@ def attention(model, layer, x):
     for head in range(spec.n_heads):
         scores = q[:, head] @ k[:, head // group].T
         scores[hidden] = -np.inf
-        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        out[:, head] = (scores / scores.sum(axis=-1, keepdims=True)) @ v[:, head // group]
+        top, sink = scores.max(axis=-1, keepdims=True), None
+        if model.has(f"{prefix}.attn_sinks.weight"):  # a logit of the head that has no value
+            sink = model.weight(f"{prefix}.attn_sinks.weight")[head]
+            top = np.maximum(top, sink)
+        scores = np.exp(scores - top)
+        total = scores.sum(axis=-1, keepdims=True) + (0 if sink is None else np.exp(sink - top))
+        out[:, head] = (scores / total) @ v[:, head // group]
     return project(model, f"{prefix}.attn_output", out.reshape(n_tokens, -1))
 
 
+def clamped_swiglu(gate, up):
+    """SwiGLU as gpt-oss has it (OpenAI 2025): clamped, a steeper sigmoid, 1 added to the linear half."""
+    gate, up = np.minimum(gate, np.float32(7)), np.clip(up, np.float32(-7), np.float32(7))
+    return gate / (1 + np.exp(np.float32(-1.702) * gate)) * (up + 1)
+
+
+def experts(model, layer, x):
+    """The n_experts_used experts that the router likes best, weighted by the softmax of its logits for them."""
+    spec, prefix = model.spec, f"blk.{layer}"
+
+    def one(name, expert, y):
+        y = y @ model.weight(f"{prefix}.{name}.weight")[expert].T
+        return y + model.weight(f"{prefix}.{name}.bias")[expert] if model.has(f"{prefix}.{name}.bias") else y
+
+    logits = project(model, f"{prefix}.ffn_gate_inp", x)
+    chosen = np.argsort(-logits, axis=-1, kind="stable")[:, : spec.n_experts_used]
+    weights = np.take_along_axis(logits, chosen, axis=-1)
+    weights = np.exp(weights - weights.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    out = np.zeros_like(x)
+    for expert in np.unique(chosen):
+        tokens, ranks = np.nonzero(chosen == expert)
+        gate, up = one("ffn_gate_exps", expert, x[tokens]), one("ffn_up_exps", expert, x[tokens])
+        h = clamped_swiglu(gate, up) if spec.family == "gpt-oss" else silu(gate) * up
+        out[tokens] += weights[tokens, ranks, None] * one("ffn_down_exps", expert, h)
+    return out
+
+
 def feed_forward(model, layer, x):
+    if model.spec.n_experts:
+        return experts(model, layer, x)
     prefix = f"blk.{layer}"
     gate = project(model, f"{prefix}.ffn_gate", x)
     gate = gelu_tanh(gate) if model.spec.gelu else silu(gate)
@@ -244,10 +290,10 @@ def hidden_states(model, ids):
     for layer in range(spec.n_layers):
         prefix = f"blk.{layer}"
         y = attention(model, layer, norm(f"{prefix}.attn_norm", x))
-        if model.has(f"{prefix}.post_attention_norm.weight"):
+        if spec.ffn_norm != "post_attention_norm" and model.has(f"{prefix}.post_attention_norm.weight"):
             y = norm(f"{prefix}.post_attention_norm", y)
         x = x + y
-        y = feed_forward(model, layer, norm(f"{prefix}.ffn_norm", x))
+        y = feed_forward(model, layer, norm(f"{prefix}.{spec.ffn_norm}", x))
         if model.has(f"{prefix}.post_ffw_norm.weight"):
             y = norm(f"{prefix}.post_ffw_norm", y)
         x = x + y
@@ -311,7 +357,7 @@ def encode_file(model, model_path, text_path, n_bytes):
 
 def parse_args(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="Prints JSON: tokens, predicted, nll, ppl.")
-    parser.add_argument("model", help="GGUF file of the family llama, qwen2 or gemma3")
+    parser.add_argument("model", help="GGUF file of a family named above")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--ids", metavar="FILE", help="token ids: a JSON list, or separated by blanks")
     source.add_argument("--file", metavar="FILE", help="text, tokenised by tools/tokenizer_oracle.py")

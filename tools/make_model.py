@@ -27,7 +27,7 @@ from gguf.constants import LlamaFileType
 from random_blocks import BlockSource
 from synthetic_vocab import bpe_vocab, spm_vocab
 
-FAMILIES = ("llama", "qwen2", "gemma3")
+FAMILIES = ("llama", "qwen2", "gemma3", "gpt-oss", "qwen3moe")
 MIXES = ("Q4_K_M", "Q4_K_S", "Q5_K_M", "Q5_K_S")
 FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "Q2_K": "IQ4_NL", "Q3_K": "IQ4_NL", "IQ4_XS": "IQ4_NL"}
 
@@ -39,7 +39,9 @@ class Shape:
     family: str = "llama"
     layers: int = 2
     dim: int = 256
-    ffn: int = 512
+    ffn: int = 512  # of one expert, where there are some
+    experts: int = 0
+    experts_used: int = 0
     heads: int = 4
     kv_heads: int = 2
     head_dim: int = 0
@@ -62,6 +64,10 @@ class Shape:
                 raise SystemExit(f"error: {name} must be at least 1")
         if self.heads % self.kv_heads or (not self.head_dim and self.dim % self.heads):
             raise SystemExit("error: kv_heads must divide heads, and heads must divide dim where head_dim is not given")
+        if self.experts_used > self.experts or (self.experts > 0) != (self.experts_used > 0):
+            raise SystemExit("error: experts_used must be from 1 to experts, and both 0 without experts")
+        if self.family in ("gpt-oss", "qwen3moe") and not self.experts:
+            raise SystemExit(f"error: a {self.family} model has experts")
         if self.key_length % 2:
             raise SystemExit(f"error: a head dimension of {self.key_length} is odd")
 
@@ -87,6 +93,16 @@ PRESETS = {
         family="gemma3", layers=6, dim=64, ffn=96, heads=4, kv_heads=1, head_dim=32, vocab=448, ctx=512, rope_base=1e6,
         window=32, eps=1e-6, types="Q4_0,Q5_0,Q8_0,Q4_1,Q5_1,F16,BF16",
     ),
+    # A local and a global layer; biases, sinks and YaRN everywhere.
+    "tiny-gpt-oss": Shape(
+        family="gpt-oss", layers=2, dim=64, ffn=96, heads=4, kv_heads=2, head_dim=32, vocab=300, ctx=512, tied=False,
+        experts=8, experts_used=3, yarn=4, rope_base=150000.0, window=32, pre="llama-bpe",
+        types="Q8_0,ffn_gate_exps=MXFP4,ffn_up_exps=MXFP4,ffn_down_exps=MXFP4",
+    ),
+    "tiny-qwen3moe": Shape(
+        family="qwen3moe", layers=2, dim=64, ffn=64, heads=4, kv_heads=2, head_dim=32, vocab=320, ctx=512, rope_base=1e6,
+        experts=12, experts_used=4, eps=1e-6, pre="qwen2", types="Q8_0,Q5_1,Q4_1,IQ4_NL,Q5_0",
+    ),
     "qwen2.5-0.5b": Shape(
         family="qwen2", layers=24, dim=896, ffn=4864, heads=14, kv_heads=2, vocab=151936, ctx=32768, rope_base=1e6,
         eps=1e-6, pre="qwen2", types="Q4_K_M",
@@ -99,6 +115,15 @@ PRESETS = {
         layers=32, dim=4096, ffn=14336, heads=32, kv_heads=8, vocab=128256, ctx=8192, rope_base=5e5, tied=False,
         pre="llama-bpe", types="Q4_K_M",
     ),
+    "gpt-oss-20b": Shape(
+        family="gpt-oss", layers=24, dim=2880, ffn=2880, heads=64, kv_heads=8, head_dim=64, vocab=201088, ctx=131072,
+        tied=False, experts=32, experts_used=4, yarn=32, rope_base=150000.0, window=128, pre="llama-bpe",
+        types="Q8_0,ffn_gate_exps=MXFP4,ffn_up_exps=MXFP4,ffn_down_exps=MXFP4",
+    ),
+    "qwen3-30b-a3b": Shape(
+        family="qwen3moe", layers=48, dim=2048, ffn=768, heads=32, kv_heads=4, head_dim=128, vocab=151936, ctx=40960,
+        tied=False, experts=128, experts_used=8, rope_base=1e6, eps=1e-6, pre="qwen2", types="Q4_K_M",
+    ),
 }
 
 
@@ -107,8 +132,9 @@ class Tensor:
     name: str
     rows: int  # 0: a vector
     columns: int
-    kind: str  # "matrix", "norm", "bias", "factors"
+    kind: str  # "matrix", "norm", "bias", "factors", "sinks"
     layer: int = -1
+    experts: int = 0  # matrices or vectors in the tensor; 0: one, without a dimension for them
 
     @property
     def role(self):
@@ -127,23 +153,41 @@ def list_tensors(s):
             ("attn_k", kv_dim, s.dim, "matrix"),
             ("attn_v", kv_dim, s.dim, "matrix"),
             ("attn_output", s.dim, q_dim, "matrix"),
-            ("ffn_norm", 0, s.dim, "norm"),
-            ("ffn_gate", s.ffn, s.dim, "matrix"),
-            ("ffn_up", s.ffn, s.dim, "matrix"),
-            ("ffn_down", s.dim, s.ffn, "matrix"),
+            ("post_attention_norm" if s.family == "gpt-oss" else "ffn_norm", 0, s.dim, "norm"),
         ):
             yield Tensor(f"blk.{layer}.{role}.weight", rows, columns, kind, layer)
-            if s.family == "qwen2" and role in ("attn_q", "attn_k", "attn_v"):
+            has_bias = s.family == "gpt-oss" or (s.family == "qwen2" and role != "attn_output")
+            if has_bias and kind == "matrix":
                 yield Tensor(f"blk.{layer}.{role}.bias", 0, rows, "bias", layer)
-        if s.family == "gemma3":
-            for role, columns in (
-                ("attn_q_norm", s.key_length), ("attn_k_norm", s.key_length),
-                ("post_attention_norm", s.dim), ("post_ffw_norm", s.dim),
-            ):
+        yield from list_feed_forward(s, layer)
+        if s.family == "gpt-oss":
+            yield Tensor(f"blk.{layer}.attn_sinks.weight", 0, s.heads, "sinks", layer)
+        for role, columns in (
+            ("attn_q_norm", s.key_length if s.family in ("gemma3", "qwen3moe") else 0),
+            ("attn_k_norm", s.key_length if s.family in ("gemma3", "qwen3moe") else 0),
+            ("post_attention_norm", s.dim if s.family == "gemma3" else 0),
+            ("post_ffw_norm", s.dim if s.family == "gemma3" else 0),
+        ):
+            if columns:
                 yield Tensor(f"blk.{layer}.{role}.weight", 0, columns, "norm", layer)
     yield Tensor("output_norm.weight", 0, s.dim, "norm")
     if not s.tied:
         yield Tensor("output.weight", s.vocab, s.dim, "matrix")
+
+
+def list_feed_forward(s, layer):
+    """gate, up and down; of every expert in one tensor, after the router that chooses them."""
+    suffix = "_exps" if s.experts else ""
+    rows = [("ffn_gate_inp", s.experts, s.dim, 0)] if s.experts else []
+    rows += [
+        (f"ffn_gate{suffix}", s.ffn, s.dim, s.experts),
+        (f"ffn_up{suffix}", s.ffn, s.dim, s.experts),
+        (f"ffn_down{suffix}", s.dim, s.ffn, s.experts),
+    ]
+    for role, n_rows, columns, experts in rows:
+        yield Tensor(f"blk.{layer}.{role}.weight", n_rows, columns, "matrix", layer, experts)
+        if s.family == "gpt-oss":
+            yield Tensor(f"blk.{layer}.{role}.bias", 0, n_rows, "bias", layer, experts)
 
 
 class Types:
@@ -159,6 +203,8 @@ class Types:
         self.n_layers, self.tied, self.used = n_layers, tied, 0
 
     def choose(self, tensor):
+        if tensor.role == "ffn_gate_inp":  # converters and quantisers leave routers alone
+            return "F32"
         name = self.exceptions.get(tensor.role) or self._by_rule(tensor)
         while tensor.columns % FORMATS[name].elements:
             name = FALLBACK.get(name, "F16")
@@ -176,7 +222,7 @@ class Types:
         if base not in MIXES:
             return base
         kind, size = base[:4], base[-1]
-        if tensor.role in ("attn_v", "ffn_down"):
+        if tensor.role in ("attn_v", "ffn_down", "ffn_down_exps"):
             eighth = self.n_layers // 8
             i = tensor.layer
             if size == "M" and (i < eighth or i >= 7 * self.n_layers // 8 or (i - eighth) % 3 == 2):
@@ -198,7 +244,9 @@ def vector(tensor, s, seed):
     if tensor.kind == "factors":
         return llama3_rope_factors(tensor.columns, s.key_length, s.rope_base, s.rope_factors)
     centre = 1.0 if tensor.kind == "norm" else 0.0
-    return (centre + 0.1 * rng.standard_normal(tensor.columns)).astype(np.float32)
+    spread = 1.0 if tensor.kind == "sinks" else 0.1
+    shape = (tensor.experts, tensor.columns) if tensor.experts else (tensor.columns,)
+    return (centre + spread * rng.standard_normal(shape)).astype(np.float32)
 
 
 def add_metadata(writer, s, seed, vocab):
@@ -217,6 +265,8 @@ def add_metadata(writer, s, seed, vocab):
         counts |= {"attention.key_length": s.head_dim, "attention.value_length": s.head_dim}
     if s.window:
         counts["attention.sliding_window"] = s.window
+    if s.experts:
+        counts |= {"expert_count": s.experts, "expert_used_count": s.experts_used, "expert_feed_forward_length": s.ffn}
     if family == "llama":
         counts |= {"rope.dimension_count": s.key_length, "vocab_size": s.vocab}
     for key, value in counts.items():
@@ -272,10 +322,12 @@ def make_model(path, shape, seed=0, tokenizer=None):
         if tensor.kind == "matrix":
             fmt = FORMATS[types.choose(tensor)]
             row_bytes = tensor.columns // fmt.elements * fmt.bytes
-            writer.add_tensor_info(tensor.name, (tensor.rows, row_bytes), np.dtype(np.uint8), tensor.rows * row_bytes, fmt.type)
+            dims = (*([tensor.experts] if tensor.experts else []), tensor.rows, row_bytes)
+            writer.add_tensor_info(tensor.name, dims, np.dtype(np.uint8), math.prod(dims), fmt.type)
         else:
             fmt = FORMATS["F32"]
-            writer.add_tensor_info(tensor.name, (tensor.columns,), np.dtype(np.float32), tensor.columns * 4)
+            dims = (*([tensor.experts] if tensor.experts else []), tensor.columns)
+            writer.add_tensor_info(tensor.name, dims, np.dtype(np.float32), math.prod(dims) * 4)
         tensors.append((tensor, fmt))
 
     writer.write_header_to_file()
@@ -285,7 +337,8 @@ def make_model(path, shape, seed=0, tokenizer=None):
     for tensor, fmt in tensors:
         if tensor.kind == "matrix":
             std = 1 / math.sqrt(tensor.columns)
-            writer.write_tensor_data(source.rows(tensor.name, fmt.name, tensor.rows, tensor.columns, std))
+            rows = tensor.rows * max(1, tensor.experts)
+            writer.write_tensor_data(source.rows(tensor.name, fmt.name, rows, tensor.columns, std))
         else:
             writer.write_tensor_data(vector(tensor, shape, seed))
     writer.close()
@@ -314,7 +367,13 @@ def main(argv=None):
     args = parse_args(argv)
     given = {f.name: getattr(args, f.name) for f in dataclasses.fields(Shape) if getattr(args, f.name) is not None}
     if not args.preset:
-        defaults = {"gemma3": {"window": 512, "eps": 1e-6}, "qwen2": {"pre": "qwen2", "eps": 1e-6}}
+        qwen, experts = {"pre": "qwen2", "eps": 1e-6}, {"experts": 8, "experts_used": 2}
+        defaults = {
+            "gemma3": {"window": 512, "eps": 1e-6},
+            "qwen2": qwen,
+            "qwen3moe": qwen | experts,
+            "gpt-oss": {"window": 128, "pre": "llama-bpe"} | experts,
+        }
         given = defaults.get(given.get("family"), {}) | given
     shape = make_model(args.out, dataclasses.replace(PRESETS.get(args.preset, Shape()), **given), args.seed, args.tokenizer)
     print(f"{args.out}: {shape.family}, {shape.layers} layers, dim {shape.dim}, vocabulary {shape.vocab}")

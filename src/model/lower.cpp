@@ -21,6 +21,8 @@ class Lowering {
 
  private:
   WeightId add(const TensorRef& ref, WeightRole role);
+  void feed_forward(uint32_t index, const LayerSpec& spec);
+  void experts(uint32_t index, const LayerSpec& spec);
 
   Program& program_;
   std::map<std::tuple<const gguf::TensorInfo*, WeightRole, uint64_t, uint64_t>, WeightId> ids_;
@@ -34,19 +36,19 @@ WeightId Lowering::add(const TensorRef& ref, WeightRole role) {
   const auto [known, is_new] = ids_.try_emplace({ref.tensor, role, ref.row_begin, ref.n_rows}, id);
   if (!is_new) return known->second;
   std::string name(ref.tensor->name);
-  if (ref.row_begin != 0 || ref.n_rows != (is_matrix ? ref.tensor->dims[1] : ref.tensor->n_elements())) {
+  const uint64_t all_rows = is_matrix ? ref.tensor->dims[1] : ref.tensor->n_elements() / ref.n_experts;
+  if (ref.row_begin != 0 || ref.n_rows != all_rows) {
     name += std::string("[") + std::to_string(ref.row_begin) + ":" +
             std::to_string(ref.row_begin + ref.n_rows) + "]";
   }
   program_.weights.push_back(
-      {std::move(name), role, ref.tensor->type, ref.tensor, ref.row_begin, rows, cols});
+      {std::move(name), role, ref.tensor->type, ref.tensor, ref.row_begin, rows, cols, false, ref.n_experts});
   return id;
 }
 
 void Lowering::layer(uint32_t index, const LayerSpec& spec) {
   program_.max_q_dim = std::max(program_.max_q_dim, spec.n_heads * spec.head_dim);
   program_.max_kv_dim = std::max(program_.max_kv_dim, spec.n_kv_heads * spec.head_dim);
-  program_.max_ffn_dim = std::max(program_.max_ffn_dim, spec.ffn_dim);
   program_.ops.push_back(QkvOp{.layer = index,
                                .n_heads = spec.n_heads,
                                .n_kv_heads = spec.n_kv_heads,
@@ -68,12 +70,18 @@ void Lowering::layer(uint32_t index, const LayerSpec& spec) {
                                      .n_kv_heads = spec.n_kv_heads,
                                      .head_dim = spec.head_dim,
                                      .window = spec.window,
-                                     .softcap = spec.attention_softcap});
+                                     .softcap = spec.attention_softcap,
+                                     .sinks = vector(spec.sinks)});
   program_.ops.push_back(ProjectOp{.layer = index,
                                    .from_ffn = false,
                                    .w = matrix(spec.o),
                                    .bias = vector(spec.o_bias),
                                    .post_norm = norm(spec.post_attention_norm)});
+  spec.n_experts != 0 ? experts(index, spec) : feed_forward(index, spec);
+}
+
+void Lowering::feed_forward(uint32_t index, const LayerSpec& spec) {
+  program_.max_ffn_dim = std::max(program_.max_ffn_dim, spec.ffn_dim);
   program_.ops.push_back(GateUpOp{.layer = index,
                                   .norm = norm(spec.ffn_norm),
                                   .gate = matrix(spec.gate),
@@ -83,6 +91,29 @@ void Lowering::layer(uint32_t index, const LayerSpec& spec) {
                                   .activation = spec.activation});
   program_.ops.push_back(ProjectOp{.layer = index,
                                    .from_ffn = true,
+                                   .w = matrix(spec.down),
+                                   .bias = vector(spec.down_bias),
+                                   .post_norm = norm(spec.post_ffn_norm)});
+}
+
+void Lowering::experts(uint32_t index, const LayerSpec& spec) {
+  program_.max_ffn_dim = std::max(program_.max_ffn_dim, spec.ffn_dim * spec.n_experts_used);
+  program_.max_experts = std::max(program_.max_experts, spec.n_experts);
+  program_.max_experts_used = std::max(program_.max_experts_used, spec.n_experts_used);
+  program_.ops.push_back(MoeGateUpOp{.layer = index,
+                                     .n_experts = spec.n_experts,
+                                     .n_used = spec.n_experts_used,
+                                     .norm = norm(spec.ffn_norm),
+                                     .router = matrix(spec.router),
+                                     .router_bias = vector(spec.router_bias),
+                                     .gate = matrix(spec.gate),
+                                     .up = matrix(spec.up),
+                                     .gate_bias = vector(spec.gate_bias),
+                                     .up_bias = vector(spec.up_bias),
+                                     .activation = spec.activation});
+  program_.ops.push_back(MoeDownOp{.layer = index,
+                                   .n_experts = spec.n_experts,
+                                   .n_used = spec.n_experts_used,
                                    .w = matrix(spec.down),
                                    .bias = vector(spec.down_bias),
                                    .post_norm = norm(spec.post_ffn_norm)});

@@ -14,7 +14,8 @@ namespace orcd::model {
 
 // Activation names and shapes (f32), n = tokens in the step:
 //   x [n, dim]  residual stream      q [n, n_heads * head_dim]  rotated queries      a [n, n_heads *
-//   head_dim]  attention output h [n, ffn_dim]  activated gate*up      logits [n_logits, n_vocab]
+//   head_dim]  attention output h [n, ffn_dim]  activated gate*up (experts: [n, n_used, ffn_dim])
+//   logits [n_logits, n_vocab]
 using WeightId = uint32_t;
 inline constexpr WeightId kNoWeight = ~WeightId{0};
 
@@ -32,6 +33,7 @@ struct Weight {
   uint64_t rows;           // 1 for vectors
   uint64_t cols;           // K
   bool embedding = false;  // rows are looked up by token id
+  uint64_t n_experts = 1;  // as many matrices or vectors, one after the other
 };
 
 struct Norm {
@@ -61,6 +63,7 @@ struct QkvOp {
 struct AttentionOp {
   uint32_t layer, n_heads, n_kv_heads, head_dim, window;
   float softcap;
+  WeightId sinks;  // [n_heads] logits that join the softmax without a value; kNoWeight = none
 };
 
 // x += post_norm(W a + b); `from_ffn`: the input is h instead of a.
@@ -79,6 +82,23 @@ struct GateUpOp {
   Activation activation;
 };
 
+// Experts, first half (N7): xn = norm(x); R xn + r chooses n_used of n_experts for each token and their
+// weights; h of a token's rank = act(Wg xn + bg) * (Wu xn + bu) with the matrices of the expert at that rank.
+struct MoeGateUpOp {
+  uint32_t layer, n_experts, n_used;
+  Norm norm;
+  WeightId router, router_bias, gate, up, gate_bias, up_bias;
+  Activation activation;
+};
+
+// Second half: x += post_norm(sum over ranks of weight * (W h + b)), with the experts that the op before
+// chose.
+struct MoeDownOp {
+  uint32_t layer, n_experts, n_used;
+  WeightId w, bias;
+  Norm post_norm;
+};
+
 // logits = softcap((W norm(x) + b) * scale), for the rows that are asked for.
 struct HeadOp {
   Norm norm;
@@ -86,16 +106,18 @@ struct HeadOp {
   float scale, softcap;
 };
 
-using Op = std::variant<EmbedOp, QkvOp, AttentionOp, ProjectOp, GateUpOp, HeadOp>;
+using Op = std::variant<EmbedOp, QkvOp, AttentionOp, ProjectOp, GateUpOp, MoeGateUpOp, MoeDownOp, HeadOp>;
 
 struct Program {
   ModelSpec spec;
   std::vector<Weight> weights;  // each once; a tied head is the embedding's WeightId
   std::vector<Op> ops;
   std::vector<RopeSpec> ropes;
-  uint32_t max_q_dim = 0;   // max over layers of n_heads * head_dim
-  uint32_t max_kv_dim = 0;  // ... of n_kv_heads * head_dim
-  uint32_t max_ffn_dim = 0;
+  uint32_t max_q_dim = 0;    // max over layers of n_heads * head_dim
+  uint32_t max_kv_dim = 0;   // ... of n_kv_heads * head_dim
+  uint32_t max_ffn_dim = 0;  // elements of h for one token: ffn_dim, or n_used * ffn_dim of experts
+  uint32_t max_experts = 0;  // 0: no layer has experts
+  uint32_t max_experts_used = 0;
 };
 
 Program lower(ModelSpec spec);
@@ -106,7 +128,8 @@ std::string to_text(const Program& program);
 // Bytes of one row of a weight as stored in the file.
 uint64_t row_bytes(const Weight& weight);
 
-// Bytes of weights that one decoded token reads, all layers and the head, as stored in the file.
+// Bytes of weights that one decoded token reads, all layers and the head, as stored in the file; of experts,
+// those that are used.
 uint64_t weight_bytes_per_token(const Program& program);
 
 }  // namespace orcd::model

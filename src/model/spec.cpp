@@ -15,6 +15,7 @@ numerics::RopeParams rope_params(const RopeSpec& spec) {
   params.yarn_beta_fast = spec.yarn_beta_fast;
   params.yarn_beta_slow = spec.yarn_beta_slow;
   params.yarn_attention_factor = spec.yarn_attention_factor;
+  params.yarn_rounded = spec.yarn_rounded;
   return params;
 }
 

@@ -11,7 +11,8 @@
 
 namespace orcd::model {
 
-enum class Activation { kSilu, kGeluTanh, kGeluErf };
+// kClampedSwiglu takes gate and up together; the others are of the gate alone.
+enum class Activation { kSilu, kGeluTanh, kGeluErf, kClampedSwiglu };
 enum class NormKind { kRms, kLayer };
 // Pairs (2i, 2i+1), or (i, i + n_dims/2).
 enum class RopeStyle { kInterleaved, kHalves };
@@ -27,6 +28,7 @@ struct RopeSpec {
   // YaRN (Peng et al. 2023); yarn_factor 0 = off.
   double yarn_factor = 0, yarn_original_ctx = 0, yarn_beta_fast = 32, yarn_beta_slow = 1,
          yarn_attention_factor = 1;
+  bool yarn_rounded = true;  // its bounds are whole dimensions
   bool operator==(const RopeSpec&) const = default;
 };
 
@@ -38,7 +40,8 @@ numerics::RopeParams rope_params(const RopeSpec& spec);
 struct TensorRef {
   const gguf::TensorInfo* tensor = nullptr;
   uint64_t row_begin = 0;
-  uint64_t n_rows = 0;  // of the matrix slice, or elements of a vector
+  uint64_t n_rows = 0;     // of the matrix slice, or elements of a vector; of one expert
+  uint64_t n_experts = 1;  // matrices or vectors in the tensor, one after the other
   explicit operator bool() const { return tensor != nullptr; }
   bool operator==(const TensorRef&) const = default;
 };
@@ -58,7 +61,12 @@ struct LayerSpec {
   NormSpec post_attention_norm,
       post_ffn_norm;  // after the projection, before the residual add; absent in most
   TensorRef q, k, v, o, q_bias, k_bias, v_bias, o_bias, q_norm, k_norm;
+  TensorRef sinks;                                          // [n_heads] logits that join each softmax
   TensorRef gate, up, down, gate_bias, up_bias, down_bias;  // gate absent: plain MLP
+  // Mixture of experts: a router chooses n_experts_used of n_experts for each token; gate, up and down hold a
+  // matrix of each, ffn_dim wide. 0: one network for every token.
+  uint32_t n_experts = 0, n_experts_used = 0;
+  TensorRef router, router_bias;  // [n_experts, dim], [n_experts]
 };
 
 struct ModelSpec {

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <map>
 #include <set>
 
 #include "model/program.h"
@@ -27,6 +28,8 @@ std::string_view activation_name(Activation activation) {
       return "gelu_tanh";
     case Activation::kGeluErf:
       return "gelu_erf";
+    case Activation::kClampedSwiglu:
+      return "clamped_swiglu";
   }
   return "?";
 }
@@ -60,6 +63,7 @@ class Printer {
     Line out{std::to_string(op.layer), "attention", "q" + heads + " -> a" + heads, {}, {}};
     out.settings = op.window ? "window " + std::to_string(op.window) : "causal";
     if (op.softcap > 0) out.settings += ", softcap " + number(op.softcap);
+    out.weights = weights({op.sinks});
     return out;
   }
   Line line(const ProjectOp& op) const {
@@ -76,6 +80,23 @@ class Printer {
     out.shapes = "x[n, " + dim() + "] -> h[n, " + std::to_string(program_.weights[op.up].rows) + "]";
     out.settings = norm(op.norm) + std::string(activation_name(op.activation));
     out.weights = weights({op.norm.weight, op.norm.bias, op.gate, op.up, op.gate_bias, op.up_bias});
+    return out;
+  }
+  Line line(const MoeGateUpOp& op) const {
+    Line out{std::to_string(op.layer), "moe_gate_up", {}, {}, {}};
+    out.shapes = "x[n, " + dim() + "] -> h[n, " + times(op.n_used, program_.weights[op.up].rows) + "]";
+    out.settings = norm(op.norm) + std::to_string(op.n_used) + " of " + std::to_string(op.n_experts) +
+                   " experts, " + std::string(activation_name(op.activation));
+    out.weights = weights(
+        {op.norm.weight, op.norm.bias, op.router, op.router_bias, op.gate, op.up, op.gate_bias, op.up_bias});
+    return out;
+  }
+  Line line(const MoeDownOp& op) const {
+    Line out{std::to_string(op.layer), "moe_down", {}, {}, {}};
+    out.shapes = "h[n, " + times(op.n_used, program_.weights[op.w].cols) + "] -> x[n, " + dim() + "]";
+    if (op.post_norm.weight != kNoWeight) out.settings = "post-" + norm(op.post_norm);
+    out.settings += std::to_string(op.n_used) + " of " + std::to_string(op.n_experts) + " experts, residual";
+    out.weights = weights({op.w, op.bias, op.post_norm.weight, op.post_norm.bias});
     return out;
   }
   Line line(const HeadOp& op) const {
@@ -100,7 +121,7 @@ class Printer {
     return (norm.kind == NormKind::kRms ? "rms " : "layernorm ") + number(norm.eps) + ", ";
   }
 
-  // "attn_q Q4_1 576x576 /4": name without its layer, type, rows x cols, strips.
+  // "attn_q Q4_1 576x576 /4": name without its layer, type, rows x cols, strips; experts x before them.
   std::string weights(std::initializer_list<WeightId> ids) const {
     std::string out;
     for (const WeightId id : ids) {
@@ -110,6 +131,7 @@ class Printer {
       if (name.starts_with("blk.")) name.remove_prefix(name.find('.', 4) + 1);
       if (name.ends_with(".weight")) name.remove_suffix(7);
       out += (out.empty() ? "" : "  ") + std::string(name) + " " + tensor_type_name(weight.type) + " ";
+      if (weight.n_experts > 1) out += std::to_string(weight.n_experts) + "x";
       if (weight.role == WeightRole::kVector) {
         out += std::to_string(weight.cols);
       } else {
@@ -132,6 +154,7 @@ std::string rope_text(const RopeSpec& rope) {
     out += ", " + std::to_string(rope.freq_factors.size()) + " frequency factors";
   if (rope.yarn_factor > 0) {
     out += ", YaRN x " + number(rope.yarn_factor) + " from " + number(rope.yarn_original_ctx) + " positions";
+    if (!rope.yarn_rounded) out += ", bounds not rounded";
   }
   return out;
 }
@@ -175,16 +198,26 @@ std::string to_text(const Program& program) {
 }
 
 uint64_t weight_bytes_per_token(const Program& program) {
-  // Every weight is read whole, except a table that is only looked up: one row of it.
+  // Every weight is read whole, except a table that is only looked up: one row of it; and experts.
   std::set<WeightId> looked_up;
   for (const Op& op : program.ops) {
     if (const auto* embed = std::get_if<EmbedOp>(&op)) looked_up = {embed->table, embed->positions};
     if (const auto* head = std::get_if<HeadOp>(&op)) looked_up.erase(head->w);
   }
+  std::map<WeightId, uint32_t> n_used;  // of a weight's experts
+  for (const Op& op : program.ops) {
+    if (const auto* moe = std::get_if<MoeGateUpOp>(&op)) {
+      for (const WeightId id : {moe->gate, moe->up, moe->gate_bias, moe->up_bias}) n_used[id] = moe->n_used;
+    } else if (const auto* down = std::get_if<MoeDownOp>(&op)) {
+      for (const WeightId id : {down->w, down->bias}) n_used[id] = down->n_used;
+    }
+  }
   uint64_t bytes = 0;
   for (WeightId id = 0; id < program.weights.size(); ++id) {
     const Weight& weight = program.weights[id];
-    bytes += row_bytes(weight) * (looked_up.contains(id) ? 1 : weight.rows);
+    const auto experts = n_used.find(id);
+    bytes += row_bytes(weight) * (looked_up.contains(id) ? 1 : weight.rows) *
+             (experts != n_used.end() ? experts->second : 1);
   }
   return bytes;
 }

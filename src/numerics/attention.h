@@ -56,6 +56,17 @@ ORCD_HD void merge_splits(SoftmaxState* a, float* oa, const SoftmaxState& b, con
   a->max = max;
 }
 
+// Adds a sink: a logit that takes part in the maximum and the sum and has no value (Xiao et al. 2023;
+// gpt-oss, OpenAI 2025). After the last split:
+//   m' = max(m, sink); c = exp(m - m'); sum' = fma(sum, c, exp(sink - m')); o[d] = o[d] * c
+ORCD_HD void add_sink(float sink, SoftmaxState* state, float* o, uint32_t head_dim) {
+  const float max = sink > state->max ? sink : state->max;
+  const float correction = exp_f32(state->max - max);
+  state->sum = fma_rn(state->sum, correction, exp_f32(sink - max));
+  for (uint32_t d = 0; d < head_dim; ++d) o[d] = o[d] * correction;
+  state->max = max;
+}
+
 // The state before any key: exp(-Inf - m) is 0, so the first page starts the chains from 0.
 ORCD_HD SoftmaxState empty_softmax() { return {bits_float(0xff800000u), 0.0f}; }
 
@@ -66,10 +77,11 @@ ORCD_HD uint32_t first_visible(uint32_t position, uint32_t window) {
 
 // One query head at `position` over its pages. k_pages[i], v_pages[i]: page of positions 64 i .. 64 i + 63;
 // only pages that hold visible keys are read. out: [head_dim] = o * (1 / sum). scratch: [head_dim]. Splits
-// wholly outside the window take no part; the first that holds a visible key starts the fold.
+// wholly outside the window take no part; the first that holds a visible key starts the fold. sink: of this
+// head, or nullptr.
 ORCD_HD void attention(const float* q, const uint16_t* const* k_pages, const uint16_t* const* v_pages,
                        uint32_t position, uint32_t window, uint32_t head_dim, float cap, float* out,
-                       float* scratch) {
+                       float* scratch, const float* sink = nullptr) {
   const uint32_t begin = first_visible(position, window), end = position + 1;
   SoftmaxState total = empty_softmax();
   bool started = false;
@@ -92,6 +104,7 @@ ORCD_HD void attention(const float* q, const uint16_t* const* k_pages, const uin
       started = true;
     }
   }
+  if (sink != nullptr) add_sink(*sink, &total, out, head_dim);
   const float inverse = 1.0f / total.sum;
   for (uint32_t d = 0; d < head_dim; ++d) out[d] = out[d] * inverse;
 }

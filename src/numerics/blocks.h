@@ -140,6 +140,99 @@ ORCD_HD WeightGroup decode_q6_k(const uint8_t* b, int group) {
   return g;
 }
 
+// 84 bytes for 256: 16 bytes {scale, minimum << 4} (one per 16), 64 of 2-bit codes (128 elements share 32
+// bytes), d, dmin f16; d * sc * q - dmin * mn.
+ORCD_HD WeightGroup decode_q2_k(const uint8_t* b, int group) {
+  WeightGroup g = plain_group(half_to_float(load_u16(b + 80)));
+  g.dm = -half_to_float(load_u16(b + 82));
+  const uint8_t* q = b + 16 + (group / 4) * 32;
+  for (int i = 0; i < 32; ++i) g.w[i] = static_cast<int16_t>((q[i] >> (2 * (group % 4))) & 3);
+  for (int half = 0; half < 2; ++half) {
+    g.scale[half] = b[2 * group + half] & 15;
+    g.min[half] = b[2 * group + half] >> 4;
+  }
+  return g;
+}
+
+// The 6-bit scale of sub-block j (0..15) of a Q3_K's 12 packed bytes: 8 of low nibbles, 4 of high pairs.
+ORCD_HD int32_t q3_k_scale(const uint8_t* s, int j) {
+  const int low = j < 8 ? s[j] & 15 : s[j - 8] >> 4;
+  return (low | ((s[8 + j % 4] >> (2 * (j / 4))) & 3) << 4) - 32;
+}
+
+// 110 bytes for 256: 32 of high bits (bit `group` of byte i; 0 takes 4 away), 64 of 2-bit codes as Q2_K, 12
+// of scales (one per 16), d f16; d * (sc - 32) * (q - 4).
+ORCD_HD WeightGroup decode_q3_k(const uint8_t* b, int group) {
+  WeightGroup g = plain_group(half_to_float(load_u16(b + 108)));
+  const uint8_t* q = b + 32 + (group / 4) * 32;
+  for (int i = 0; i < 32; ++i) {
+    const int high = (b[i] >> group) & 1;
+    g.w[i] = static_cast<int16_t>(((q[i] >> (2 * (group % 4))) & 3) + 4 * high - 4);
+  }
+  for (int half = 0; half < 2; ++half) g.scale[half] = q3_k_scale(b + 96, 2 * group + half);
+  return g;
+}
+
+// Codebooks of the 4-bit formats without even steps: the integer that a code stands for.
+// IQ4: fitted by the ggml project. MXFP4: E2M1 (OCP Microscaling Formats 1.0, 2023) times 2.
+ORCD_HD constexpr int iq4_value(int code) {
+  constexpr int8_t kValues[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+  return kValues[code];
+}
+ORCD_HD constexpr int mxfp4_value(int code) {
+  constexpr int8_t kValues[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+  return kValues[code];
+}
+
+ORCD_HD constexpr int codebook_value(TensorType type, int code) {
+  return type == TensorType::kMXFP4 ? mxfp4_value(code) : iq4_value(code);
+}
+
+// 2^(exponent - 128): an E8M0 scale, halved for the doubled codebook. 255 (NaN in the OCP's text) is 2^127,
+// as the `gguf` package has it.
+ORCD_HD float e8m0_half(uint8_t exponent) {
+  return bits_float(exponent < 2 ? 0x00200000u << exponent : (uint32_t{exponent} - 1) << 23);
+}
+
+// 18 bytes: d f16, nibbles as Q4_0; d * codebook[q].
+ORCD_HD WeightGroup decode_iq4_nl(const uint8_t* b) {
+  WeightGroup g = plain_group(half_to_float(load_u16(b)));
+  for (int i = 0; i < 16; ++i) {
+    g.w[i] = static_cast<int16_t>(iq4_value(b[2 + i] & 15));
+    g.w[16 + i] = static_cast<int16_t>(iq4_value(b[2 + i] >> 4));
+  }
+  return g;
+}
+
+// The 6-bit scale of group j (0..7) of an IQ4_XS block: high pairs in a u16, low nibbles in 4 bytes after it.
+ORCD_HD int32_t iq4_xs_scale(const uint8_t* s, int j) {
+  const int low = (s[2 + j / 2] >> (4 * (j % 2))) & 15;
+  return (low | ((load_u16(s) >> (2 * j)) & 3) << 4) - 32;
+}
+
+// 136 bytes for 256: d f16, 6 bytes of scales, 128 of nibbles (32 elements share 16 bytes, as Q4_0);
+// d * (sc - 32) * codebook[q].
+ORCD_HD WeightGroup decode_iq4_xs(const uint8_t* b, int group) {
+  const auto scale = static_cast<float>(iq4_xs_scale(b + 2, group));
+  WeightGroup g = plain_group(half_to_float(load_u16(b)) * scale);
+  const uint8_t* q = b + 8 + group * 16;
+  for (int i = 0; i < 16; ++i) {
+    g.w[i] = static_cast<int16_t>(iq4_value(q[i] & 15));
+    g.w[16 + i] = static_cast<int16_t>(iq4_value(q[i] >> 4));
+  }
+  return g;
+}
+
+// 17 bytes: an E8M0 exponent, nibbles as Q4_0; 2^(e - 128) * codebook[q].
+ORCD_HD WeightGroup decode_mxfp4(const uint8_t* b) {
+  WeightGroup g = plain_group(e8m0_half(b[0]));
+  for (int i = 0; i < 16; ++i) {
+    g.w[i] = static_cast<int16_t>(mxfp4_value(b[1 + i] & 15));
+    g.w[16 + i] = static_cast<int16_t>(mxfp4_value(b[1 + i] >> 4));
+  }
+  return g;
+}
+
 // Group `group` (elements 32 * group ...) of a row of a block format. REQUIRES is_block_format(type).
 ORCD_HD WeightGroup decode_group(TensorType type, const uint8_t* row, uint64_t group) {
   const int sub = static_cast<int>(group % 8);
@@ -154,6 +247,16 @@ ORCD_HD WeightGroup decode_group(TensorType type, const uint8_t* row, uint64_t g
       return decode_q5_1(row + group * 24);
     case TensorType::kQ8_0:
       return decode_q8_0(row + group * 34);
+    case TensorType::kIQ4_NL:
+      return decode_iq4_nl(row + group * 18);
+    case TensorType::kMXFP4:
+      return decode_mxfp4(row + group * 17);
+    case TensorType::kQ2_K:
+      return decode_q2_k(row + group / 8 * 84, sub);
+    case TensorType::kQ3_K:
+      return decode_q3_k(row + group / 8 * 110, sub);
+    case TensorType::kIQ4_XS:
+      return decode_iq4_xs(row + group / 8 * 136, sub);
     case TensorType::kQ4_K:
       return decode_q4_k(row + group / 8 * 144, sub);
     case TensorType::kQ5_K:
@@ -179,6 +282,16 @@ ORCD_HD float load_element(TensorType type, const uint8_t* row, uint64_t i) {
 ORCD_HD constexpr bool has_minimum(TensorType type) {
   return type == TensorType::kQ4_1 || type == TensorType::kQ5_1 || type == TensorType::kQ2_K ||
          type == TensorType::kQ4_K || type == TensorType::kQ5_K;
+}
+
+// Formats whose codes are looked up in a table of integers.
+ORCD_HD constexpr bool has_codebook(TensorType type) {
+  return type == TensorType::kIQ4_NL || type == TensorType::kIQ4_XS || type == TensorType::kMXFP4;
+}
+
+// Formats in which 16 elements have an integer scale (and minimum) of their own.
+ORCD_HD constexpr bool has_half_scales(TensorType type) {
+  return type == TensorType::kQ2_K || type == TensorType::kQ3_K || type == TensorType::kQ6_K;
 }
 
 // The 32 values of a group. Without a minimum nothing is added: -0 stays -0.

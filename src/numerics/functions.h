@@ -57,6 +57,13 @@ ORCD_HD float erf_f32(float x) {
 
 ORCD_HD float gelu_erf(float x) { return 0.5f * x * (1.0f + erf_f32(x * 0.70710678118654752f)); }
 
+// (up + 1) * gate * sigmoid(1.702 gate), gate at most 7 and up within -7 .. 7      (gpt-oss, OpenAI 2025)
+ORCD_HD float clamped_swiglu(float gate, float up) {
+  const float g = gate > 7.0f ? 7.0f : gate;
+  const float u = up > 7.0f ? 7.0f : (up < -7.0f ? -7.0f : up);
+  return g / (1.0f + exp_f32(-1.702f * g)) * (u + 1.0f);
+}
+
 // cap * tanh(x / cap)                                      (Gemma 2 report, 2024)
 ORCD_HD float softcap(float x, float cap) { return cap * tanh_f32(x / cap); }
 

@@ -209,8 +209,12 @@ void rope_table(const RopeParams& params, uint64_t first, uint64_t n_positions, 
   double low = 0.0, high = 0.0;
   const bool yarn = params.yarn_factor > 0.0;
   if (yarn) {
-    low = floor_f64(yarn_dimension(params, params.yarn_beta_fast));
-    high = -floor_f64(-yarn_dimension(params, params.yarn_beta_slow));
+    low = yarn_dimension(params, params.yarn_beta_fast);
+    high = yarn_dimension(params, params.yarn_beta_slow);
+    if (params.yarn_rounded) {
+      low = floor_f64(low);
+      high = -floor_f64(-high);
+    }
     low = low > 0.0 ? low : 0.0;
     high = high < params.n_dims - 1.0 ? high : params.n_dims - 1.0;
   }

@@ -11,6 +11,7 @@ namespace {
 using test::fake_operations_queued;
 using test::fake_operations_run;
 using test::Rig;
+using test::SyntheticModel;
 
 TEST(HostSide, BeginningASequenceWaitsForNoStep) {
   Rig rig;
@@ -38,6 +39,39 @@ TEST(HostSide, SlotsAreBegunAgainAtAnyTimeWithoutLosingTheirStaging) {
   for (uint32_t i = 0; i < 50; ++i)
     executor->begin_sequence(i % 3, {}, test::random_tokens(1 + i, 300, i));  // the runtime checks the copies
   EXPECT_EQ(executor->check_residency().size(), 4u);
+}
+
+TEST(HostSide, ExpertsAndSinksAreRefusedByNameBeforeAnythingMoves) {
+  const std::pair<SyntheticModel, const char*> cases[] = {
+      {{.family = "gpt-oss", .window = 128, .n_experts = 4}, "blk.0.attn_sinks.weight"},
+      {{.n_experts = 4}, "blk.0.ffn_gate_exps.weight"}};
+  for (const auto& [shape, tensor] : cases) {
+    const Rig rig(shape);
+    try {
+      rig.device->resolve(*rig.model.program, rig.limits);
+      ADD_FAILURE() << shape.family << " was planned";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kModelLoadFailed);
+      EXPECT_NE(error.line().find(tensor), std::string::npos) << error.line();
+    }
+  }
+}
+
+TEST(HostSide, AFormatWithoutKernelsIsRefusedByNameBeforeAnythingMoves) {
+  for (const TensorType type :
+       {TensorType::kQ2_K, TensorType::kQ3_K, TensorType::kIQ4_NL, TensorType::kIQ4_XS, TensorType::kMXFP4}) {
+    SyntheticModel shape;
+    shape.types = {TensorType::kQ8_0, type};  // the first matrix is the embedding
+    const Rig rig(shape);
+    try {
+      rig.device->resolve(*rig.model.program, rig.limits);
+      ADD_FAILURE() << tensor_type_name(type) << " was planned";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kModelLoadFailed);
+      EXPECT_NE(error.line().find(tensor_type_name(type)), std::string::npos) << error.line();
+      EXPECT_NE(error.line().find("blk.0.attn_q.weight"), std::string::npos) << error.line();
+    }
+  }
 }
 
 }  // namespace

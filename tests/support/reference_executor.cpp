@@ -2,6 +2,7 @@
 
 #include "kv/layout.h"
 #include "numerics/attention.h"
+#include "numerics/experts.h"
 #include "numerics/linear.h"
 #include "numerics/norm.h"
 #include "numerics/rope.h"
@@ -19,6 +20,11 @@ float activate(model::Activation activation, float x) {
   return activation == model::Activation::kGeluTanh ? numerics::gelu_tanh(x) : numerics::gelu_erf(x);
 }
 
+float glu(model::Activation activation, float gate, float up) {
+  if (activation == model::Activation::kClampedSwiglu) return numerics::clamped_swiglu(gate, up);
+  return activate(activation, gate) * up;
+}
+
 }  // namespace
 
 ReferenceExecutor::ReferenceExecutor(const model::Program& program)
@@ -29,13 +35,13 @@ ReferenceExecutor::ReferenceExecutor(const model::Program& program)
   for (size_t id = 0; id < program.weights.size(); ++id) {
     const model::Weight& weight = program.weights[id];
     const uint64_t bytes = row_bytes(weight.type, weight.cols);
-    std::vector<uint8_t> data(bytes * weight.rows);
+    std::vector<uint8_t> data(bytes * weight.rows * weight.n_experts);
     program.spec.file->read(*weight.tensor, weight.row_begin * bytes, data);
     if (weight.role == model::WeightRole::kMatrix) {
       matrices_[id] = std::move(data);
     } else {
-      vectors_[id].resize(weight.cols);
-      numerics::dequantize_row(weight.type, data.data(), weight.cols, vectors_[id].data());
+      vectors_[id].resize(weight.cols * weight.n_experts);
+      numerics::dequantize_row(weight.type, data.data(), vectors_[id].size(), vectors_[id].data());
     }
   }
 }
@@ -45,7 +51,7 @@ const float* ReferenceExecutor::vector(model::WeightId id) const {
 }
 
 void ReferenceExecutor::linear(model::WeightId id, model::WeightId bias, std::span<const float> x,
-                               std::vector<float>* y) const {
+                               std::vector<float>* y, uint64_t expert) const {
   const model::Weight& weight = program_.weights[id];
   const uint64_t cols = weight.cols, n = x.size() / cols, bytes = row_bytes(weight.type, cols);
   const uint32_t strips = numerics::strip_count(weight.rows, cols);
@@ -56,7 +62,7 @@ void ReferenceExecutor::linear(model::WeightId id, model::WeightId bias, std::sp
   y->assign(n * weight.rows, 0.0f);
   std::vector<float> total(n), acc(n);
   for (uint64_t row = 0; row < weight.rows; ++row) {
-    const uint8_t* data = matrices_[id].data() + row * bytes;
+    const uint8_t* data = matrices_[id].data() + (expert * weight.rows + row) * bytes;
     // The same links as linear_blocks, with the weights decoded once for all tokens.
     for (uint32_t s = 0; blocks && s < strips; ++s) {
       acc.assign(n, 0.0f);
@@ -70,7 +76,8 @@ void ReferenceExecutor::linear(model::WeightId id, model::WeightId bias, std::sp
     }
     for (uint64_t t = 0; t < n; ++t) {
       if (!blocks) total[t] = numerics::linear_floats(weight.type, data, x.data() + t * cols, cols, strips);
-      (*y)[t * weight.rows + row] = bias == model::kNoWeight ? total[t] : total[t] + vectors_[bias][row];
+      (*y)[t * weight.rows + row] =
+          bias == model::kNoWeight ? total[t] : total[t] + vectors_[bias][expert * weight.rows + row];
     }
   }
 }
@@ -182,7 +189,8 @@ void ReferenceExecutor::run(const model::AttentionOp& op) {
     for (size_t t = 0; t < tokens_.size(); ++t) {
       const size_t at = (t * op.n_heads + head) * op.head_dim;
       numerics::attention(q.data() + at, k_pages.data(), v_pages.data(), position_ + static_cast<uint32_t>(t),
-                          op.window, op.head_dim, op.softcap, a.data() + at, scratch.data());
+                          op.window, op.head_dim, op.softcap, a.data() + at, scratch.data(),
+                          op.sinks == model::kNoWeight ? nullptr : &vectors_[op.sinks][head]);
     }
   }
 }
@@ -201,8 +209,44 @@ void ReferenceExecutor::run(const model::GateUpOp& op) {
   linear(op.up, op.up_bias, xn, &up);
   if (op.gate != model::kNoWeight) linear(op.gate, op.gate_bias, xn, &gate);
   for (size_t i = 0; i < up.size(); ++i)
-    up[i] = gate.empty() ? activate(op.activation, up[i]) : activate(op.activation, gate[i]) * up[i];
+    up[i] = gate.empty() ? activate(op.activation, up[i]) : glu(op.activation, gate[i], up[i]);
   activations_["h"] = std::move(up);
+}
+
+void ReferenceExecutor::run(const model::MoeGateUpOp& op) {
+  const uint64_t n = tokens_.size(), dim = program_.spec.dim;
+  std::vector<float> xn, logits, gate, up, h;
+  norm(op.norm, activations_["x"], program_.spec.dim, &xn);
+  linear(op.router, op.router_bias, xn, &logits);
+  experts_.resize(n * op.n_used);
+  expert_weights_.resize(n * op.n_used);
+  for (uint64_t t = 0; t < n; ++t) {
+    numerics::route(&logits[t * op.n_experts], op.n_experts, op.n_used, &experts_[t * op.n_used],
+                    &expert_weights_[t * op.n_used]);
+    for (uint32_t rank = 0; rank < op.n_used; ++rank) {
+      const uint32_t expert = experts_[t * op.n_used + rank];
+      linear(op.gate, op.gate_bias, std::span(xn).subspan(t * dim, dim), &gate, expert);
+      linear(op.up, op.up_bias, std::span(xn).subspan(t * dim, dim), &up, expert);
+      for (size_t i = 0; i < up.size(); ++i) h.push_back(glu(op.activation, gate[i], up[i]));
+    }
+  }
+  activations_["h"] = std::move(h);
+}
+
+void ReferenceExecutor::run(const model::MoeDownOp& op) {
+  const uint64_t n = tokens_.size(), dim = program_.spec.dim, ffn = program_.weights[op.w].cols;
+  std::vector<float> y(n * dim), output, normed;
+  for (uint64_t t = 0; t < n; ++t) {
+    for (uint32_t rank = 0; rank < op.n_used; ++rank) {
+      const uint64_t at = t * op.n_used + rank;
+      linear(op.w, op.bias, std::span(activations_["h"]).subspan(at * ffn, ffn), &output, experts_[at]);
+      for (uint64_t i = 0; i < dim; ++i)
+        y[t * dim + i] = numerics::combine_expert(rank, expert_weights_[at], output[i], y[t * dim + i]);
+    }
+  }
+  norm(op.post_norm, y, program_.spec.dim, &normed);
+  std::vector<float>& x = activations_["x"];
+  for (size_t i = 0; i < x.size(); ++i) x[i] = x[i] + normed[i];
 }
 
 void ReferenceExecutor::run(const model::HeadOp& op) {

@@ -27,8 +27,9 @@ class ReferenceExecutor {
   const std::vector<float>& activation(const char* name) const { return activations_.at(name); }
 
   // y = W x (+ bias), x: [n, cols] f32, y: [n, rows]. Quantises the activations where the format asks for it.
-  void linear(model::WeightId id, model::WeightId bias, std::span<const float> x,
-              std::vector<float>* y) const;
+  // expert: which of the weight's matrices, and of the bias's vectors.
+  void linear(model::WeightId id, model::WeightId bias, std::span<const float> x, std::vector<float>* y,
+              uint64_t expert = 0) const;
 
  private:
   struct LayerKv {
@@ -42,6 +43,8 @@ class ReferenceExecutor {
   void run(const model::AttentionOp& op);
   void run(const model::ProjectOp& op);
   void run(const model::GateUpOp& op);
+  void run(const model::MoeGateUpOp& op);
+  void run(const model::MoeDownOp& op);
   void run(const model::HeadOp& op);
   void rotate(const model::RopeSpec& rope, uint32_t index, uint32_t position, uint32_t head_dim, float* head);
 
@@ -51,6 +54,8 @@ class ReferenceExecutor {
   std::vector<LayerKv> kv_;
   std::map<uint32_t, std::vector<float>> rope_tables_;
   std::map<std::string, std::vector<float>> activations_;
+  std::vector<uint32_t> experts_;      // [n, n_used] of the layer under way, by token and rank
+  std::vector<float> expert_weights_;  // the same
   std::vector<int32_t> tokens_;
   uint32_t position_ = 0;
 };

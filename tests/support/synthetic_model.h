@@ -1,4 +1,4 @@
-// Small seeded models for tests: llama and gemma3 shapes in any mix of formats, as GGUF bytes in memory.
+// Small seeded models for tests: shapes of several families in any mix of formats, as GGUF bytes in memory.
 #pragma once
 
 #include <memory>
@@ -8,18 +8,60 @@
 
 #include "model/program.h"
 #include "numerics/blocks.h"
+#include "support/block_scales.h"
 #include "support/gguf_writer.h"
 
 namespace orcd::test {
 
 struct SyntheticModel {
-  std::string family = "llama";  // "llama" | "gemma3"
+  std::string family = "llama";  // "llama" | "gemma3" | "gpt-oss" | "qwen3moe"
   uint32_t n_layers = 2, dim = 256, ffn_dim = 512, n_heads = 4, n_kv_heads = 2, head_dim = 64, n_vocab = 300;
   uint32_t context = 1024, window = 0;
   bool tied = true, biases = false;
   std::vector<TensorType> types = {TensorType::kQ4_1};  // dealt out to the matrices in turn
   uint32_t seed = 1;
+  uint32_t n_experts = 0, n_experts_used = 2;  // 0: a llama without experts
 };
+
+// About the largest integer of a block of random bytes, scales and all.
+inline float code_range(TensorType type) {
+  switch (type) {
+    case TensorType::kQ2_K:
+      return 32;
+    case TensorType::kQ4_1:
+    case TensorType::kQ5_0:
+      return 8;
+    case TensorType::kQ3_K:
+      return 128;
+    case TensorType::kQ5_1:
+      return 16;
+    case TensorType::kQ8_0:
+    case TensorType::kIQ4_NL:
+      return 64;
+    case TensorType::kQ4_K:
+      return 256;
+    case TensorType::kQ5_K:
+      return 512;
+    case TensorType::kQ6_K:
+    case TensorType::kIQ4_XS:
+      return 2048;
+    default:
+      return 4;
+  }
+}
+
+// The minimum's factor that takes the middle of the codes to 0, about.
+inline float minimum_range(TensorType type) {
+  switch (type) {
+    case TensorType::kQ4_1:
+    case TensorType::kQ5_1:
+      return -1.0f;
+    case TensorType::kQ2_K:
+      return 1.5f / 32;
+    default:
+      return 1.0f / 32;
+  }
+}
 
 // Blocks of random codes whose scales keep activations in range.
 inline Bytes random_weights(TensorType type, uint64_t rows, uint64_t cols, std::mt19937& rng) {
@@ -31,57 +73,66 @@ inline Bytes random_weights(TensorType type, uint64_t rows, uint64_t cols, std::
   for (uint64_t block = 0; block < n_blocks; ++block) {
     uint8_t* b = &bytes[block * format->block_bytes];
     const float scale = unit(rng) / std::sqrt(static_cast<float>(cols));
-    const auto put_half = [&](int at, float value) {
-      const uint16_t half = numerics::float_to_half(value);
-      std::memcpy(b + at, &half, 2);
-    };
+    const auto sign = [&] { return rng() % 2 ? 1.0f : -1.0f; };
     switch (type) {
       case TensorType::kF32: {
-        const float value = scale * (rng() % 2 ? 1.0f : -1.0f);
+        const float value = scale * sign();
         std::memcpy(b, &value, 4);
         break;
       }
       case TensorType::kF16:
-        put_half(0, scale * (rng() % 2 ? 1.0f : -1.0f));
+        put_half(b, scale * sign());
         break;
       case TensorType::kBF16: {
-        const auto value =
-            static_cast<uint16_t>(numerics::float_bits(scale * (rng() % 2 ? 1.0f : -1.0f)) >> 16);
+        const auto value = static_cast<uint16_t>(numerics::float_bits(scale * sign()) >> 16);
         std::memcpy(b, &value, 2);
         break;
       }
-      case TensorType::kQ4_1:
-        put_half(0, scale / 8);
-        put_half(2, -scale);
-        break;
-      case TensorType::kQ5_1:
-        put_half(0, scale / 16);
-        put_half(2, -scale);
-        break;
-      case TensorType::kQ4_K:
-        put_half(0, scale / 256);
-        put_half(2, scale / 32);
-        break;
-      case TensorType::kQ5_K:
-        put_half(0, scale / 512);
-        put_half(2, scale / 32);
-        break;
-      case TensorType::kQ6_K:
-        put_half(208, scale / 2048);
-        break;
-      case TensorType::kQ8_0:
-        put_half(0, scale / 64);
-        break;
-      case TensorType::kQ5_0:
-        put_half(0, scale / 8);
-        break;
       default:
-        put_half(0, scale / 4);
+        set_scales(type, scale / code_range(type), scale * minimum_range(type), b);
         break;
     }
   }
   return bytes;
 }
+
+struct TensorWriter {
+  GgufWriter& w;
+  const SyntheticModel& m;
+  std::mt19937& rng;
+  size_t turn = 0;
+
+  // n matrices, or vectors, in one tensor.
+  void matrix(const std::string& name, uint64_t rows, uint64_t cols, uint64_t n = 1) {
+    const TensorType type = m.types[turn++ % m.types.size()];
+    const std::vector<uint64_t> dims =
+        n > 1 ? std::vector<uint64_t>{cols, rows, n} : std::vector<uint64_t>{cols, rows};
+    w.tensor(name, type, dims, random_weights(type, rows * n, cols, rng));
+  }
+  void vector(const std::string& name, uint64_t n, float centre, float spread = 0.1f,
+              uint64_t n_vectors = 1) {
+    std::normal_distribution<float> normal(centre, spread);
+    Bytes data;
+    for (uint64_t i = 0; i < n * n_vectors; ++i) put(data, normal(rng));
+    const std::vector<uint64_t> dims =
+        n_vectors > 1 ? std::vector<uint64_t>{n, n_vectors} : std::vector<uint64_t>{n};
+    w.tensor(name, TensorType::kF32, dims, std::move(data));
+  }
+  // The router is F32, as converters leave it.
+  void experts(const std::string& b, bool biases) {
+    const uint64_t dim = m.dim, ffn = m.ffn_dim, n = m.n_experts;
+    w.tensor(b + "ffn_gate_inp.weight", TensorType::kF32, {dim, n},
+             random_weights(TensorType::kF32, n, dim, rng));
+    matrix(b + "ffn_gate_exps.weight", ffn, dim, n);
+    matrix(b + "ffn_up_exps.weight", ffn, dim, n);
+    matrix(b + "ffn_down_exps.weight", dim, ffn, n);
+    if (!biases) return;
+    vector(b + "ffn_gate_inp.bias", n, 0.0f);
+    vector(b + "ffn_gate_exps.bias", ffn, 0.0f, 0.1f, n);
+    vector(b + "ffn_up_exps.bias", ffn, 0.0f, 0.1f, n);
+    vector(b + "ffn_down_exps.bias", dim, 0.0f, 0.1f, n);
+  }
+};
 
 inline GgufWriter synthetic_writer(const SyntheticModel& m) {
   std::mt19937 rng(m.seed);
@@ -96,16 +147,21 @@ inline GgufWriter synthetic_writer(const SyntheticModel& m) {
   w.add(f + ".attention.value_length", m.head_dim).add(f + ".attention.layer_norm_rms_epsilon", 1e-5f);
   w.add(f + ".rope.freq_base", 10000.0f);
   if (m.window != 0) w.add(f + ".attention.sliding_window", m.window);
-  size_t turn = 0;
+  const bool gpt_oss = f == "gpt-oss", has_experts = m.n_experts != 0;
+  if (has_experts) {
+    w.add(f + ".expert_count", m.n_experts).add(f + ".expert_used_count", m.n_experts_used);
+    w.add(f + ".expert_feed_forward_length", m.ffn_dim);
+  }
+  if (gpt_oss) {
+    w.add(f + ".rope.scaling.type", "yarn").add(f + ".rope.scaling.factor", 4.0f);
+    w.add(f + ".rope.scaling.original_context_length", m.context / 4);
+  }
+  TensorWriter tensors{w, m, rng};
   const auto matrix = [&](const std::string& name, uint64_t rows, uint64_t cols) {
-    const TensorType type = m.types[turn++ % m.types.size()];
-    w.tensor(name, type, {cols, rows}, random_weights(type, rows, cols, rng));
+    tensors.matrix(name, rows, cols);
   };
   const auto vector = [&](const std::string& name, uint64_t n, float centre) {
-    std::normal_distribution<float> normal(centre, 0.1f);
-    Bytes data;
-    for (uint64_t i = 0; i < n; ++i) put(data, normal(rng));
-    w.tensor(name, TensorType::kF32, {n}, std::move(data));
+    tensors.vector(name, n, centre);
   };
   matrix("token_embd.weight", m.n_vocab, m.dim);
   vector("output_norm.weight", m.dim, 1.0f);
@@ -118,22 +174,31 @@ inline GgufWriter synthetic_writer(const SyntheticModel& m) {
     matrix(b + "attn_k.weight", kv_dim, m.dim);
     matrix(b + "attn_v.weight", kv_dim, m.dim);
     matrix(b + "attn_output.weight", m.dim, q_dim);
-    vector(b + "ffn_norm.weight", m.dim, 1.0f);
-    matrix(b + "ffn_gate.weight", m.ffn_dim, m.dim);
-    matrix(b + "ffn_up.weight", m.ffn_dim, m.dim);
-    matrix(b + "ffn_down.weight", m.dim, m.ffn_dim);
-    if (m.biases) {
+    vector(b + (gpt_oss ? "post_attention_norm.weight" : "ffn_norm.weight"), m.dim, 1.0f);
+    if (has_experts) {
+      tensors.experts(b, m.biases || gpt_oss);
+    } else {
+      matrix(b + "ffn_gate.weight", m.ffn_dim, m.dim);
+      matrix(b + "ffn_up.weight", m.ffn_dim, m.dim);
+      matrix(b + "ffn_down.weight", m.dim, m.ffn_dim);
+    }
+    if (gpt_oss) tensors.vector(b + "attn_sinks.weight", m.n_heads, 0.0f, 2.0f);
+    if (m.biases || gpt_oss) {
       vector(b + "attn_q.bias", q_dim, 0.0f);
       vector(b + "attn_k.bias", kv_dim, 0.0f);
       vector(b + "attn_v.bias", kv_dim, 0.0f);
       vector(b + "attn_output.bias", m.dim, 0.0f);
+    }
+    if (m.biases && !has_experts) {
       vector(b + "ffn_gate.bias", m.ffn_dim, 0.0f);
       vector(b + "ffn_up.bias", m.ffn_dim, 0.0f);
       vector(b + "ffn_down.bias", m.dim, 0.0f);
     }
-    if (f == "gemma3") {
+    if (f == "gemma3" || f == "qwen3moe") {
       vector(b + "attn_q_norm.weight", m.head_dim, 1.0f);
       vector(b + "attn_k_norm.weight", m.head_dim, 1.0f);
+    }
+    if (f == "gemma3") {
       vector(b + "post_attention_norm.weight", m.dim, 1.0f);
       vector(b + "post_ffw_norm.weight", m.dim, 1.0f);
     }

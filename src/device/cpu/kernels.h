@@ -51,14 +51,15 @@ struct AttendArgs {
   const uint32_t* pages;  // block table of the sequence
   uint32_t head_dim, window;
   float softcap;
-  float* scratch;  // attend_scratch_floats(head_dim), of this thread
+  const float* sink[kMaxAttendRows];  // of the row's head; nullptr: none
+  float* scratch;                     // attend_scratch_floats(head_dim), of this thread
 };
 
 constexpr uint64_t attend_scratch_floats(uint32_t head_dim) {
   return uint64_t{kMaxAttendRows} * (head_dim + 64);
 }
 
-enum class Glu : uint8_t { kSilu, kGeluTanh, kGeluErf };
+enum class Glu : uint8_t { kSilu, kGeluTanh, kGeluErf, kClampedSwiglu };
 
 struct Kernels {
   void (*linear)(const LinearArgs& args);
@@ -66,9 +67,12 @@ struct Kernels {
   // One row of n floats -> q [n rounded up to 32], scales [ceil(n / 32)].
   void (*quantize)(const float* x, uint64_t n, int8_t* q, GroupScale* scales);
   void (*rms_norm)(const float* x, uint32_t n, const float* w, float eps, float* y);
-  // h[i] = act(gate[i]) * up[i]; gate may be h. Without up: h[i] = act(gate[i]).
+  // h[i] = act(gate[i]) * up[i]; gate may be h. Without up: h[i] = act(gate[i]). kClampedSwiglu:
+  // h[i] = clamped_swiglu(gate[i], up[i]), never without up.
   void (*glu)(Glu act, const float* gate, const float* up, uint64_t n, float* h);
   void (*add)(const float* y, uint64_t n, float* x);  // x[i] = x[i] + y[i]
+  // y[i] = combine_expert(rank, weight, o[i], y[i])
+  void (*combine)(uint32_t rank, float weight, const float* o, uint64_t n, float* y);
   void (*to_half)(const float* x, uint64_t n, uint16_t* out);
   void (*softcap)(float* x, uint64_t n, float cap);
   // Partial digest of floats [begin, end) of a row of n (begin even), added to a and b; *bad |= a NaN or +Inf

@@ -2,6 +2,8 @@
 // The lanes come first: kernels_shared.h is written over them.
 #include "device/cpu/kernels_shared.h"
 
+#include <bit>
+
 namespace orcd::cpu {
 namespace {
 
@@ -10,6 +12,8 @@ namespace {
 constexpr int int16_steps(TensorType type) {
   switch (type) {
     case TensorType::kQ8_0:
+    case TensorType::kIQ4_NL:
+    case TensorType::kIQ4_XS:
       return 1;
     case TensorType::kQ6_K:
       return 2;
@@ -31,10 +35,25 @@ ORCD_INLINE __m256i move_bit(__m256i bytes, int from, int to) {
   return from < to ? _mm256_slli_epi16(bytes, to - from) : _mm256_srli_epi16(bytes, from - to);
 }
 
-// Vector j of the codes of a group, for 8 rows (half 0 or 1 of the tile): elements 4j .. 4j + 3 of each row.
+// The codebook of kType in both halves of a vector.
+template <TensorType kType>
+ORCD_INLINE __m256i codebook() {
+  static constexpr Codebook<kType, 0> kTable;
+  return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(kTable.values)));
+}
+
+// Vector j of the codes of a group, for 8 rows (half 0 or 1 of the tile): elements 4j .. 4j + 3 of each row;
+// of formats with a codebook, their integers.
 template <TensorType kType>
 ORCD_INLINE __m256i load_codes(const uint8_t* quants, int half, int j) {
   if constexpr (kType == TensorType::kQ8_0) return load_half_vector(quants + 64 * j + 32 * half);
+  if constexpr (kType == TensorType::kQ2_K || kType == TensorType::kQ3_K) {
+    const __m256i pairs = move_bit(load_half_vector(quants + 64 * (j / 4) + 32 * half), j % 4 * 2, 0);
+    const __m256i low = _mm256_and_si256(pairs, _mm256_set1_epi8(3));
+    if constexpr (kType == TensorType::kQ2_K) return low;
+    const __m256i bits = move_bit(load_half_vector(quants + 128 + 32 * half), j, 2);
+    return _mm256_or_si256(low, _mm256_and_si256(bits, _mm256_set1_epi8(4)));
+  }
   const __m256i bytes = load_half_vector(quants + 64 * (j % 4) + 32 * half);
   __m256i codes = _mm256_and_si256(move_bit(bytes, j / 4 * 4, 0), _mm256_set1_epi8(15));
   if constexpr (has_fifth_bits(kType)) {
@@ -43,6 +62,8 @@ ORCD_INLINE __m256i load_codes(const uint8_t* quants, int half, int j) {
   } else if constexpr (kType == TensorType::kQ6_K) {
     const __m256i bits = move_bit(load_half_vector(quants + 256 + 64 * (j / 4) + 32 * half), j % 4 * 2, 4);
     codes = _mm256_or_si256(codes, _mm256_and_si256(bits, _mm256_set1_epi8(0x30)));
+  } else if constexpr (numerics::has_codebook(kType)) {
+    codes = _mm256_shuffle_epi8(codebook<kType>(), codes);
   }
   return codes;
 }
@@ -53,12 +74,26 @@ ORCD_INLINE __m256 load_halves(const uint8_t* p) {
 ORCD_INLINE __m256 load_u8(const uint8_t* p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
+// Nibbles from bit `shift` of 8 bytes.
+ORCD_INLINE __m256 load_nibbles(const uint8_t* p, int shift) {
+  const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(bytes, shift), _mm256_set1_epi32(15)));
+}
 ORCD_INLINE __m256 load_i8(const uint8_t* p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
 
+// 2^(exponent - 128) of 8 E8M0 exponents: numerics::e8m0_half().
+ORCD_INLINE __m256 load_e8m0(const uint8_t* p) {
+  const __m256i exponent = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(exponent, _mm256_set1_epi32(1)), 23);
+  const __m256i tiny = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), exponent);
+  return _mm256_castsi256_ps(
+      _mm256_blendv_epi8(normal, tiny, _mm256_cmpgt_epi32(_mm256_set1_epi32(2), exponent)));
+}
+
 struct Scales {
-  __m256 d, dm, scale0, scale1;  // a scale of the whole group is in d, a minimum in dm
+  __m256 d, dm, scale0, scale1, min0, min1;  // a scale of the whole group is in d, a minimum in dm
 };
 
 template <TensorType kType>
@@ -67,7 +102,16 @@ ORCD_INLINE Scales load_scales(const uint8_t* scales, uint64_t group, int half) 
   if constexpr (is_super_block(kType)) {
     const uint8_t* block = scales + group / 8 * block_scale_bytes(kType);
     s.d = load_halves(block + 16 * half);
-    if constexpr (kType == TensorType::kQ6_K) {
+    if constexpr (kType == TensorType::kQ2_K) {
+      s.dm = _mm256_xor_ps(load_halves(block + 32 + 16 * half), _mm256_set1_ps(-0.0f));
+      const uint8_t* both = block + 64 + group % 8 * 32 + 8 * half;
+      s.scale0 = load_nibbles(both, 0);
+      s.scale1 = load_nibbles(both + 16, 0);
+      s.min0 = load_nibbles(both, 4);
+      s.min1 = load_nibbles(both + 16, 4);
+    } else if constexpr (kType == TensorType::kIQ4_XS) {
+      s.d = _mm256_mul_ps(s.d, load_i8(block + 32 + group % 8 * 16 + 8 * half));
+    } else if constexpr (numerics::has_half_scales(kType)) {
       s.scale0 = load_i8(block + 32 + group % 8 * 32 + 8 * half);
       s.scale1 = load_i8(block + 48 + group % 8 * 32 + 8 * half);
     } else {
@@ -75,6 +119,8 @@ ORCD_INLINE Scales load_scales(const uint8_t* scales, uint64_t group, int half) 
       s.d = _mm256_mul_ps(s.d, load_u8(block + 64 + group % 8 * 32 + 8 * half));
       s.dm = _mm256_mul_ps(minus_dmin, load_u8(block + 80 + group % 8 * 32 + 8 * half));
     }
+  } else if constexpr (kType == TensorType::kMXFP4) {
+    s.d = load_e8m0(scales + group * block_scale_bytes(kType) + 8 * half);
   } else {
     s.d = load_halves(scales + group * block_scale_bytes(kType) + 16 * half);
     if constexpr (numerics::has_minimum(kType))
@@ -93,7 +139,7 @@ ORCD_INLINE __m256i broadcast_quad(const int8_t* x) {
 // activations.
 template <TensorType kType>
 ORCD_INLINE __m256i multiply(__m256i codes, __m256i quad) {
-  if constexpr (kType == TensorType::kQ8_0)
+  if constexpr (kType == TensorType::kQ8_0 || numerics::has_codebook(kType))
     return _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(quad, codes));
   return _mm256_maddubs_epi16(codes, quad);
 }
@@ -142,8 +188,8 @@ ORCD_INLINE void dot(const uint8_t* quants, const int8_t* x, uint64_t x_stride, 
 // The zero point's share of a sum: zero_point(kType) times the sum of the activations.
 template <TensorType kType>
 ORCD_INLINE __m256i centre(__m256i sum, int32_t activations) {
-  constexpr int kShift = zero_point(kType) == 8 ? 3 : zero_point(kType) == 16 ? 4 : 5;
-  static_assert(zero_point(kType) == 0 || zero_point(kType) == 1 << kShift);
+  constexpr int kShift = std::bit_width(static_cast<unsigned>(zero_point(kType))) - 1;
+  static_assert(zero_point(kType) == 0 || zero_point(kType) == 1 << (kShift < 0 ? 0 : kShift));
   if constexpr (zero_point(kType) == 0) return sum;
   return _mm256_sub_epi32(sum, _mm256_slli_epi32(_mm256_set1_epi32(activations), kShift));
 }
@@ -153,7 +199,7 @@ ORCD_INLINE __m256i centre(__m256i sum, int32_t activations) {
 template <TensorType kType, bool kUnpacked, int kTokens>
 ORCD_INLINE void chain(const uint8_t* quants, const Scales (&scales)[2], const int8_t* x, uint64_t x_stride,
                        const GroupScale* xs, uint64_t xs_stride, __m256 (&acc)[2][kTokens]) {
-  if constexpr (kType == TensorType::kQ6_K) {
+  if constexpr (numerics::has_half_scales(kType)) {
     __m256i low[2][kTokens], high[2][kTokens];
     dot<kType, kUnpacked, 0, 4>(quants, x, x_stride, low);
     dot<kType, kUnpacked, 4, 8>(quants, x, x_stride, high);
@@ -168,6 +214,12 @@ ORCD_INLINE void chain(const uint8_t* quants, const Scales (&scales)[2], const i
         const __m256 second = _mm256_cvtepi32_ps(centre<kType>(high[half][t], token.sum_high));
         const __m256 sum = _mm256_fmadd_ps(s.scale1, second, _mm256_mul_ps(s.scale0, first));
         acc[half][t] = _mm256_fmadd_ps(_mm256_mul_ps(s.d, dx), sum, acc[half][t]);
+        if constexpr (numerics::has_minimum(kType)) {
+          const __m256 first_min = _mm256_mul_ps(s.min0, _mm256_set1_ps(static_cast<float>(token.sum_low)));
+          const __m256 min =
+              _mm256_fmadd_ps(s.min1, _mm256_set1_ps(static_cast<float>(token.sum_high)), first_min);
+          acc[half][t] = _mm256_fmadd_ps(s.dm, _mm256_mul_ps(dx, min), acc[half][t]);
+        }
       }
     }
   } else {

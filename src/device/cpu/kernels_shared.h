@@ -5,6 +5,7 @@
 #include "device/cpu/kernels.h"
 #include "numerics/attention.h"
 #include "numerics/digest.h"
+#include "numerics/experts.h"
 #include "numerics/functions.h"
 #include "numerics/linear.h"
 #include "numerics/norm.h"
@@ -188,6 +189,7 @@ void attend(const AttendArgs& args) {
     }
   }
   for (uint32_t r = 0; r < args.n_rows; ++r) {
+    if (args.sink[r] != nullptr) numerics::add_sink(*args.sink[r], &total[r], args.out[r], dim);
     const float inverse = 1.0f / total[r].sum;
     for (uint32_t d = 0; d < dim; ++d) args.out[r][d] = args.out[r][d] * inverse;
   }
@@ -247,11 +249,22 @@ void glu(Glu act, const float* gate, const float* up, uint64_t n, float* h) {
     case Glu::kGeluErf:
       glu_with([](float x) { return numerics::gelu_erf(x); }, gate, up, n, h);
       return;
+    case Glu::kClampedSwiglu:
+      for (uint64_t i = 0; i < n; ++i) h[i] = numerics::clamped_swiglu(gate[i], up[i]);
+      return;
   }
 }
 
 void add(const float* y, uint64_t n, float* x) {
   for (uint64_t i = 0; i < n; ++i) x[i] = x[i] + y[i];
+}
+
+void combine(uint32_t rank, float weight, const float* o, uint64_t n, float* y) {
+  if (rank == 0) {
+    for (uint64_t i = 0; i < n; ++i) y[i] = numerics::combine_expert(0, weight, o[i], 0.0f);
+  } else {
+    for (uint64_t i = 0; i < n; ++i) y[i] = numerics::combine_expert(1, weight, o[i], y[i]);
+  }
 }
 
 void to_half(const float* x, uint64_t n, uint16_t* out) {
@@ -298,6 +311,16 @@ uint64_t read_sum(const uint8_t* bytes, uint64_t n) {
   for (const uint64_t s : sum) total += s;
   return total;
 }
+
+// The codebook of kType, each integer plus kOffset.
+template <TensorType kType, int kOffset>
+struct Codebook {
+  alignas(16) uint8_t values[16];
+  constexpr Codebook() : values() {
+    for (int code = 0; code < 16; ++code)
+      values[code] = static_cast<uint8_t>(numerics::codebook_value(kType, code) + kOffset);
+  }
+};
 
 // Where each strip begins, in units of `unit` elements of K: divided out once a call, not once a tile.
 struct Strips {
@@ -383,7 +406,7 @@ void linear_float_format(const LinearArgs& args) {
 
 // The table of these kernels and the given one.
 constexpr Kernels kernels_of(void (*linear)(const LinearArgs&)) {
-  return {linear, attend, quantize, rms_norm, glu, add, to_half, softcap_row, digest, read_sum};
+  return {linear, attend, quantize, rms_norm, glu, add, combine, to_half, softcap_row, digest, read_sum};
 }
 
 }  // namespace

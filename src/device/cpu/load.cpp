@@ -28,16 +28,16 @@ void load_matrix(State& state, model::WeightId id) {
   const model::Weight& weight = state.weight(id);
   const FormatInfo* format = find_format(weight.type);
   const uint64_t row_bytes = weight.cols / format->block_elements * format->block_bytes;
-  const uint64_t n_tiles = tile_count(weight.rows);
+  const uint64_t expert_tiles = tile_count(weight.rows), n_tiles = expert_tiles * weight.n_experts;
   const uint64_t tile_bytes = tile_layout(weight.type, weight.cols).tile_bytes;
   uint8_t* packed = state.item(state.plan.weights[id]);
   const uint32_t n_threads = state.pool.n_threads();
   run_throwing(state.pool, [&](uint32_t thread) {
     uint8_t* staging = state.item(state.plan.staging[thread]);
     for (uint64_t tile = n_tiles * thread / n_threads; tile < n_tiles * (thread + 1) / n_threads; ++tile) {
-      const uint64_t row = tile * kTileRows;
+      const uint64_t expert_row = tile / expert_tiles * weight.rows, row = tile % expert_tiles * kTileRows;
       const auto n_rows = static_cast<uint32_t>(std::min<uint64_t>(kTileRows, weight.rows - row));
-      state.program->spec.file->read(*weight.tensor, (weight.row_begin + row) * row_bytes,
+      state.program->spec.file->read(*weight.tensor, (weight.row_begin + expert_row + row) * row_bytes,
                                      {staging, n_rows * row_bytes});
       pack_tile(weight.type, weight.cols, staging, row_bytes, n_rows, packed + tile * tile_bytes);
     }
@@ -47,9 +47,10 @@ void load_matrix(State& state, model::WeightId id) {
 void load_vector(State& state, model::WeightId id) {
   const model::Weight& weight = state.weight(id);
   const uint64_t element_bytes = find_format(weight.type)->block_bytes;
-  std::vector<uint8_t> bytes(weight.cols * element_bytes);
+  const uint64_t n = weight.cols * weight.n_experts;
+  std::vector<uint8_t> bytes(n * element_bytes);
   state.program->spec.file->read(*weight.tensor, weight.row_begin * element_bytes, bytes);
-  numerics::dequantize_row(weight.type, bytes.data(), weight.cols, state.floats(state.plan.weights[id]));
+  numerics::dequantize_row(weight.type, bytes.data(), n, state.floats(state.plan.weights[id]));
 }
 
 }  // namespace

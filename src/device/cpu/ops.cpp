@@ -14,20 +14,25 @@
 namespace orcd::cpu {
 namespace {
 
+constexpr size_t kRounds = 2;  // of tiles that an op may deal out
+
+}  // namespace
+
 Glu glu_of(model::Activation activation) {
   switch (activation) {
     case model::Activation::kGeluTanh:
       return Glu::kGeluTanh;
     case model::Activation::kGeluErf:
       return Glu::kGeluErf;
+    case model::Activation::kClampedSwiglu:
+      return Glu::kClampedSwiglu;
     default:
       return Glu::kSilu;
   }
 }
 
-}  // namespace
-
-StepRunner::StepRunner(State& state) : state_(state), next_tile_(state.program->ops.size()) {
+StepRunner::StepRunner(State& state) : state_(state), next_tile_(kRounds * state.program->ops.size()) {
+  active_experts_.reserve(state.program->max_experts);
   all_rows_.resize(state.limits.batch_tokens);
   for (uint32_t i = 0; i < all_rows_.size(); ++i) all_rows_[i] = i;
 }
@@ -41,9 +46,9 @@ void StepRunner::run(const Step& step) {
 }
 
 void StepRunner::walk(uint32_t thread) {
-  for (size_t i = 0; i < next_tile_.size(); ++i) {
-    std::visit([&](const auto& each) { op(each, {thread, &next_tile_[i]}); }, state_.program->ops[i]);
-  }
+  const std::vector<model::Op>& ops = state_.program->ops;
+  for (size_t i = 0; i < ops.size(); ++i)
+    std::visit([&](const auto& each) { op(each, {thread, &next_tile_[kRounds * i]}); }, ops[i]);
 }
 
 StepRunner::Range StepRunner::share(uint64_t n, uint32_t thread) const {
@@ -273,6 +278,7 @@ void StepRunner::op(const model::AttentionOp& op, Turn turn) {
   args.head_dim = op.head_dim;
   args.window = op.window;
   args.softcap = op.softcap;
+  const float* sinks = state_.vector(op.sinks);
   args.scratch = state_.floats(state_.plan.attend_scratch[turn.thread]);
   for (Range one; take(turn, attend_items_.size(), 1, &one);) {
     const AttendItem& item = attend_items_[one.begin];
@@ -285,6 +291,7 @@ void StepRunner::op(const model::AttentionOp& op, Turn turn) {
         args.q[args.n_rows] = state_.floats(state_.plan.q) + at;
         args.out[args.n_rows] = state_.floats(state_.plan.a) + at;
         args.position[args.n_rows] = step_->rows[row].position;
+        args.sink[args.n_rows] = sinks != nullptr ? sinks + head : nullptr;
         ++args.n_rows;
       }
     }

@@ -19,9 +19,9 @@ CpuPlan::CpuPlan(const model::Program& program, const device::ResolvedLimits& li
   uint32_t max_head_dim = 0;
   for (const model::Weight& weight : program.weights) {
     const bool matrix = weight.role == model::WeightRole::kMatrix;
-    weights.push_back(
-        plan.add(weight.name, Category::kWeights,
-                 matrix ? packed_bytes(weight.type, weight.rows, weight.cols) : weight.cols * 4));
+    weights.push_back(plan.add(
+        weight.name, Category::kWeights,
+        weight.n_experts * (matrix ? packed_bytes(weight.type, weight.rows, weight.cols) : weight.cols * 4)));
     if (!matrix) continue;
     const FormatInfo* format = find_format(weight.type);
     max_k = std::max(max_k, weight.cols);
@@ -47,6 +47,7 @@ CpuPlan::CpuPlan(const model::Program& program, const device::ResolvedLimits& li
   y = floats("projection", tokens * spec.dim);
   xq = plan.add("quantized.codes", Category::kActivations, tokens * max_k);
   xs = plan.add("quantized.scales", Category::kActivations, tokens * (max_k / 32) * sizeof(GroupScale));
+  if (program.max_experts != 0) plan_experts(program, tokens);
   logits = floats("logits", uint64_t{limits.logits_rows} * spec.n_vocab);
   for (size_t i = 0; i < program.ropes.size(); ++i) {
     ropes.push_back(
@@ -68,6 +69,31 @@ CpuPlan::CpuPlan(const model::Program& program, const device::ResolvedLimits& li
     slot_state.push_back(
         plan.add("slot." + std::to_string(slot), Category::kSampling, sampling::slot_bytes(spec.n_vocab)));
   }
+}
+
+void CpuPlan::plan_experts(const model::Program& program, uint64_t tokens) {
+  const uint64_t places = tokens * program.max_experts_used;
+  uint64_t dim = program.spec.dim, k = dim;
+  bool any_floats = false;
+  for (const model::Weight& weight : program.weights) {
+    if (weight.n_experts == 1 || weight.role != model::WeightRole::kMatrix) continue;
+    k = std::max(k, weight.cols);
+    any_floats = any_floats || !numerics::is_block_format(weight.type);
+  }
+  k = align_up(k, 32);
+  const auto words = [&](const char* name, uint64_t n) {
+    return plan.add(std::string("experts.") + name, Category::kActivations, n * 4);
+  };
+  experts.router = words("router", tokens * program.max_experts);
+  experts.chosen = words("chosen", places);
+  experts.weights = words("weights", places);
+  experts.place = words("place", places);
+  experts.token = words("token", places);
+  experts.begin = words("begin", uint64_t{program.max_experts} + 1);
+  experts.input = words("input", any_floats ? places * dim : 0);
+  experts.codes = plan.add("experts.codes", Category::kActivations, places * k);
+  experts.scales = plan.add("experts.scales", Category::kActivations, places * (k / 32) * sizeof(GroupScale));
+  experts.output = words("output", places * dim);
 }
 
 }  // namespace orcd::cpu

@@ -45,6 +45,8 @@ std::vector<numerics::Digest> load_weights(State& state, const device::Progress&
 // Recomputes the digests where the weights lie.
 std::vector<numerics::Digest> digest_weights(State& state);
 
+Glu glu_of(model::Activation activation);
+
 // One token of a step.
 struct TokenRow {
   int32_t token;
@@ -83,7 +85,8 @@ class StepRunner {
   // What a thread needs to know about an op beside its shapes.
   struct Turn {
     uint32_t thread;
-    std::atomic<uint64_t>* next;  // tile or item of this op that nobody has taken yet
+    std::atomic<uint64_t>* next;                        // tile or item of this op that nobody has taken yet
+    Turn second() const { return {thread, next + 1}; }  // of the op's second round of tiles
   };
 
   void walk(uint32_t thread);
@@ -92,6 +95,8 @@ class StepRunner {
   void op(const model::AttentionOp& op, Turn turn);
   void op(const model::ProjectOp& op, Turn turn);
   void op(const model::GateUpOp& op, Turn turn);
+  void op(const model::MoeGateUpOp& op, Turn turn);
+  void op(const model::MoeDownOp& op, Turn turn);
   void op(const model::HeadOp& op, Turn turn);
 
   Range share(uint64_t n, uint32_t thread) const;
@@ -112,12 +117,29 @@ class StepRunner {
               Turn turn, const After& after);
   void add_bias(model::WeightId bias, uint64_t row_begin, uint64_t row_end, uint32_t n_rows, float* y,
                 uint64_t stride) const;
+  // Experts (experts.cpp). Logits of the router for every token, this thread's tiles. No barrier.
+  void router_logits(const model::MoeGateUpOp& op, Turn turn);
+  // Experts and weights of this thread's tokens. No barrier.
+  void choose_experts(const model::MoeGateUpOp& op, uint32_t thread);
+  // Sorts the tokens by expert, a token's ranks in order: places, and which experts have any. One thread.
+  void sort_by_expert(uint32_t n_experts, uint32_t n_used);
+  // The normed and quantised tokens of this thread's places, copied there. No barrier.
+  void gather(uint32_t n_used, bool floats, uint32_t thread);
+  // What linear_args() gives, for the places of one expert. xf: by place.
+  LinearArgs expert_args(model::WeightId id, uint32_t expert, const float* xf, uint32_t thread) const;
+  void expert_gate_up(const model::MoeGateUpOp& op, uint32_t expert, Range tiles, uint32_t thread);
+  template <typename Work>
+  void each_expert_tile(Turn turn, uint64_t n_tiles, uint64_t most, const Work& work);
+  const float* expert_bias(model::WeightId id, uint32_t expert) const;
+  void quantize_places(const float* x, uint64_t width, uint64_t n, uint32_t thread);
+
   void plan_attention(const model::AttentionOp& op);
   void rotate_head(const model::QkvOp& op, model::WeightId norm, uint32_t position, float* head) const;
 
   State& state_;
   const Step* step_ = nullptr;
-  std::vector<std::atomic<uint64_t>> next_tile_;  // by op
+  std::vector<std::atomic<uint64_t>> next_tile_;  // by op, two of each
+  std::vector<uint32_t> active_experts_;          // those that have places, of the layer under way
   std::vector<uint32_t> all_rows_;
   std::vector<AttendItem> attend_items_;
   uint32_t items_heads_ = 0, items_kv_heads_ = 0;  // the head counts that attend_items_ was made for

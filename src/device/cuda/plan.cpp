@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <string>
 
+#include "base/error.h"
 #include "base/units.h"
 #include "device/cuda/layout.h"
 #include "device/cuda/ops.h"
 #include "kv/layout.h"
 #include "numerics/attention.h"
+#include "numerics/blocks.h"
 
 namespace orcd::cuda {
 
@@ -30,9 +32,42 @@ StepLayout step_layout(const device::ResolvedLimits& limits) {
   return layout;
 }
 
+// Formats that the kernels of this device do not read.
+void refuse_formats(const model::Program& program) {
+  for (const model::Weight& weight : program.weights) {
+    if (weight.role == model::WeightRole::kVector || !numerics::is_block_format(weight.type) ||
+        packed_shape(weight.type).unit_bytes != 0)
+      continue;
+    throw Error(ErrorCode::kModelLoadFailed,
+                "the cuda device cannot compute with the tensor format " + tensor_type_name(weight.type),
+                {{"tensor", weight.name}, {"format", tensor_type_name(weight.type)}},
+                "use --device cpu, or requantise the model to Q8_0, Q4_0 or Q4_K_M");
+  }
+}
+
+// Operations that this device has no kernels for.
+void refuse_ops(const model::Program& program) {
+  const auto refuse = [&](const char* op, uint32_t layer, model::WeightId weight) {
+    throw Error(
+        ErrorCode::kModelLoadFailed,
+        std::string("the cuda device cannot compute ") + op + " of a " + program.spec.architecture + " model",
+        {{"op", std::string(op)}, {"layer", uint64_t{layer}}, {"tensor", program.weights[weight].name}},
+        "use --device cpu");
+  };
+  for (const model::Op& op : program.ops) {
+    if (const auto* attention = std::get_if<model::AttentionOp>(&op);
+        attention && attention->sinks != model::kNoWeight)
+      refuse("attention sinks", attention->layer, attention->sinks);
+    if (const auto* experts = std::get_if<model::MoeGateUpOp>(&op))
+      refuse("experts", experts->layer, experts->gate);
+  }
+}
+
 }  // namespace
 
 CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& limits) {
+  refuse_ops(program);
+  refuse_formats(program);
   const model::ModelSpec& spec = program.spec;
   const uint64_t tokens = limits.batch_tokens, rows = limits.logits_rows;
   const uint64_t wide = std::max(tokens, rows);  // the head's input has `rows` rows

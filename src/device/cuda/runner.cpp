@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/error.h"
 #include "base/units.h"
 #include "numerics/strips.h"
 
@@ -309,6 +310,16 @@ void Runner::run(const model::HeadOp& op) {
   const Target target[] = {{op.w, op.bias, state_.floats(state_.plan.logits), n_vocab}};
   linear(target, {state_.floats(state_.plan.x), state_.step_view().row_token, shape_.n_rows, op.norm},
          output);
+}
+
+void Runner::run(const model::MoeGateUpOp& op) {
+  throw Error(ErrorCode::kInternal, "experts on a device without kernels for them",
+              {{"layer", uint64_t{op.layer}}});
+}
+
+void Runner::run(const model::MoeDownOp& op) {
+  throw Error(ErrorCode::kInternal, "experts on a device without kernels for them",
+              {{"layer", uint64_t{op.layer}}});
 }
 
 }  // namespace orcd::cuda

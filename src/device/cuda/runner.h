@@ -56,6 +56,9 @@ class Runner {
   void run(const model::ProjectOp& op);
   void run(const model::GateUpOp& op);
   void run(const model::HeadOp& op);
+  // What CudaPlan refuses: there are no kernels for them.
+  [[noreturn]] void run(const model::MoeGateUpOp& op);
+  [[noreturn]] void run(const model::MoeDownOp& op);
 
   State& state_;
   Calls* calls_;

@@ -189,7 +189,52 @@ void Reader::check_vocabulary(const ModelSpec& spec) const {
   }
 }
 
-void Reader::read_blocks(ModelSpec& spec) const {
+void Reader::read_expert_counts(ModelSpec& spec) const {
+  const uint32_t n_experts = count("expert_count", kMaxExperts);
+  const uint32_t n_used = count("expert_used_count", kMaxExpertsUsed);
+  if (n_used > n_experts) {
+    fail("expert_used_count",
+         "is " + std::to_string(n_used) + ", but there are " + std::to_string(n_experts) + " experts");
+  }
+  const auto ffn = optional_count("expert_feed_forward_length", kMaxFfnDim);
+  for (LayerSpec& layer : spec.layers) {
+    layer.n_experts = n_experts;
+    layer.n_experts_used = n_used;
+    layer.ffn_dim = ffn.value_or(layer.ffn_dim);
+  }
+  refuse_if_set("expert_shared_count", "shared experts are not supported");
+  if (optional_count("expert_group_count", kMaxExperts, 0).value_or(1) > 1)
+    fail("expert_group_count", "experts in groups are not supported");
+  if (positive("expert_weights_scale").value_or(1) != 1)
+    fail("expert_weights_scale", "a scale of the experts' weights is not supported");
+  if (!file_->get_bool(key("expert_weights_norm")).value_or(true))
+    fail("expert_weights_norm", "weights that do not add up to 1 are not supported");
+  if (optional_count("expert_gating_func", 255, 0).value_or(1) == 2)
+    fail("expert_gating_func", "a sigmoid gate is not supported");
+}
+
+void Reader::read_experts(uint32_t index, uint64_t dim, LayerSpec& layer) const {
+  const uint64_t n = layer.n_experts, ffn = layer.ffn_dim;
+  layer.router = matrix(block(index, "ffn_gate_inp.weight"), n, dim);
+  layer.router_bias = maybe_vector(block(index, "ffn_gate_inp.bias"), n);
+  layer.gate = expert_matrices(block(index, "ffn_gate_exps.weight"), ffn, dim, n);
+  layer.up = expert_matrices(block(index, "ffn_up_exps.weight"), ffn, dim, n);
+  layer.down = expert_matrices(block(index, "ffn_down_exps.weight"), dim, ffn, n);
+  layer.gate_bias = maybe_expert_vectors(block(index, "ffn_gate_exps.bias"), ffn, n);
+  layer.up_bias = maybe_expert_vectors(block(index, "ffn_up_exps.bias"), ffn, n);
+  layer.down_bias = maybe_expert_vectors(block(index, "ffn_down_exps.bias"), dim, n);
+}
+
+void Reader::read_feed_forward(uint32_t index, uint64_t dim, LayerSpec& layer) const {
+  layer.gate = matrix(block(index, "ffn_gate.weight"), layer.ffn_dim, dim);
+  layer.up = matrix(block(index, "ffn_up.weight"), layer.ffn_dim, dim);
+  layer.down = matrix(block(index, "ffn_down.weight"), dim, layer.ffn_dim);
+  layer.gate_bias = maybe_vector(block(index, "ffn_gate.bias"), layer.ffn_dim);
+  layer.up_bias = maybe_vector(block(index, "ffn_up.bias"), layer.ffn_dim);
+  layer.down_bias = maybe_vector(block(index, "ffn_down.bias"), dim);
+}
+
+void Reader::read_blocks(ModelSpec& spec, std::string_view ffn_norm) const {
   const uint64_t dim = spec.dim;
   for (uint32_t i = 0; i < spec.n_layers; ++i) {
     LayerSpec& layer = spec.layers[i];
@@ -204,13 +249,8 @@ void Reader::read_blocks(ModelSpec& spec) const {
     layer.k_bias = maybe_vector(block(i, "attn_k.bias"), kv_rows);
     layer.v_bias = maybe_vector(block(i, "attn_v.bias"), kv_rows);
     layer.o_bias = maybe_vector(block(i, "attn_output.bias"), dim);
-    layer.ffn_norm = norm(block(i, "ffn_norm"), dim);
-    layer.gate = matrix(block(i, "ffn_gate.weight"), layer.ffn_dim, dim);
-    layer.up = matrix(block(i, "ffn_up.weight"), layer.ffn_dim, dim);
-    layer.down = matrix(block(i, "ffn_down.weight"), dim, layer.ffn_dim);
-    layer.gate_bias = maybe_vector(block(i, "ffn_gate.bias"), layer.ffn_dim);
-    layer.up_bias = maybe_vector(block(i, "ffn_up.bias"), layer.ffn_dim);
-    layer.down_bias = maybe_vector(block(i, "ffn_down.bias"), dim);
+    layer.ffn_norm = norm(block(i, ffn_norm), dim);
+    layer.n_experts != 0 ? read_experts(i, dim, layer) : read_feed_forward(i, dim, layer);
   }
 }
 

@@ -19,6 +19,8 @@ inline constexpr uint64_t kMaxDim = 1 << 20;
 inline constexpr uint64_t kMaxFfnDim = 1 << 22;
 inline constexpr uint64_t kMaxVocab = 1 << 24;
 inline constexpr uint64_t kMaxContext = 1 << 27;
+inline constexpr uint64_t kMaxExperts = 1024;
+inline constexpr uint64_t kMaxExpertsUsed = 64;
 
 // Where a key or tensor that is missing is reported: the end of the fixed header, where metadata begins.
 inline constexpr uint64_t kHeaderEnd = 24;
@@ -46,16 +48,24 @@ class Reader {
   // output.weight is absent); layers with their head counts, head_dim, ffn_dim and attention scale.
   ModelSpec start() const;
 
+  // Counts of experts and their ffn_dim, for every layer. Refuses shared and grouped experts, and gates that
+  // are not a softmax over the chosen experts.
+  void read_expert_counts(ModelSpec& spec) const;
+
   // Tensors, checked for shape and type. `maybe_` gives an empty reference where the tensor is absent.
   TensorRef matrix(std::string_view name, uint64_t rows, uint64_t cols) const;
   TensorRef vector(std::string_view name, uint64_t n) const;
   TensorRef maybe_matrix(std::string_view name, uint64_t rows, uint64_t cols) const;
   TensorRef maybe_vector(std::string_view name, uint64_t n) const;
+  // A matrix, or a bias, for each of n_experts: "<stem>.weight" [n_experts, rows, cols], "<stem>.bias" where
+  // present.
+  TensorRef expert_matrices(std::string_view name, uint64_t rows, uint64_t cols, uint64_t n_experts) const;
+  TensorRef maybe_expert_vectors(std::string_view name, uint64_t n, uint64_t n_experts) const;
   // A norm: "<stem>.weight", and "<stem>.bias" where present.
   NormSpec norm(std::string_view stem, uint64_t n) const;
-  // Separate q, k, v and output projections with optional biases, gate, up and down likewise, and the two
-  // norms before them: what most families have.
-  void read_blocks(ModelSpec& spec) const;
+  // Separate q, k, v and output projections with optional biases, gate, up and down likewise (or a router and
+  // those of experts), and the two norms before them: what most families have. ffn_norm: the second's name.
+  void read_blocks(ModelSpec& spec, std::string_view ffn_norm = "ffn_norm") const;
   static std::string block(uint32_t layer, std::string_view name);
 
   // The rope of a family: base, and the scaling that the file declares (linear, YaRN, or rope_freqs.weight).
@@ -72,6 +82,11 @@ class Reader {
 
  private:
   const gguf::TensorInfo* take(std::string_view name, bool needed) const;
+  TensorRef checked_matrix(const gguf::TensorInfo& tensor, uint64_t rows, uint64_t cols,
+                           uint64_t n_experts) const;
+  TensorRef checked_vector(const gguf::TensorInfo& tensor, uint64_t n, uint64_t n_experts) const;
+  void read_feed_forward(uint32_t index, uint64_t dim, LayerSpec& layer) const;
+  void read_experts(uint32_t index, uint64_t dim, LayerSpec& layer) const;
   void check_vocabulary(const ModelSpec& spec) const;
   void scale_rope(RopeSpec& rope, const ModelSpec& spec) const;
 

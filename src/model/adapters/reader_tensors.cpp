@@ -32,36 +32,55 @@ const gguf::TensorInfo* Reader::take(std::string_view name, bool needed) const {
   return tensor;
 }
 
-TensorRef Reader::maybe_matrix(std::string_view name, uint64_t rows, uint64_t cols) const {
-  const gguf::TensorInfo* tensor = take(name, false);
-  if (!tensor) return {};
-  if (tensor->dims[0] != cols || tensor->dims[1] != rows || tensor->dims[2] != 1 || tensor->dims[3] != 1) {
-    fail_tensor(*tensor, "tensor has shape " + shape_text(*tensor) + ", but [" + std::to_string(cols) + ", " +
-                             std::to_string(rows) + "] is needed");
+TensorRef Reader::checked_matrix(const gguf::TensorInfo& tensor, uint64_t rows, uint64_t cols,
+                                 uint64_t n_experts) const {
+  if (tensor.dims[0] != cols || tensor.dims[1] != rows || tensor.dims[2] != n_experts ||
+      tensor.dims[3] != 1) {
+    fail_tensor(tensor, "tensor has shape " + shape_text(tensor) + ", but [" + std::to_string(cols) + ", " +
+                            std::to_string(rows) + (n_experts > 1 ? ", " + std::to_string(n_experts) : "") +
+                            "] is needed");
   }
-  const FormatInfo* format = find_format(tensor->type);
+  const FormatInfo* format = find_format(tensor.type);
   if (!format || !format->computes) {
-    fail_tensor(*tensor,
-                "tensor has type " + tensor_type_name(tensor->type) + ", which this build cannot compute",
+    fail_tensor(tensor,
+                "tensor has type " + tensor_type_name(tensor.type) + ", which this build cannot compute",
                 std::string(kTypeHint));
   }
-  return {tensor, 0, rows};
+  return {&tensor, 0, rows, n_experts};
+}
+
+TensorRef Reader::checked_vector(const gguf::TensorInfo& tensor, uint64_t n, uint64_t n_experts) const {
+  if (tensor.dims[0] != n || tensor.dims[1] != n_experts || tensor.n_elements() != n * n_experts) {
+    fail_tensor(tensor, "tensor has shape " + shape_text(tensor) + ", but [" + std::to_string(n) +
+                            (n_experts > 1 ? ", " + std::to_string(n_experts) : "") + "] is needed");
+  }
+  if (tensor.type != TensorType::kF32 && tensor.type != TensorType::kF16 &&
+      tensor.type != TensorType::kBF16) {
+    fail_tensor(tensor,
+                "tensor has type " + tensor_type_name(tensor.type) + ", but a vector must be a float type",
+                "convert it to F32, F16 or BF16");
+  }
+  return {&tensor, 0, n, n_experts};
+}
+
+TensorRef Reader::maybe_matrix(std::string_view name, uint64_t rows, uint64_t cols) const {
+  const gguf::TensorInfo* tensor = take(name, false);
+  return tensor ? checked_matrix(*tensor, rows, cols, 1) : TensorRef{};
 }
 
 TensorRef Reader::maybe_vector(std::string_view name, uint64_t n) const {
   const gguf::TensorInfo* tensor = take(name, false);
-  if (!tensor) return {};
-  if (tensor->dims[0] != n || tensor->n_elements() != n) {
-    fail_tensor(*tensor,
-                "tensor has shape " + shape_text(*tensor) + ", but [" + std::to_string(n) + "] is needed");
-  }
-  if (tensor->type != TensorType::kF32 && tensor->type != TensorType::kF16 &&
-      tensor->type != TensorType::kBF16) {
-    fail_tensor(*tensor,
-                "tensor has type " + tensor_type_name(tensor->type) + ", but a vector must be a float type",
-                "convert it to F32, F16 or BF16");
-  }
-  return {tensor, 0, n};
+  return tensor ? checked_vector(*tensor, n, 1) : TensorRef{};
+}
+
+TensorRef Reader::expert_matrices(std::string_view name, uint64_t rows, uint64_t cols,
+                                  uint64_t n_experts) const {
+  return checked_matrix(*take(name, true), rows, cols, n_experts);
+}
+
+TensorRef Reader::maybe_expert_vectors(std::string_view name, uint64_t n, uint64_t n_experts) const {
+  const gguf::TensorInfo* tensor = take(name, false);
+  return tensor ? checked_vector(*tensor, n, n_experts) : TensorRef{};
 }
 
 TensorRef Reader::matrix(std::string_view name, uint64_t rows, uint64_t cols) const {

@@ -6,6 +6,8 @@ namespace {
 constexpr Adapter kAdapters[] = {
     {"llama", read_llama},
     {"gemma3", read_gemma3},
+    {"gpt-oss", read_gpt_oss},
+    {"qwen3moe", read_qwen3moe},
 };
 
 }  // namespace

@@ -18,5 +18,7 @@ std::span<const Adapter> adapters();
 // One function for each family, defined in its own file.
 ModelSpec read_llama(const Reader& reader);
 ModelSpec read_gemma3(const Reader& reader);
+ModelSpec read_gpt_oss(const Reader& reader);
+ModelSpec read_qwen3moe(const Reader& reader);
 
 }  // namespace orcd::model

@@ -1,6 +1,7 @@
 // Every instruction set's kernels give the bits of the scalar definitions in src/numerics.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <random>
 #include <vector>
@@ -9,9 +10,11 @@
 #include "device/cpu/kernels.h"
 #include "numerics/attention.h"
 #include "numerics/digest.h"
+#include "numerics/experts.h"
 #include "numerics/functions.h"
 #include "numerics/linear.h"
 #include "numerics/norm.h"
+#include "support/block_scales.h"
 
 namespace orcd::cpu {
 namespace {
@@ -46,9 +49,7 @@ class Buffer {
   T* data_;
 };
 
-constexpr TensorType kBlockTypes[] = {TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ5_0,
-                                      TensorType::kQ5_1, TensorType::kQ8_0, TensorType::kQ4_K,
-                                      TensorType::kQ5_K, TensorType::kQ6_K};
+using test::kBlockTypes;
 constexpr TensorType kFloatTypes[] = {TensorType::kF32, TensorType::kF16, TensorType::kBF16};
 
 // Random blocks whose 16-bit scales are finite and small.
@@ -59,23 +60,17 @@ std::vector<uint8_t> random_rows(TensorType type, uint64_t rows, uint64_t cols, 
   std::vector<uint8_t> bytes(n_blocks * format->block_bytes);
   for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(rng());
   std::uniform_real_distribution<float> scale(-0.02f, 0.02f);
-  const auto put = [&](uint64_t at) {
-    const uint16_t half = numerics::float_to_half(scale(rng));
-    std::memcpy(&bytes[at], &half, 2);
-  };
   for (uint64_t block = 0; block < n_blocks; ++block) {
     const uint64_t at = block * format->block_bytes;
-    if (type == TensorType::kQ6_K) {
-      put(at + 208);
-    } else if (type == TensorType::kF32) {
+    if (type == TensorType::kF32) {
       const float value = scale(rng);
       std::memcpy(&bytes[at], &value, 4);
     } else if (type == TensorType::kBF16) {
       const uint32_t value = numerics::float_bits(scale(rng)) >> 16;
       std::memcpy(&bytes[at], &value, 2);
     } else {
-      put(at);
-      if (numerics::has_minimum(type)) put(at + 2);
+      const float d = scale(rng);
+      test::set_scales(type, d, scale(rng), &bytes[at]);
     }
   }
   return bytes;
@@ -198,11 +193,8 @@ TEST_P(CpuKernels, ExtremeCodesDoNotSaturate) {
       std::vector<uint8_t> file(
           rows * (cols / find_format(type)->block_elements) * find_format(type)->block_bytes,
           static_cast<uint8_t>(fill));
-      const uint16_t one = numerics::float_to_half(1.0f);
-      for (size_t at = 0; at < file.size(); at += find_format(type)->block_bytes) {
-        std::memcpy(&file[at + (type == TensorType::kQ6_K ? 208 : 0)], &one, 2);
-        if (numerics::has_minimum(type)) std::memcpy(&file[at + 2], &one, 2);
-      }
+      for (size_t at = 0; at < file.size(); at += find_format(type)->block_bytes)
+        test::set_scales(type, 1.0f, 1.0f, &file[at]);
       Buffer<uint8_t> packed(packed_bytes(type, rows, cols));
       pack_matrix(type, rows, cols, file, &packed);
       std::vector<float> x(cols);
@@ -235,6 +227,37 @@ TEST_P(CpuKernels, ExtremeCodesDoNotSaturate) {
       }
     }
   }
+}
+
+TEST_P(CpuKernels, EveryMxfp4ExponentIsThePowerOfTwoOfTheDefinition) {
+  const uint64_t rows = 256, cols = 32;  // row r has exponent r and the codes 2: value 2 * 2^(r - 128)
+  std::vector<uint8_t> file(rows * 17, 0x22);
+  for (uint64_t row = 0; row < rows; ++row) file[row * 17] = static_cast<uint8_t>(row);
+  Buffer<uint8_t> packed(packed_bytes(TensorType::kMXFP4, rows, cols));
+  pack_matrix(TensorType::kMXFP4, rows, cols, file, &packed);
+  std::vector<float> x(cols, 0.0f);
+  x[5] = 127.0f;  // d = 1, so the sum is 2 * 127
+  Buffer<int8_t> xq(cols);
+  Buffer<GroupScale> xs(1);
+  kernels_.quantize(x.data(), cols, xq.data(), xs.data());
+  Buffer<uint8_t> scratch(linear_scratch_bytes(cols));
+  Buffer<float> y(rows);
+  LinearArgs args{};
+  args.type = TensorType::kMXFP4;
+  args.weights = packed.data();
+  args.rows = rows;
+  args.cols = cols;
+  args.strips = 1;
+  args.xq = xq.data();
+  args.xs = xs.data();
+  args.n_tokens = 1;
+  args.y = y.data();
+  args.y_stride = rows;
+  args.tile_end = tile_count(rows);
+  args.scratch = scratch.data();
+  kernels_.linear(args);
+  for (uint64_t row = 0; row < rows; ++row)
+    ASSERT_EQ(y[row], std::ldexp(254.0f, static_cast<int>(row) - 128)) << row;
 }
 
 TEST_P(CpuKernels, FloatLinearEqualsTheDefinition) {
@@ -304,6 +327,7 @@ TEST_P(CpuKernels, AttentionEqualsTheDefinition) {
     uint32_t head_dim, window;
     float cap;
     std::vector<uint32_t> positions;
+    bool sinks = false;
   };
   const std::vector<Case> cases = {{64, 0, 0, {0}},
                                    {64, 0, 0, {63, 64, 65}},
@@ -312,7 +336,9 @@ TEST_P(CpuKernels, AttentionEqualsTheDefinition) {
                                    {80, 100, 0, {90, 99, 100, 101, 380, 381}},
                                    {40, 0, 30.0f, {300, 17, 511}},
                                    {64, 512, 0, {1000, 1001, 1002, 1003, 1004}},
-                                   {72, 1, 0, {0, 64, 300}}};
+                                   {72, 1, 0, {0, 64, 300}},
+                                   {64, 128, 0, {0, 100, 127, 128, 129, 600}, true},
+                                   {64, 0, 0, {999}, true}};
   for (const Case& c : cases) {
     const uint32_t n_pages = 20, n_kv_heads = 2, head = 1;
     const uint64_t page_stride = uint64_t{n_kv_heads} * c.head_dim * 64 * 4;
@@ -341,12 +367,14 @@ TEST_P(CpuKernels, AttentionEqualsTheDefinition) {
     }
     const std::vector<float> q = random_floats(c.positions.size() * c.head_dim, 19, 0.4f);
     Buffer<float> out(c.positions.size() * c.head_dim), scratch(attend_scratch_floats(c.head_dim));
+    const std::vector<float> sinks = random_floats(c.positions.size(), 23, 2.0f);
     AttendArgs args{};
     args.n_rows = static_cast<uint32_t>(c.positions.size());
     for (uint32_t r = 0; r < args.n_rows; ++r) {
       args.q[r] = &q[r * c.head_dim];
       args.out[r] = &out[r * c.head_dim];
       args.position[r] = c.positions[r];
+      args.sink[r] = c.sinks ? &sinks[r] : nullptr;
     }
     args.kv = kv.data();
     args.page_stride = page_stride;
@@ -360,7 +388,7 @@ TEST_P(CpuKernels, AttentionEqualsTheDefinition) {
     for (uint32_t r = 0; r < args.n_rows; ++r) {
       std::vector<float> want(c.head_dim), other(c.head_dim);
       numerics::attention(&q[r * c.head_dim], k_pages.data(), v_pages.data(), c.positions[r], c.window,
-                          c.head_dim, c.cap, want.data(), other.data());
+                          c.head_dim, c.cap, want.data(), other.data(), args.sink[r]);
       ASSERT_EQ(0, std::memcmp(want.data(), &out[r * c.head_dim], c.head_dim * 4))
           << "head_dim " << c.head_dim << " window " << c.window << " position " << c.positions[r];
       for (const float value : want) ASSERT_TRUE(numerics::is_finite(value));
@@ -384,6 +412,17 @@ TEST_P(CpuKernels, NormsActivationsAndConversionsEqualTheDefinition) {
       }
       kernels_.glu(act, x.data(), w.data(), n, got.data());
       EXPECT_EQ(0, std::memcmp(want.data(), got.data(), n * 4)) << n;
+    }
+    for (uint32_t i = 0; i < n; ++i) want[i] = numerics::clamped_swiglu(x[i] * 3.0f, w[i] * 5.0f);
+    std::vector<float> wide_x = x, wide_w = w;
+    for (float& value : wide_x) value = value * 3.0f;
+    for (float& value : wide_w) value = value * 5.0f;
+    kernels_.glu(Glu::kClampedSwiglu, wide_x.data(), wide_w.data(), n, got.data());
+    EXPECT_EQ(0, std::memcmp(want.data(), got.data(), n * 4)) << n;
+    for (uint32_t rank = 0; rank < 3; ++rank) {
+      for (uint32_t i = 0; i < n; ++i) want[i] = numerics::combine_expert(rank, 0.3f, x[i], want[i]);
+      kernels_.combine(rank, 0.3f, x.data(), n, got.data());
+      EXPECT_EQ(0, std::memcmp(want.data(), got.data(), n * 4)) << n << " rank " << rank;
     }
     std::vector<uint16_t> halves(n);
     kernels_.to_half(x.data(), n, halves.data());

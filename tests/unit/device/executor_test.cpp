@@ -81,8 +81,10 @@ std::vector<SyntheticModel> shapes() {
   llama.types = {TensorType::kQ4_1, TensorType::kQ8_0, TensorType::kQ4_0, TensorType::kQ5_1};
   SyntheticModel mixed =
       llama;  // every format, heads of 80, five query heads to a KV head, biases, untied head
-  mixed.types = {TensorType::kQ6_K, TensorType::kF16, TensorType::kQ4_K, TensorType::kBF16,
-                 TensorType::kQ5_K, TensorType::kF32, TensorType::kQ5_0, TensorType::kQ8_0};
+  mixed.types = {TensorType::kQ6_K,  TensorType::kF16,  TensorType::kQ4_K,   TensorType::kBF16,
+                 TensorType::kQ5_K,  TensorType::kF32,  TensorType::kQ5_0,   TensorType::kQ8_0,
+                 TensorType::kQ2_K,  TensorType::kQ3_K, TensorType::kIQ4_NL, TensorType::kIQ4_XS,
+                 TensorType::kMXFP4, TensorType::kQ4_0, TensorType::kQ4_1,   TensorType::kQ5_1};
   mixed.n_heads = 16;
   mixed.head_dim = 48;
   mixed.n_kv_heads = 2;
@@ -98,7 +100,26 @@ std::vector<SyntheticModel> shapes() {
   gemma.n_kv_heads = 1;
   gemma.head_dim = 128;
   gemma.types = {TensorType::kQ5_0, TensorType::kQ8_0, TensorType::kQ4_K, TensorType::kQ6_K};
-  return {llama, mixed, gemma};
+  SyntheticModel gpt_oss = llama;  // more experts than the rows of a tile, a window that two pages hold
+  gpt_oss.family = "gpt-oss";
+  gpt_oss.n_experts = 20;
+  gpt_oss.n_experts_used = 4;
+  gpt_oss.window = 70;
+  gpt_oss.ffn_dim = 160;
+  gpt_oss.types = {TensorType::kQ8_0, TensorType::kQ8_0,  TensorType::kQ8_0,  TensorType::kQ8_0,
+                   TensorType::kQ8_0, TensorType::kMXFP4, TensorType::kMXFP4, TensorType::kMXFP4};
+  SyntheticModel qwen = llama;  // the gate's experts are quantised, those of up are not
+  qwen.family = "qwen3moe";
+  qwen.n_experts = 8;
+  qwen.n_experts_used = 3;
+  qwen.ffn_dim = 256;
+  qwen.types = {TensorType::kQ6_K, TensorType::kQ4_K, TensorType::kQ5_0, TensorType::kQ4_K,
+                TensorType::kBF16, TensorType::kQ4_K, TensorType::kF16,  TensorType::kQ6_K};
+  SyntheticModel mixtral = llama;  // as many experts as are used: all of them, in the router's order
+  mixtral.n_experts = mixtral.n_experts_used = 2;
+  mixtral.biases = true;
+  mixtral.types = {TensorType::kF32, TensorType::kQ2_K, TensorType::kQ3_K};
+  return {llama, mixed, gemma, gpt_oss, qwen, mixtral};
 }
 
 // Instrumented builds run the same body over fewer tokens: past one KV page, in one chunking.
@@ -134,8 +155,8 @@ TEST(CpuExecutor, EveryIsaThreadCountAndChunkGivesTheReferencesBits) {
   }
 }
 
-TEST(CpuExecutor, SequencesInABatchGetTheBitsTheyGetAlone) {
-  const LoadedModel model(shapes()[2]);
+void expect_batch_equals_alone(const SyntheticModel& shape) {
+  const LoadedModel model(shape);
   Loaded loaded(model, 2, small_limits(0));
   // Four sequences of different lengths, prefilled in mixed chunks and decoded together.
   struct Sequence {
@@ -195,19 +216,28 @@ TEST(CpuExecutor, SequencesInABatchGetTheBitsTheyGetAlone) {
   }
 }
 
+TEST(CpuExecutor, SequencesInABatchGetTheBitsTheyGetAlone) { expect_batch_equals_alone(shapes()[2]); }
+
+TEST(CpuExecutor, SequencesThatShareExpertsGetTheBitsTheyGetAlone) {
+  expect_batch_equals_alone(shapes()[3]);
+  expect_batch_equals_alone(shapes()[4]);
+}
+
 TEST(CpuExecutor, PlanEqualsLedgerAndNothingIsAllocatedAfterLoad) {
-  const LoadedModel model(shapes()[0]);
-  Loaded loaded(model, 2, small_limits(0));
-  const memory::Plan plan = loaded.device->plan(*model.program, loaded.resolved);
-  EXPECT_EQ(plan.total_bytes(), loaded.executor->ledger().total_bytes());
-  for (int c = 0; c < memory::kCategoryCount; ++c) {
-    const auto category = static_cast<memory::Category>(c);
-    EXPECT_EQ(plan.arena_bytes(category), loaded.executor->ledger().bytes(category))
-        << memory::category_name(category);
+  for (const size_t shape : {0, 3}) {
+    const LoadedModel model(shapes()[shape]);
+    Loaded loaded(model, 2, small_limits(0));
+    const memory::Plan plan = loaded.device->plan(*model.program, loaded.resolved);
+    EXPECT_EQ(plan.total_bytes(), loaded.executor->ledger().total_bytes());
+    for (int c = 0; c < memory::kCategoryCount; ++c) {
+      const auto category = static_cast<memory::Category>(c);
+      EXPECT_EQ(plan.arena_bytes(category), loaded.executor->ledger().bytes(category))
+          << memory::category_name(category);
+    }
+    const uint64_t before = loaded.executor->ledger().n_allocations();
+    all_logits(loaded, test::random_tokens(4, 300, 9), 1);
+    EXPECT_EQ(before, loaded.executor->ledger().n_allocations());
   }
-  const uint64_t before = loaded.executor->ledger().n_allocations();
-  all_logits(loaded, test::random_tokens(4, 300, 9), 1);
-  EXPECT_EQ(before, loaded.executor->ledger().n_allocations());
 }
 
 TEST(CpuExecutor, ABudgetOneByteTooSmallIsRefusedWithTheNumbers) {

@@ -240,6 +240,60 @@ TEST(Gemma3, The27BModelScalesByItsWidthOverHeads) {
   EXPECT_EQ(m.spec.layers[61].attention_scale, 1.0f / std::sqrt(32.0f));
 }
 
+TEST(GptOss, ReadsExpertsSinksAndItsWindows) {
+  const Model m(test::synthetic_writer(
+      {.family = "gpt-oss", .n_layers = 4, .window = 128, .n_experts = 8, .n_experts_used = 4}));
+  EXPECT_EQ(windows(m.spec), (std::vector<uint32_t>{128, 0, 128, 0}));
+  ASSERT_EQ(m.spec.ropes.size(), 1u);
+  const RopeSpec& rope = m.spec.ropes[0];
+  EXPECT_EQ(rope.style, RopeStyle::kHalves);
+  EXPECT_EQ(rope.yarn_factor, 4.0);
+  EXPECT_EQ(rope.yarn_original_ctx, 256.0);
+  EXPECT_FALSE(rope.yarn_rounded);
+  EXPECT_FALSE(rope_params(rope).yarn_rounded);
+  const LayerSpec& layer = m.spec.layers[3];
+  EXPECT_EQ(layer.activation, Activation::kClampedSwiglu);
+  EXPECT_EQ(layer.n_experts, 8u);
+  EXPECT_EQ(layer.n_experts_used, 4u);
+  EXPECT_EQ(layer.ffn_dim, 512u);
+  EXPECT_EQ(layer.sinks.tensor->name, "blk.3.attn_sinks.weight");
+  EXPECT_EQ(layer.sinks.n_rows, 4u);
+  EXPECT_EQ(layer.ffn_norm.weight.tensor->name, "blk.3.post_attention_norm.weight");
+  EXPECT_FALSE(layer.post_attention_norm.weight);
+  EXPECT_EQ(layer.router.n_rows, 8u);
+  EXPECT_EQ(layer.gate.n_rows, 512u);
+  EXPECT_EQ(layer.gate.n_experts, 8u);
+  EXPECT_EQ(layer.down_bias.n_rows, 256u);
+  EXPECT_EQ(layer.down_bias.n_experts, 8u);
+  for (const TensorRef& bias : {layer.q_bias, layer.k_bias, layer.v_bias, layer.o_bias, layer.router_bias,
+                                layer.gate_bias, layer.up_bias})
+    EXPECT_TRUE(bias);
+}
+
+TEST(Qwen3Moe, ReadsExpertsAndHeadNorms) {
+  GgufWriter w = test::synthetic_writer({.family = "qwen3moe", .n_experts = 8, .n_experts_used = 3});
+  w.add("qwen3moe.feed_forward_length", 6144u);  // of layers without experts, which it has none of
+  w.add("qwen3moe.expert_gating_func", 1u).add("qwen3moe.expert_weights_norm", true);
+  const Model m(w);
+  const LayerSpec& layer = m.spec.layers[1];
+  EXPECT_EQ(layer.ffn_dim, 512u);
+  EXPECT_EQ(layer.n_experts_used, 3u);
+  EXPECT_EQ(layer.activation, Activation::kSilu);
+  EXPECT_EQ(layer.q_norm.tensor->name, "blk.1.attn_q_norm.weight");
+  EXPECT_EQ(m.spec.ropes[0].style, RopeStyle::kHalves);
+  EXPECT_FALSE(layer.sinks);
+  EXPECT_FALSE(layer.router_bias);
+}
+
+TEST(Mixtral, IsALlamaWithExpertsOfTheFeedForwardsWidth) {
+  GgufWriter w = test::synthetic_writer({.n_experts = 8});
+  w.remove("llama.expert_feed_forward_length");
+  const Model m(w);
+  EXPECT_EQ(m.spec.layers[0].ffn_dim, 512u);
+  EXPECT_EQ(m.spec.layers[0].n_experts, 8u);
+  EXPECT_EQ(m.spec.ropes[0].style, RopeStyle::kInterleaved);
+}
+
 std::string model_path(const char* name) {
   const char* dir = std::getenv("ORCD_MODELS_DIR");
   return (dir ? std::string(dir) : std::string(ORCD_SOURCE_DIR) + "/models") + "/" + name;

@@ -82,6 +82,39 @@ TEST(Lower, CarriesShapesScalesAndAbsences) {
   EXPECT_EQ(m.program->max_ffn_dim, 512u);
 }
 
+TEST(Lower, ExpertsTakeTheTwoOpsOfTheFeedForwardNetwork) {
+  const LoadedModel m(
+      {.family = "gpt-oss", .ffn_dim = 96, .window = 128, .n_experts = 8, .n_experts_used = 4});
+  const Program& program = *m.program;
+  ASSERT_EQ(program.ops.size(), 12u);
+  const auto gate_up = std::get<MoeGateUpOp>(program.ops[9]);
+  EXPECT_EQ(gate_up.layer, 1u);
+  EXPECT_EQ(gate_up.n_experts, 8u);
+  EXPECT_EQ(gate_up.n_used, 4u);
+  EXPECT_EQ(gate_up.activation, Activation::kClampedSwiglu);
+  const Weight& up = program.weights[gate_up.up];
+  EXPECT_EQ(up.name, "blk.1.ffn_up_exps.weight");
+  EXPECT_EQ(up.rows, 96u);
+  EXPECT_EQ(up.cols, 256u);
+  EXPECT_EQ(up.n_experts, 8u);
+  const Weight& bias = program.weights[gate_up.gate_bias];
+  EXPECT_EQ(bias.rows, 1u);
+  EXPECT_EQ(bias.cols, 96u);
+  EXPECT_EQ(bias.n_experts, 8u);
+  const Weight& router = program.weights[gate_up.router];
+  EXPECT_EQ(router.rows, 8u);
+  EXPECT_EQ(router.n_experts, 1u);
+  const auto down = std::get<MoeDownOp>(program.ops[10]);
+  EXPECT_EQ(program.weights[down.w].name, "blk.1.ffn_down_exps.weight");
+  EXPECT_EQ(program.weights[down.bias].cols, 256u);
+  const auto attention = std::get<AttentionOp>(program.ops[7]);
+  EXPECT_EQ(program.weights[attention.sinks].name, "blk.1.attn_sinks.weight");
+  EXPECT_EQ(attention.window, 0u);
+  EXPECT_EQ(program.max_ffn_dim, 4 * 96u);
+  EXPECT_EQ(program.max_experts, 8u);
+  EXPECT_EQ(program.max_experts_used, 4u);
+}
+
 TEST(Lower, SlicesOfOneTensorAreWeightsOfTheirOwn) {
   const test::Bytes bytes = test::synthetic_gguf({.n_layers = 1});
   ModelSpec spec = read_spec(gguf::File::parse(bytes));
@@ -103,6 +136,36 @@ TEST(Program, ATokenReadsEveryWeightButOneRowOfAnUntiedEmbedding) {
   EXPECT_EQ(weight_bytes_per_token(*LoadedModel({}).program), 2 * layer + table + 256 * 4);
   EXPECT_EQ(weight_bytes_per_token(*LoadedModel({.tied = false}).program),
             2 * layer + table + 256 * 4 + 256 / 32 * 20);
+}
+
+TEST(Program, ATokenReadsTheExpertsThatItUses) {
+  const LoadedModel m(
+      {.family = "gpt-oss", .ffn_dim = 96, .window = 128, .n_experts = 8, .n_experts_used = 3});
+  const uint64_t attention = (256 * 256 * 2 + 128 * 256 * 2) / 32 * 20 + (256 + 128 * 2 + 256) * 4 + 4 * 4;
+  const uint64_t router = 8 * 256 * 4 + 8 * 4;
+  const uint64_t expert = 96 * 256 * 3 / 32 * 20 + (96 + 96 + 256) * 4;
+  const uint64_t table = 300 * 256 / 32 * 20;
+  EXPECT_EQ(weight_bytes_per_token(*m.program),
+            2 * (attention + router + 3 * expert + 2 * 256 * 4) + table + 256 * 4);
+}
+
+TEST(Program, TextShowsExpertsAndSinks) {
+  const LoadedModel m(
+      {.family = "gpt-oss", .ffn_dim = 96, .window = 128, .n_experts = 8, .n_experts_used = 3});
+  const std::vector<std::string> lines = lines_of(to_text(*m.program));
+  EXPECT_NE(lines[1].find("YaRN x 4 from 256 positions, bounds not rounded"), std::string::npos) << lines[1];
+  const std::vector<std::pair<size_t, std::vector<std::string>>> expected = {
+      {6, {"attention", "window 128", "attn_sinks F32 4"}},
+      {8,
+       {"moe_gate_up", "x[n, 256] -> h[n, 3x96]", "rms 1e-05, 3 of 8 experts, clamped_swiglu",
+        "ffn_gate_inp F32 8x256 /2", "ffn_up_exps Q4_1 8x96x256 /2", "ffn_up_exps.bias F32 8x96"}},
+      {9,
+       {"moe_down", "h[n, 3x96] -> x[n, 256]", "3 of 8 experts, residual", "ffn_down_exps Q4_1 8x256x96 /1"}},
+  };
+  for (const auto& [line, parts] : expected) {
+    for (const std::string& part : parts)
+      EXPECT_NE(lines[line].find(part), std::string::npos) << part << " in " << lines[line];
+  }
 }
 
 TEST(Program, TextHasOneAlignedLineForEachOp) {

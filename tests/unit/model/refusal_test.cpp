@@ -64,13 +64,49 @@ std::function<void(GgufWriter&)> rename(const std::string& from, const std::stri
   return [=](GgufWriter& w) { w.rename(from, to); };
 }
 
+const SyntheticModel kExperts = {.n_experts = 4};
+const SyntheticModel kGptOss = {.family = "gpt-oss", .window = 128, .n_experts = 4};
+
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInf = std::numeric_limits<float>::infinity();
 
 std::vector<Case> hyperparameters() {
   std::vector<Case> cases = {
       {"UnknownArchitecture", set("general.architecture", "mamba"), "general.architecture",
-       "known: llama, gemma3"},
-      {"Experts", set("llama.expert_count", 8u), "llama.expert_count", "mixture-of-experts"},
+       "known: llama, gemma3, gpt-oss, qwen3moe"},
+      {"ExpertsWithoutTheirUse", set("llama.expert_count", 8u), "llama.expert_used_count", "lacks this key"},
+      {"ExpertsThatHaveNoTensors",
+       [](GgufWriter& w) { w.add("llama.expert_count", 8u).add("llama.expert_used_count", 2u); },
+       "blk.0.ffn_gate_inp.weight", "tensor is missing"},
+      {"MoreExpertsUsedThanThereAre", set("llama.expert_used_count", 5u), "llama.expert_used_count",
+       "is 5, but there are 4 experts", kExperts},
+      {"TooManyExperts", set("llama.expert_count", 1025u), "llama.expert_count", "outside 0..1024", kExperts},
+      {"SharedExperts", set("llama.expert_shared_count", 1u), "llama.expert_shared_count",
+       "shared experts are not supported", kExperts},
+      {"GroupedExperts", set("llama.expert_group_count", 2u), "llama.expert_group_count", "in groups",
+       kExperts},
+      {"ScaledExpertWeights", set("llama.expert_weights_scale", 2.5f), "llama.expert_weights_scale",
+       "scale of the experts' weights", kExperts},
+      {"UnnormalisedExpertWeights", set("llama.expert_weights_norm", false), "llama.expert_weights_norm",
+       "do not add up to 1", kExperts},
+      {"SigmoidGate", set("llama.expert_gating_func", 2u), "llama.expert_gating_func", "sigmoid", kExperts},
+      {"ExpertsOfAnotherWidth", set("llama.expert_feed_forward_length", 544u), "blk.0.ffn_gate_exps.weight",
+       "[256, 512, 4], but [256, 544, 4] is needed", kExperts},
+      {"AnotherNumberOfExperts",
+       [](GgufWriter& w) {
+         w.claim_dims("blk.1.ffn_down_exps.weight", {512, 128, 8});
+       },
+       "blk.1.ffn_down_exps.weight", "[512, 128, 8], but [512, 256, 4] is needed", kExperts},
+      {"ExpertBiasesOfAnotherNumber",
+       [](GgufWriter& w) {
+         w.tensor("blk.1.ffn_up_exps.bias", TensorType::kF32, {512, 3});
+       },
+       "blk.1.ffn_up_exps.bias", "[512, 3], but [512, 4] is needed", kExperts},
+      {"SinksOfAnotherNumber", [](GgufWriter& w) { w.claim_dims("blk.1.attn_sinks.weight", {2}); },
+       "blk.1.attn_sinks.weight", "[2], but [4] is needed", kGptOss},
+      {"GptOssWithoutItsWindow", drop("gpt-oss.attention.sliding_window"), "gpt-oss.attention.sliding_window",
+       "lacks this key", kGptOss},
+      {"GptOssWithoutSinks", rename("blk.0.attn_sinks.weight", "blk.0.x"), "blk.0.attn_sinks.weight",
+       "tensor is missing", kGptOss},
       {"HeadsThatDoNotDivideWithoutKeyLength",
        [](GgufWriter& w) { w.remove("llama.attention.key_length").add("llama.attention.head_count", 6u); },
        "llama.attention.head_count", "do not divide"},
@@ -162,8 +198,8 @@ std::vector<Case> tensors() {
       {"FormatWithoutCodec",
        [](GgufWriter&) {},
        "blk.0.attn_q.weight",
-       "has type Q2_K, which this build cannot compute",
-       {.types = {TensorType::kQ8_0, TensorType::kQ2_K}}},
+       "has type IQ2_S, which this build cannot compute",
+       {.types = {TensorType::kQ8_0, TensorType::kIQ2_S}}},
       {"IntegerMatrix",
        [](GgufWriter&) {},
        "token_embd.weight",

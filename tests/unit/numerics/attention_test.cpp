@@ -122,6 +122,45 @@ TEST(Attention, LargeScoresNeitherOverflowNorVanish) {
   for (uint32_t d = 0; d < 64; ++d) ASSERT_NEAR(got[d], want[d], 1e-3);
 }
 
+TEST(Attention, ASinkTakesPartInTheSoftmaxWithoutAValue) {
+  const Cache cache(700, 64, 1, 1.0f);
+  const auto q = random_values(64, 9);
+  for (const uint32_t window : {0u, 128u}) {
+    for (const uint32_t position : {0u, 63u, 300u, 699u}) {
+      for (const float sink : {-30.0f, 0.0f, 6.0f, 40.0f}) {
+        std::vector<float> got(64), scratch(64);
+        attention(q.data(), cache.k_pages.data(), cache.v_pages.data(), position, window, 64, 0.0f,
+                  got.data(), scratch.data(), &sink);
+        // Without a sink the sum of the exponentials is `sum`; the sink's joins it.
+        const auto without = plain_attention(cache, q, position, window, 0);
+        double sum = 0;
+        for (uint32_t p = window && position + 1 > window ? position + 1 - window : 0; p <= position; ++p) {
+          double s = 0;
+          for (uint32_t d = 0; d < 64; ++d) s += static_cast<double>(q[d]) * cache.k(p, d);
+          sum += std::exp(s);
+        }
+        const double share = sum / (sum + std::exp(static_cast<double>(sink)));
+        for (uint32_t d = 0; d < 64; ++d)
+          ASSERT_NEAR(got[d], without[d] * share, 2e-6) << sink << " " << position;
+      }
+    }
+  }
+}
+
+TEST(Attention, ASinkIsAddedAfterTheLastSplit) {
+  SoftmaxState state{2.0f, 3.0f};
+  float o[2] = {5.0f, -7.0f};
+  add_sink(1.0f, &state, o, 2);  // below the maximum: only the sum changes
+  EXPECT_EQ(state.max, 2.0f);
+  EXPECT_EQ(state.sum, fma_rn(3.0f, 1.0f, exp_f32(-1.0f)));
+  EXPECT_EQ(o[0], 5.0f);
+  state = {2.0f, 3.0f};
+  add_sink(2.5f, &state, o, 2);  // above it: everything is rescaled
+  EXPECT_EQ(state.max, 2.5f);
+  EXPECT_EQ(state.sum, fma_rn(3.0f, exp_f32(-0.5f), 1.0f));
+  EXPECT_EQ(o[1], -7.0f * exp_f32(-0.5f));
+}
+
 TEST(Attention, ANanInAVisibleKeyShows) {
   Cache cache(100, 32, 5, 1.0f);
   cache.storage_k[64 * 32 + 20] = 0x7e00;

@@ -88,12 +88,34 @@ TEST_P(Format, IntegerSumsFitTheSignificand) {
 INSTANTIATE_TEST_SUITE_P(Goldens, Format, testing::ValuesIn(computing_types()),
                          [](const auto& test) { return tensor_type_name(test.param); });
 
-TEST(Formats, TheElevenOfThisVersionCompute) {
-  for (const TensorType type : {TensorType::kF32, TensorType::kF16, TensorType::kBF16, TensorType::kQ4_0,
-                                TensorType::kQ4_1, TensorType::kQ5_0, TensorType::kQ5_1, TensorType::kQ8_0,
-                                TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K}) {
+TEST(Formats, TheSixteenOfThisVersionCompute) {
+  for (const TensorType type :
+       {TensorType::kF32, TensorType::kF16, TensorType::kBF16, TensorType::kQ4_0, TensorType::kQ4_1,
+        TensorType::kQ5_0, TensorType::kQ5_1, TensorType::kQ8_0, TensorType::kQ4_K, TensorType::kQ5_K,
+        TensorType::kQ6_K, TensorType::kQ2_K, TensorType::kQ3_K, TensorType::kIQ4_NL, TensorType::kIQ4_XS,
+        TensorType::kMXFP4}) {
     EXPECT_TRUE(find_format(type)->computes) << tensor_type_name(type);
   }
+  for (const TensorType type : {TensorType::kNVFP4, TensorType::kIQ3_S, TensorType::kQ8_1, TensorType::kI8})
+    EXPECT_FALSE(find_format(type)->computes) << tensor_type_name(type);
+}
+
+TEST(Formats, Mxfp4IsE2M1WithAPowerOfTwo) {
+  // The OCP's values of the codes 0..7, at the exponent that means 1.
+  const float values[] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f};
+  uint8_t block[17] = {127};
+  for (int i = 0; i < 16; ++i) block[1 + i] = static_cast<uint8_t>(i * 17);
+  float out[32];
+  dequantize_group(decode_mxfp4(block), false, out);
+  for (int code = 0; code < 8; ++code) {
+    EXPECT_EQ(out[code], values[code]);
+    EXPECT_EQ(out[8 + code], -values[code]);
+    EXPECT_EQ(out[16 + code], values[code]);
+  }
+  EXPECT_EQ(e8m0_half(0), bits_float(0x00200000));
+  EXPECT_EQ(e8m0_half(1), bits_float(0x00400000));
+  EXPECT_EQ(e8m0_half(2), bits_float(0x00800000));
+  EXPECT_EQ(e8m0_half(128), 1.0f);
 }
 
 TEST(Formats, UnknownNumbersHaveNoRowAndAPlainName) {

@@ -45,6 +45,25 @@ TEST(Functions, ExpHasExactEdges) {
   EXPECT_GT(exp_f32(-103.0f), 0.0f);  // a denormal, not flushed
 }
 
+TEST(Functions, ClampedSwigluIsItsFormula) {
+  const auto formula = [](double gate, double up) {
+    const double g = std::min(gate, 7.0), u = std::clamp(up, -7.0, 7.0);
+    return g / (1 + std::exp(-1.702 * g)) * (u + 1);
+  };
+  sweep(30.0f, [&](float gate) {
+    for (const float up : {-9.0f, -7.0f, -1.0f, 0.0f, 0.3f, 6.5f, 7.0f, 100.0f})
+      ASSERT_NEAR(clamped_swiglu(gate, up), formula(gate, up), 3e-6 * (1 + std::fabs(formula(gate, up))))
+          << gate << " " << up;
+  });
+  EXPECT_EQ(clamped_swiglu(8.0f, 1.0f), clamped_swiglu(7.0f, 1.0f));
+  EXPECT_EQ(clamped_swiglu(1.0f, 8.0f), clamped_swiglu(1.0f, 7.0f));
+  EXPECT_EQ(clamped_swiglu(1.0f, -8.0f), clamped_swiglu(1.0f, -7.0f));
+  EXPECT_LT(clamped_swiglu(-8.0f, 1.0f), 0.0f);  // the gate has no lower bound
+  EXPECT_NE(clamped_swiglu(-8.0f, 1.0f), clamped_swiglu(-7.0f, 1.0f));
+  EXPECT_TRUE(is_nan(clamped_swiglu(NAN, 1.0f)));
+  EXPECT_TRUE(is_nan(clamped_swiglu(1.0f, NAN)));
+}
+
 TEST(Functions, ActivationsAreCloseToTheirFormulas) {
   double silu_error = 0, gelu_error = 0, erf_error = 0, tanh_error = 0;
   sweep(20.0f, [&](float x) {

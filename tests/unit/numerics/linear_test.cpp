@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "numerics/digest.h"
+#include "support/block_scales.h"
 
 namespace orcd::numerics {
 namespace {
@@ -36,8 +37,13 @@ std::vector<uint8_t> random_row(TensorType type, uint64_t cols, uint32_t seed) {
       for (size_t i = 0; i < format.block_bytes; i += 2) put_half(block + i);
       continue;
     }
-    put_half(block + (type == TensorType::kQ6_K ? 208 : 0));
-    if (has_minimum(type)) put_half(block + 2);
+    const size_t scale = block + test::scale_at(type);
+    if (type == TensorType::kMXFP4) {
+      row[scale] = static_cast<uint8_t>(115 + random() % 4);
+      continue;
+    }
+    put_half(scale);
+    if (has_minimum(type)) put_half(scale + 2);
   }
   return row;
 }
@@ -131,12 +137,9 @@ TEST(Strips, CoverKInWholeUnits) {
   }
 }
 
-constexpr TensorType kBlocks[] = {TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ5_0, TensorType::kQ5_1,
-                                  TensorType::kQ8_0, TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K};
-
 TEST(Linear, IsTheDotProductOfDequantisedValues) {
   constexpr uint64_t kCols = 1024;
-  for (const TensorType type : kBlocks) {
+  for (const TensorType type : test::kBlockTypes) {
     const auto row = random_row(type, kCols, 7);
     const auto q = quantize(random_activations(kCols, 8));
     std::vector<float> w(kCols);
@@ -187,19 +190,27 @@ TEST(Linear, FloatWeightsUseUnroundedActivations) {
             want);
 }
 
-// The bits themselves, for each format and number of strips.
-TEST(Linear, BitsAreThoseOfVersion1) {
-  Digest digest;
-  uint64_t index = 0;
-  for (const TensorType type : kBlocks) {
+void add_linear_bits(std::span<const TensorType> types, Digest* digest, uint64_t* index) {
+  for (const TensorType type : types) {
     for (const uint32_t strips : {1u, 2u, 4u, 8u, 16u}) {
       for (uint32_t seed = 0; seed < 20; ++seed) {
         const auto row = random_row(type, 2304, seed);
         const auto q = quantize(random_activations(2304, seed + 100));
-        digest_add(&digest, float_bits(linear_blocks(type, row.data(), q.data(), 2304, strips)), index++);
+        const float y = linear_blocks(type, row.data(), q.data(), 2304, strips);
+        digest_add(digest, float_bits(y), (*index)++);
       }
     }
   }
+}
+
+// The bits themselves, for each format and number of strips.
+TEST(Linear, BitsAreThoseOfVersion1) {
+  constexpr TensorType kFirst[] = {TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ5_0,
+                                   TensorType::kQ5_1, TensorType::kQ8_0, TensorType::kQ4_K,
+                                   TensorType::kQ5_K, TensorType::kQ6_K};
+  Digest digest;
+  uint64_t index = 0;
+  add_linear_bits(kFirst, &digest, &index);
   for (const TensorType type : {TensorType::kF32, TensorType::kF16, TensorType::kBF16}) {
     const auto row = random_row(type, 2000, 5);
     digest_add(&digest,
@@ -207,6 +218,17 @@ TEST(Linear, BitsAreThoseOfVersion1) {
                index++);
   }
   EXPECT_EQ(digest, (Digest{0x2acce7c3e347d29aull, 0xdab28c947da0469aull}))
+      << std::hex << "{0x" << digest.a << "ull, 0x" << digest.b << "ull}";
+}
+
+// The same for the formats that came later.
+TEST(Linear, BitsOfTheSmallFormatsAreThoseOfVersion1) {
+  constexpr TensorType kLater[] = {TensorType::kQ2_K, TensorType::kQ3_K, TensorType::kIQ4_NL,
+                                   TensorType::kIQ4_XS, TensorType::kMXFP4};
+  Digest digest;
+  uint64_t index = 0;
+  add_linear_bits(kLater, &digest, &index);
+  EXPECT_EQ(digest, (Digest{0xedaf803f9655c87bull, 0xfd2aad9a6f258abdull}))
       << std::hex << "{0x" << digest.a << "ull, 0x" << digest.b << "ull}";
 }
 

@@ -142,7 +142,7 @@ TEST(Rope, LinearScalingAndFrequencyFactorsDivideTheAngle) {
 }
 
 // transformers' _compute_yarn_parameters, in libm's binary64.
-TEST(Rope, YarnBlendsAsInTransformers) {
+void expect_yarn_as_in_transformers(bool rounded) {
   constexpr double kBase = 150000, kFactor = 32, kContext = 4096, kFast = 32, kSlow = 1;
   const RopeParams params{.n_dims = 64,
                           .base = kBase,
@@ -151,12 +151,14 @@ TEST(Rope, YarnBlendsAsInTransformers) {
                           .yarn_original_ctx = kContext,
                           .yarn_beta_fast = kFast,
                           .yarn_beta_slow = kSlow,
-                          .yarn_attention_factor = 0.1 * std::log(kFactor) + 1};
+                          .yarn_attention_factor = 0.1 * std::log(kFactor) + 1,
+                          .yarn_rounded = rounded};
   const auto dimension = [](double rotations) {
     return 64 * std::log(kContext / (rotations * 2 * M_PI)) / (2 * std::log(kBase));
   };
-  const double low = std::max(std::floor(dimension(kFast)), 0.0);
-  const double high = std::min(std::ceil(dimension(kSlow)), 63.0);
+  const double first = dimension(kFast), last = dimension(kSlow);
+  const double low = std::max(rounded ? std::floor(first) : first, 0.0);
+  const double high = std::min(rounded ? std::ceil(last) : last, 63.0);
   const auto t = table(params, 0, 100);
   for (uint32_t i = 0; i < 32; ++i) {
     const double extrapolated = std::pow(kBase, -2.0 * i / 64), interpolated = extrapolated / kFactor;
@@ -169,6 +171,9 @@ TEST(Rope, YarnBlendsAsInTransformers) {
     }
   }
 }
+
+TEST(Rope, YarnBlendsAsInTransformers) { expect_yarn_as_in_transformers(true); }
+TEST(Rope, YarnBlendsAsInTransformersWithoutTruncation) { expect_yarn_as_in_transformers(false); }
 
 TEST(Rope, TablesAreThoseOfVersion1) {
   const std::vector<float> factors = {1.0f, 1.5f, 3.0f, 8.0f};

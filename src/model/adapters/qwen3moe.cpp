@@ -1,0 +1,22 @@
+// Qwen3 with experts (Qwen3 report, 2025): norms of q and k over each head, a router without a bias.
+#include "model/adapters/registry.h"
+
+namespace orcd::model {
+
+ModelSpec read_qwen3moe(const Reader& reader) {
+  ModelSpec spec = reader.start();
+  spec.norm_eps = reader.epsilon("attention.layer_norm_rms_epsilon");
+  reader.read_expert_counts(spec);
+  const int32_t rope = Reader::add_rope(spec, reader.rope(RopeStyle::kHalves, spec));
+  reader.read_blocks(spec);
+  for (uint32_t i = 0; i < spec.n_layers; ++i) {
+    LayerSpec& layer = spec.layers[i];
+    layer.rope = rope;
+    layer.activation = Activation::kSilu;
+    layer.q_norm = reader.vector(Reader::block(i, "attn_q_norm.weight"), layer.head_dim);
+    layer.k_norm = reader.vector(Reader::block(i, "attn_k_norm.weight"), layer.head_dim);
+  }
+  return spec;
+}
+
+}  // namespace orcd::model
