@@ -130,9 +130,11 @@ __device__ __forceinline__ void fetch_set(const PairData& data, uint32_t unit, u
     const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(slot + half * T::kBytes));
 #pragma unroll 1
     for (uint32_t i = lane; i < n_chunks; i += 32) copy_async16(to + i * 16, from + i * 16);
-    if (lane < T::kShape.super_bytes / 16) {
-      copy_async16(to + T::kUnitBytes + lane * 16,
-                   data.super[half] + (unit / 4) * T::kShape.super_bytes + lane * 16);
+    if constexpr (T::kShape.super_bytes != 0) {
+      if (lane < T::kShape.super_bytes / 16) {
+        copy_async16(to + T::kUnitBytes + lane * 16,
+                     data.super[half] + (unit / 4) * T::kShape.super_bytes + lane * 16);
+      }
     }
   }
   copy_async_commit();
