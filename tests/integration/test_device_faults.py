@@ -69,7 +69,8 @@ def test_a_lost_device_ends_each_stream_once_and_the_process_within_5_seconds(fa
     code = process.wait_exit(5)
     stop.set()
     watcher.join()
-    assert all(end in (["CUDA_ERROR"], ["gone"], ["SHUTTING_DOWN"]) for end in ends), ends
+    # A short answer may have ended before the device went.
+    assert all(end in (["CUDA_ERROR"], ["gone"], ["SHUTTING_DOWN"], ["end"]) for end in ends), ends
     # How many streams were open when the device went is up to the scheduler; one had the failing step.
     assert ends.count(["CUDA_ERROR"]) >= 1
     assert code == 1
