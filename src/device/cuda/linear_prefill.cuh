@@ -17,7 +17,7 @@ inline constexpr uint32_t kOutStride = kPrefillRows + 4;  // floats of a token's
 template <uint32_t kN>
 inline constexpr uint32_t kPrefillStageBytes = kN* kUnit + 2 * kN * 8;
 template <uint32_t kN>
-inline constexpr uint32_t kPrefillShared = kPrefillStages* kPrefillStageBytes<kN> + kN* kOutStride * 4;
+inline constexpr uint32_t kPrefillShared = kPrefillStages*(kPrefillStageBytes<kN> + 8) + kN* kOutStride * 4;
 
 // Most tokens of a block: sums of two halves (Q6_K) need twice the registers.
 template <TensorType F>
@@ -139,7 +139,8 @@ __global__ void __launch_bounds__(kPrefillThreads, kPrefillBlocks<F, kN>) prefil
   constexpr PackedShape kShape = packed_shape(F);
   extern __shared__ __align__(128) uint8_t shared[];
   float* staged = reinterpret_cast<float*>(shared + kPrefillStages * kStage);
-  const uint32_t warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+  const uint32_t warp = __shfl_sync(~0u, threadIdx.x >> 5, 0);  // known to be the same in the whole warp
+  const uint32_t lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
   const uint32_t first_token = blockIdx.x * kN, first_tile = blockIdx.y * 4;
   launch_dependents();
   TilePlace at = place_of(a, first_tile + warp);
@@ -150,48 +151,48 @@ __global__ void __launch_bounds__(kPrefillThreads, kPrefillBlocks<F, kN>) prefil
   // All segments of a block have the strips of its own tile; a block's tiles may lie in two segments.
   const uint32_t strips = segment.strips;
 
+  // One thread asks for a unit's activations; a barrier a stage tells when they are there.
+  uint64_t* barriers = reinterpret_cast<uint64_t*>(staged + kN * kOutStride);
+  if (threadIdx.x == 0) {
+    for (uint32_t i = 0; i < kPrefillStages; ++i) barrier_init(barriers + i);
+  }
   const auto load_x = [&](uint32_t unit) {
-    const uint32_t to =
-        static_cast<uint32_t>(__cvta_generic_to_shared(shared + unit % kPrefillStages * kStage));
+    if (warp != 0 || !elect_one()) return;
+    uint8_t* to = shared + unit % kPrefillStages * kStage;
+    uint64_t* barrier = barriers + unit % kPrefillStages;
     const uint8_t* x = reinterpret_cast<const uint8_t*>(a.xq) +
                        (static_cast<uint64_t>(unit) * (a.token_stride / 8) + first_token / 8) * 512;
-#pragma unroll
-    for (uint32_t i = threadIdx.x; i < kN * kUnit / 16; i += kPrefillThreads)
-      copy_async16(to + i * 16, x + i * 16);
+    barrier_expect(barrier, kStage);
+    bulk_copy(to, x, kN * kUnit, barrier);
 #pragma unroll
     for (uint32_t h = 0; h < 2; ++h) {
       const uint32_t group = min(2 * unit + h, a.n_groups - 1);
-      const uint8_t* s = reinterpret_cast<const uint8_t*>(
-          a.xs + static_cast<uint64_t>(group) * a.token_stride + first_token);
-      if (threadIdx.x < kN / 2)
-        copy_async16(to + kN * kUnit + h * kN * 8 + threadIdx.x * 16, s + threadIdx.x * 16);
+      bulk_copy(to + kN * kUnit + h * kN * 8,
+                a.xs + static_cast<uint64_t>(group) * a.token_stride + first_token, kN * 8, barrier);
     }
   };
   UnitRegisters<F> next = load_unit<F>(units, lane);
   float2 super_next[2] = {load_row_super<F>(super, g), load_row_super<F>(super, g + 8)};
+  __syncthreads();  // the barriers are there
   wait_for_inputs();
 #pragma unroll 1
-  for (uint32_t i = 0; i < kPrefillStages - 1; ++i) {
-    if (i < a.n_units) load_x(i);
-    copy_async_commit();
-  }
+  for (uint32_t i = 0; i < min(kPrefillStages - 1, a.n_units); ++i) load_x(i);
   float acc[kN / 2] = {};
   uint32_t strip = 0, strip_end = (a.n_units * 1) >> segment.strip_shift;
 #pragma unroll 1
   for (uint32_t unit = 0; unit < a.n_units; ++unit) {
-    copy_async_wait<kPrefillStages - 2>();
-    fence_async_proxy();
-    __syncthreads();
+    __syncthreads();  // the stage before this one has been read
     if (unit + kPrefillStages - 1 < a.n_units) load_x(unit + kPrefillStages - 1);
-    copy_async_commit();
+    barrier_wait(barriers + unit % kPrefillStages, unit / kPrefillStages & 1);
     const UnitRegisters<F> now = next;
     const float2 super_now[2] = {super_next[0], super_next[1]};
     if (unit + 1 < a.n_units) {
-      next = load_unit<F>(units + static_cast<uint64_t>(unit + 1) * kShape.unit_bytes, lane);
+      units += kShape.unit_bytes;
+      next = load_unit<F>(units, lane);
       if (kShape.super_bytes != 0 && (unit + 1) % 4 == 0) {
-        const uint8_t* at256 = super + (unit + 1) / 4 * kShape.super_bytes;
-        super_next[0] = load_row_super<F>(at256, g);
-        super_next[1] = load_row_super<F>(at256, g + 8);
+        super += kShape.super_bytes;
+        super_next[0] = load_row_super<F>(super, g);
+        super_next[1] = load_row_super<F>(super, g + 8);
       }
     }
     const uint8_t* x = shared + unit % kPrefillStages * kStage;
