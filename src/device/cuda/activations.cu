@@ -37,7 +37,6 @@ __device__ __forceinline__ const float* input_row(const QuantizeArgs& a, uint32_
 __global__ void __launch_bounds__(kQuantizeThreads) normalise_and_quantize_kernel(const QuantizeArgs a) {
   extern __shared__ __align__(16) float row[];
   __shared__ float red[256];
-  launch_dependents();
   const uint32_t token = blockIdx.x, n_octets = a.cols / 8;
   const NormWeights weights = load_norm_weights(a.norm, threadIdx.x < n_octets ? threadIdx.x * 8 : 0);
   wait_for_inputs();
@@ -59,7 +58,6 @@ __global__ void __launch_bounds__(kQuantizeThreads) normalise_and_quantize_kerne
 
 // An octet a thread.
 __global__ void __launch_bounds__(kQuantizeThreads) quantize_kernel(const QuantizeArgs a) {
-  launch_dependents();
   wait_for_inputs();
   const uint32_t token = blockIdx.x, octet = blockIdx.y * kQuantizeThreads + threadIdx.x;
   const bool inside = octet < a.cols / 8;
@@ -74,7 +72,6 @@ __global__ void __launch_bounds__(kQuantizeThreads) quantize_kernel(const Quanti
 
 __global__ void __launch_bounds__(256) norm_kernel(const NormArgs a) {
   __shared__ float red[256];
-  launch_dependents();
   wait_for_inputs();
   const uint32_t token = blockIdx.x;
   const float* x = a.x + static_cast<uint64_t>(a.row_index ? __ldcg(a.row_index + token) : token) * a.cols;
@@ -99,7 +96,6 @@ __device__ __forceinline__ float load_weight(const uint8_t* data, uint64_t i) {
 template <TensorType F>
 __global__ void __launch_bounds__(numerics::kMaxStrips * 32) float_linear_kernel(const FloatLinearArgs a) {
   __shared__ float part[numerics::kMaxStrips][kFloatTokens][32];
-  launch_dependents();
   wait_for_inputs();
   const uint32_t warp = threadIdx.x >> 5, lane = threadIdx.x & 31, tile = blockIdx.x;
   const uint32_t first_token = blockIdx.y * kFloatTokens;
@@ -134,7 +130,6 @@ __global__ void __launch_bounds__(numerics::kMaxStrips * 32) float_linear_kernel
 }
 
 __global__ void __launch_bounds__(256) glu_kernel(const GluArgs a) {
-  launch_dependents();
   wait_for_inputs();
   for (uint64_t i = blockIdx.x * 256 + threadIdx.x; i < a.n; i += static_cast<uint64_t>(gridDim.x) * 256) {
     const float up = __ldcg(a.up + i);

@@ -11,7 +11,6 @@ constexpr uint32_t kRopeWarps = 8;
 // A warp is one head of one token: q heads, then k heads, then v heads.
 __global__ void __launch_bounds__(kRopeWarps * 32) rope_kernel(const RopeArgs a) {
   __shared__ float heads[kRopeWarps][kMaxHeadDim];
-  launch_dependents();
   wait_for_inputs();
   const uint32_t lane = threadIdx.x & 31, token = blockIdx.y;
   uint32_t head = blockIdx.x * kRopeWarps + (threadIdx.x >> 5);
@@ -190,7 +189,6 @@ __device__ __forceinline__ void merge(bool started, numerics::SoftmaxState* a, f
 
 __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionArgs a) {
   __shared__ AttentionShared s;
-  launch_dependents();
   wait_for_inputs();
   const uint32_t per_kv = a.n_heads / a.n_kv_heads, chunks = (per_kv + kHeads - 1) / kHeads;
   const uint32_t kv_head = blockIdx.x / chunks, first_head = kv_head * per_kv + blockIdx.x % chunks * kHeads;
