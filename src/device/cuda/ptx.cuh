@@ -7,9 +7,9 @@
 
 namespace orcd::cuda {
 
-// Programmatic dependent launch. launch_dependents lets the next kernel's blocks start, which they do anyway as
-// this kernel's blocks end: long kernels over weights call it, so that the next one's first fetches keep the
-// memory busy. In short kernels those fetches only stand before their own loads (docs/PERFORMANCE.md).
+// Programmatic dependent launch. launch_dependents lets the next kernel's blocks start, which they do anyway
+// as this kernel's blocks end: long kernels over weights call it, so that the next one's first fetches keep
+// the memory busy. In short kernels those fetches only stand before their own loads (docs/PERFORMANCE.md).
 // wait_for_inputs waits until all that came before is visible.
 __device__ __forceinline__ void launch_dependents() {
 #if __CUDA_ARCH__ >= 900
