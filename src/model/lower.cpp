@@ -76,7 +76,8 @@ void Lowering::layer(uint32_t index, const LayerSpec& spec) {
                                    .from_ffn = false,
                                    .w = matrix(spec.o),
                                    .bias = vector(spec.o_bias),
-                                   .post_norm = norm(spec.post_attention_norm)});
+                                   .post_norm = norm(spec.post_attention_norm),
+                                   .scale = program_.spec.residual_scale});
   spec.n_experts != 0 ? experts(index, spec) : feed_forward(index, spec);
 }
 
@@ -93,7 +94,8 @@ void Lowering::feed_forward(uint32_t index, const LayerSpec& spec) {
                                    .from_ffn = true,
                                    .w = matrix(spec.down),
                                    .bias = vector(spec.down_bias),
-                                   .post_norm = norm(spec.post_ffn_norm)});
+                                   .post_norm = norm(spec.post_ffn_norm),
+                                   .scale = program_.spec.residual_scale});
 }
 
 void Lowering::experts(uint32_t index, const LayerSpec& spec) {

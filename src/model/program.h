@@ -66,12 +66,13 @@ struct AttentionOp {
   WeightId sinks;  // [n_heads] logits that join the softmax without a value; kNoWeight = none
 };
 
-// x += post_norm(W a + b); `from_ffn`: the input is h instead of a.
+// x += post_norm(W a + b) * scale; `from_ffn`: the input is h instead of a.
 struct ProjectOp {
   uint32_t layer;
   bool from_ffn;
   WeightId w, bias;
   Norm post_norm;
+  float scale;
 };
 
 // h = act(Wg xn + bg) * (Wu xn + bu), xn = norm(x); without gate: h = act(Wu xn + bu).

@@ -28,6 +28,7 @@ struct RopeSpec {
   // YaRN (Peng et al. 2023); yarn_factor 0 = off.
   double yarn_factor = 0, yarn_original_ctx = 0, yarn_beta_fast = 32, yarn_beta_slow = 1,
          yarn_attention_factor = 1;
+  // yarn_attention_factor multiplies cos and sin, with YaRN or without (LongRoPE).
   bool yarn_rounded = true;  // its bounds are whole dimensions
   bool operator==(const RopeSpec&) const = default;
 };
@@ -77,7 +78,8 @@ struct ModelSpec {
   float norm_eps;
   float embedding_scale = 1.0f;
   float logit_scale = 1.0f;
-  float final_softcap = 0;  // 0 = off
+  float residual_scale = 1.0f;  // of what attention and feed-forward network add to the stream
+  float final_softcap = 0;      // 0 = off
   TensorRef token_embedding, position_embedding, head, head_bias;
   NormSpec output_norm;
   std::vector<RopeSpec> ropes;

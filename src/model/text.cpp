@@ -72,6 +72,7 @@ class Printer {
     out.shapes = from + "[n, " + std::to_string(program_.weights[op.w].cols) + "] -> x[n, " + dim() + "]";
     if (op.post_norm.weight != kNoWeight) out.settings = "post-" + norm(op.post_norm);
     out.settings += "residual";
+    if (op.scale != 1.0f) out.settings += " x " + number(op.scale);
     out.weights = weights({op.w, op.bias, op.post_norm.weight, op.post_norm.bias});
     return out;
   }

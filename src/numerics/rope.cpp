@@ -231,7 +231,7 @@ void rope_table(const RopeParams& params, uint64_t first, uint64_t n_positions, 
     }
     frequencies[pair] = frequency * params.scale;
   }
-  const double magnitude = yarn ? params.yarn_attention_factor : 1.0;
+  const double magnitude = params.yarn_attention_factor;
   for (uint64_t i = 0; i < n_positions; ++i) {
     float* out = table + i * params.n_dims;
     for (uint32_t pair = 0; pair < n_pairs; ++pair) {

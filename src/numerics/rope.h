@@ -22,6 +22,7 @@ struct RopeParams {
   std::span<const float> freq_factors;  // [n_dims / 2] or empty
   double yarn_factor = 0;               // 0 = off (YaRN: Peng et al. 2023)
   double yarn_original_ctx = 0, yarn_beta_fast = 32, yarn_beta_slow = 1, yarn_attention_factor = 1;
+  // yarn_attention_factor multiplies cos and sin, with YaRN or without (LongRoPE: Ding et al. 2024).
   bool yarn_rounded = true;  // the first and last interpolated dimensions are rounded outwards to whole ones
 };
 

@@ -34,10 +34,12 @@ ReferenceExecutor::ReferenceExecutor(const model::Program& program)
       kv_(program.spec.n_layers) {
   for (size_t id = 0; id < program.weights.size(); ++id) {
     const model::Weight& weight = program.weights[id];
+    const bool is_matrix = weight.role == model::WeightRole::kMatrix;
     const uint64_t bytes = row_bytes(weight.type, weight.cols);
     std::vector<uint8_t> data(bytes * weight.rows * weight.n_experts);
-    program.spec.file->read(*weight.tensor, weight.row_begin * bytes, data);
-    if (weight.role == model::WeightRole::kMatrix) {
+    const uint64_t unit_bytes = is_matrix ? bytes : find_format(weight.type)->block_bytes;
+    program.spec.file->read(*weight.tensor, weight.row_begin * unit_bytes, data);
+    if (is_matrix) {
       matrices_[id] = std::move(data);
     } else {
       vectors_[id].resize(weight.cols * weight.n_experts);
@@ -200,7 +202,7 @@ void ReferenceExecutor::run(const model::ProjectOp& op) {
   linear(op.w, op.bias, activations_[op.from_ffn ? "h" : "a"], &y);
   norm(op.post_norm, y, program_.spec.dim, &normed);
   std::vector<float>& x = activations_["x"];
-  for (size_t i = 0; i < x.size(); ++i) x[i] = x[i] + normed[i];
+  for (size_t i = 0; i < x.size(); ++i) x[i] = x[i] + normed[i] * op.scale;
 }
 
 void ReferenceExecutor::run(const model::GateUpOp& op) {

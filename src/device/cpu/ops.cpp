@@ -132,6 +132,11 @@ void StepRunner::add_bias(model::WeightId bias, uint64_t row_begin, uint64_t row
     state_.kernels.add(b + row_begin, row_end - row_begin, y + t * stride + row_begin);
 }
 
+void StepRunner::add_scaled(float* y, uint64_t n, float scale, float* x) const {
+  for (uint64_t i = 0; i < n && scale != 1.0f; ++i) y[i] = y[i] * scale;
+  state_.kernels.add(y, n, x);
+}
+
 template <typename After>
 void StepRunner::linear(std::span<const Matrix> matrices, const float* xf, uint64_t xf_stride,
                         uint32_t n_rows, Turn turn, const After& after) {
@@ -313,14 +318,14 @@ void StepRunner::op(const model::ProjectOp& op, Turn turn) {
   const bool normed = op.post_norm.weight != model::kNoWeight;
   linear(matrix, input, w.cols, n, turn, [&](uint64_t begin, uint64_t end) {
     for (uint32_t row = 0; row < n && !normed; ++row)
-      state_.kernels.add(y + row * dim + begin, end - begin, x + row * dim + begin);
+      add_scaled(y + row * dim + begin, end - begin, op.scale, x + row * dim + begin);
   });
   if (normed) {
     barrier();
     const Range mine = share(n, turn.thread);
     for (uint64_t row = mine.begin; row < mine.end; ++row) {
       normalize(op.post_norm, y + row * dim, dim, y + row * dim);
-      state_.kernels.add(y + row * dim, dim, x + row * dim);
+      add_scaled(y + row * dim, dim, op.scale, x + row * dim);
     }
   }
   barrier();

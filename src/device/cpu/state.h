@@ -133,6 +133,8 @@ class StepRunner {
   const float* expert_bias(model::WeightId id, uint32_t expert) const;
   void quantize_places(const float* x, uint64_t width, uint64_t n, uint32_t thread);
 
+  // y *= scale; x += y.
+  void add_scaled(float* y, uint64_t n, float scale, float* x) const;
   void plan_attention(const model::AttentionOp& op);
   void rotate_head(const model::QkvOp& op, model::WeightId norm, uint32_t position, float* head) const;
 

@@ -67,7 +67,7 @@ void load_weight(State& state, Staging& staging, model::WeightId id) {
   const uint64_t row_bytes = weight.cols / format->block_elements * format->block_bytes;
   const gguf::File& file = *state.program->spec.file;
   if (weight.role == model::WeightRole::kVector) {
-    file.read(*weight.tensor, weight.row_begin * row_bytes, {staging.host(), row_bytes});
+    file.read(*weight.tensor, weight.row_begin * format->block_bytes, {staging.host(), row_bytes});
     launch_widen(state.calls, {staging.upload(row_bytes), weight.type, weight.cols,
                                reinterpret_cast<float*>(state.item(state.plan.weights[id]))});
     staging.next();

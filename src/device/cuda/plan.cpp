@@ -60,6 +60,8 @@ void refuse_ops(const model::Program& program) {
       refuse("attention sinks", attention->layer, attention->sinks);
     if (const auto* experts = std::get_if<model::MoeGateUpOp>(&op))
       refuse("experts", experts->layer, experts->gate);
+    if (const auto* project = std::get_if<model::ProjectOp>(&op); project && project->scale != 1.0f)
+      refuse("a residual scale", project->layer, project->w);
   }
 }
 

@@ -23,6 +23,11 @@ std::optional<uint64_t> block_index(std::string_view tensor_name) {
   return index;
 }
 
+// Some rows of a fused tensor; none of an absent one.
+TensorRef rows_of(const TensorRef& fused, uint64_t begin, uint64_t n) {
+  return fused ? TensorRef{fused.tensor, begin, n} : TensorRef{};
+}
+
 }  // namespace
 
 Reader::Reader(std::shared_ptr<const gguf::File> file)
@@ -225,32 +230,65 @@ void Reader::read_experts(uint32_t index, uint64_t dim, LayerSpec& layer) const 
   layer.down_bias = maybe_expert_vectors(block(index, "ffn_down_exps.bias"), dim, n);
 }
 
-void Reader::read_feed_forward(uint32_t index, uint64_t dim, LayerSpec& layer) const {
-  layer.gate = matrix(block(index, "ffn_gate.weight"), layer.ffn_dim, dim);
-  layer.up = matrix(block(index, "ffn_up.weight"), layer.ffn_dim, dim);
-  layer.down = matrix(block(index, "ffn_down.weight"), dim, layer.ffn_dim);
-  layer.gate_bias = maybe_vector(block(index, "ffn_gate.bias"), layer.ffn_dim);
-  layer.up_bias = maybe_vector(block(index, "ffn_up.bias"), layer.ffn_dim);
-  layer.down_bias = maybe_vector(block(index, "ffn_down.bias"), dim);
+void Reader::read_feed_forward(uint32_t index, uint64_t dim, const BlockForm& form, LayerSpec& layer) const {
+  const uint64_t ffn = layer.ffn_dim, up_rows = form.fused_gate_up ? 2 * ffn : ffn;
+  const auto bias = [&](const std::string& name, uint64_t n) {
+    return form.biases ? vector(name, n) : maybe_vector(name, n);
+  };
+  if (form.gated && !form.fused_gate_up) {
+    layer.gate = matrix(block(index, "ffn_gate.weight"), ffn, dim);
+    layer.gate_bias = bias(block(index, "ffn_gate.bias"), ffn);
+  }
+  layer.up = matrix(block(index, "ffn_up.weight"), up_rows, dim);
+  layer.up_bias = bias(block(index, "ffn_up.bias"), up_rows);
+  if (form.fused_gate_up) {
+    layer.gate = rows_of(layer.up, 0, ffn);
+    layer.gate_bias = rows_of(layer.up_bias, 0, ffn);
+    layer.up = rows_of(layer.up, ffn, ffn);
+    layer.up_bias = rows_of(layer.up_bias, ffn, ffn);
+  }
+  layer.down = matrix(block(index, "ffn_down.weight"), dim, ffn);
+  layer.down_bias = bias(block(index, "ffn_down.bias"), dim);
 }
 
-void Reader::read_blocks(ModelSpec& spec, std::string_view ffn_norm) const {
+void Reader::read_attention(uint32_t index, uint64_t dim, const BlockForm& form, LayerSpec& layer) const {
+  const uint64_t q_rows = uint64_t{layer.n_heads} * layer.head_dim;
+  const uint64_t kv_rows = uint64_t{layer.n_kv_heads} * layer.head_dim;
+  const auto bias = [&](const std::string& name, uint64_t n) {
+    return form.biases ? vector(name, n) : maybe_vector(name, n);
+  };
+  if (form.fused_qkv) {
+    const TensorRef qkv = matrix(block(index, "attn_qkv.weight"), q_rows + 2 * kv_rows, dim);
+    const TensorRef qkv_bias = bias(block(index, "attn_qkv.bias"), q_rows + 2 * kv_rows);
+    layer.q = rows_of(qkv, 0, q_rows);
+    layer.k = rows_of(qkv, q_rows, kv_rows);
+    layer.v = rows_of(qkv, q_rows + kv_rows, kv_rows);
+    layer.q_bias = rows_of(qkv_bias, 0, q_rows);
+    layer.k_bias = rows_of(qkv_bias, q_rows, kv_rows);
+    layer.v_bias = rows_of(qkv_bias, q_rows + kv_rows, kv_rows);
+  } else {
+    layer.q = matrix(block(index, "attn_q.weight"), q_rows, dim);
+    layer.k = matrix(block(index, "attn_k.weight"), kv_rows, dim);
+    layer.v = matrix(block(index, "attn_v.weight"), kv_rows, dim);
+    layer.q_bias = bias(block(index, "attn_q.bias"), q_rows);
+    layer.k_bias = bias(block(index, "attn_k.bias"), kv_rows);
+    layer.v_bias = bias(block(index, "attn_v.bias"), kv_rows);
+  }
+  layer.o = matrix(block(index, "attn_output.weight"), dim, q_rows);
+  layer.o_bias = bias(block(index, "attn_output.bias"), dim);
+}
+
+void Reader::read_blocks(ModelSpec& spec, const BlockForm& form) const {
   const uint64_t dim = spec.dim;
+  const auto any_norm = [&](const std::string& stem) {
+    return form.layer_norms ? layer_norm(stem, dim) : norm(stem, dim);
+  };
   for (uint32_t i = 0; i < spec.n_layers; ++i) {
     LayerSpec& layer = spec.layers[i];
-    const uint64_t q_rows = uint64_t{layer.n_heads} * layer.head_dim;
-    const uint64_t kv_rows = uint64_t{layer.n_kv_heads} * layer.head_dim;
-    layer.attention_norm = norm(block(i, "attn_norm"), dim);
-    layer.q = matrix(block(i, "attn_q.weight"), q_rows, dim);
-    layer.k = matrix(block(i, "attn_k.weight"), kv_rows, dim);
-    layer.v = matrix(block(i, "attn_v.weight"), kv_rows, dim);
-    layer.o = matrix(block(i, "attn_output.weight"), dim, q_rows);
-    layer.q_bias = maybe_vector(block(i, "attn_q.bias"), q_rows);
-    layer.k_bias = maybe_vector(block(i, "attn_k.bias"), kv_rows);
-    layer.v_bias = maybe_vector(block(i, "attn_v.bias"), kv_rows);
-    layer.o_bias = maybe_vector(block(i, "attn_output.bias"), dim);
-    layer.ffn_norm = norm(block(i, ffn_norm), dim);
-    layer.n_experts != 0 ? read_experts(i, dim, layer) : read_feed_forward(i, dim, layer);
+    layer.attention_norm = any_norm(block(i, "attn_norm"));
+    read_attention(i, dim, form, layer);
+    layer.ffn_norm = any_norm(block(i, form.ffn_norm));
+    layer.n_experts != 0 ? read_experts(i, dim, layer) : read_feed_forward(i, dim, form, layer);
   }
 }
 

@@ -25,6 +25,16 @@ inline constexpr uint64_t kMaxExpertsUsed = 64;
 // Where a key or tensor that is missing is reported: the end of the fixed header, where metadata begins.
 inline constexpr uint64_t kHeaderEnd = 24;
 
+// In what the blocks of a family differ from separate projections with SwiGLU and RMS norms.
+struct BlockForm {
+  std::string_view ffn_norm = "ffn_norm";  // name of the norm before the feed-forward network
+  bool fused_qkv = false;                  // attn_qkv: rows of q, then k, then v
+  bool fused_gate_up = false;              // ffn_up: rows of the gate, then up
+  bool gated = true;                       // false: no gate at all
+  bool layer_norms = false;                // norms need biases
+  bool biases = false;                     // projections need biases
+};
+
 class Reader {
  public:
   explicit Reader(std::shared_ptr<const gguf::File> file);
@@ -63,13 +73,17 @@ class Reader {
   TensorRef maybe_expert_vectors(std::string_view name, uint64_t n, uint64_t n_experts) const;
   // A norm: "<stem>.weight", and "<stem>.bias" where present.
   NormSpec norm(std::string_view stem, uint64_t n) const;
-  // Separate q, k, v and output projections with optional biases, gate, up and down likewise (or a router and
-  // those of experts), and the two norms before them: what most families have. ffn_norm: the second's name.
-  void read_blocks(ModelSpec& spec, std::string_view ffn_norm = "ffn_norm") const;
+  // Both of them.
+  NormSpec layer_norm(std::string_view stem, uint64_t n) const;
+  // Projections of every layer with optional biases, gate, up and down likewise (or a router and those of
+  // experts), and the two norms before them.
+  void read_blocks(ModelSpec& spec, const BlockForm& form = {}) const;
   static std::string block(uint32_t layer, std::string_view name);
 
   // The rope of a family: base, and the scaling that the file declares (linear, YaRN, or rope_freqs.weight).
   RopeSpec rope(RopeStyle style, const ModelSpec& spec) const;
+  // [n] divisors of frequencies, each above 0. Empty where the tensor is absent.
+  std::vector<float> frequency_factors(std::string_view name, uint32_t n) const;
   // Index of an equal table in spec.ropes, added where it is new.
   static int32_t add_rope(ModelSpec& spec, const RopeSpec& rope);
 
@@ -85,7 +99,8 @@ class Reader {
   TensorRef checked_matrix(const gguf::TensorInfo& tensor, uint64_t rows, uint64_t cols,
                            uint64_t n_experts) const;
   TensorRef checked_vector(const gguf::TensorInfo& tensor, uint64_t n, uint64_t n_experts) const;
-  void read_feed_forward(uint32_t index, uint64_t dim, LayerSpec& layer) const;
+  void read_attention(uint32_t index, uint64_t dim, const BlockForm& form, LayerSpec& layer) const;
+  void read_feed_forward(uint32_t index, uint64_t dim, const BlockForm& form, LayerSpec& layer) const;
   void read_experts(uint32_t index, uint64_t dim, LayerSpec& layer) const;
   void check_vocabulary(const ModelSpec& spec) const;
   void scale_rope(RopeSpec& rope, const ModelSpec& spec) const;

@@ -98,6 +98,25 @@ NormSpec Reader::norm(std::string_view stem, uint64_t n) const {
   return {vector(name + ".weight", n), maybe_vector(name + ".bias", n)};
 }
 
+NormSpec Reader::layer_norm(std::string_view stem, uint64_t n) const {
+  const std::string name(stem);
+  return {vector(name + ".weight", n), vector(name + ".bias", n)};
+}
+
+std::vector<float> Reader::frequency_factors(std::string_view name, uint32_t n) const {
+  const TensorRef factors = maybe_vector(name, n);
+  if (!factors) return {};
+  std::vector<uint8_t> bytes(factors.tensor->n_bytes);
+  file_->read(*factors.tensor, 0, bytes);
+  std::vector<float> out(n);
+  numerics::dequantize_row(factors.tensor->type, bytes.data(), n, out.data());
+  for (const float factor : out) {
+    if (!(std::isfinite(factor) && factor > 0))
+      fail_tensor(*factors.tensor, "holds a factor that is not above 0");
+  }
+  return out;
+}
+
 RopeSpec Reader::rope(RopeStyle style, const ModelSpec& spec) const {
   RopeSpec rope{};
   const uint32_t head_dim = spec.layers.front().head_dim;
@@ -107,16 +126,7 @@ RopeSpec Reader::rope(RopeStyle style, const ModelSpec& spec) const {
   rope.style = style;
   scale_rope(rope, spec);
   // Llama 3.1 and later: the converter stores the factors of its own scaling rule.
-  if (const TensorRef factors = maybe_vector("rope_freqs.weight", rope.n_dims / 2)) {
-    std::vector<uint8_t> bytes(factors.tensor->n_bytes);
-    file_->read(*factors.tensor, 0, bytes);
-    rope.freq_factors.resize(rope.n_dims / 2);
-    numerics::dequantize_row(factors.tensor->type, bytes.data(), rope.n_dims / 2, rope.freq_factors.data());
-    for (const float factor : rope.freq_factors) {
-      if (!(std::isfinite(factor) && factor > 0))
-        fail_tensor(*factors.tensor, "holds a factor that is not above 0");
-    }
-  }
+  rope.freq_factors = frequency_factors("rope_freqs.weight", rope.n_dims / 2);
   return rope;
 }
 

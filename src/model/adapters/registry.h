@@ -20,5 +20,13 @@ ModelSpec read_llama(const Reader& reader);
 ModelSpec read_gemma3(const Reader& reader);
 ModelSpec read_gpt_oss(const Reader& reader);
 ModelSpec read_qwen3moe(const Reader& reader);
+ModelSpec read_qwen2(const Reader& reader);
+ModelSpec read_qwen3(const Reader& reader);
+ModelSpec read_phi3(const Reader& reader);
+ModelSpec read_gemma2(const Reader& reader);
+ModelSpec read_granite(const Reader& reader);
+ModelSpec read_smollm3(const Reader& reader);
+ModelSpec read_gpt2(const Reader& reader);
+ModelSpec read_starcoder2(const Reader& reader);
 
 }  // namespace orcd::model

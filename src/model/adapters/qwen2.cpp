@@ -1,0 +1,28 @@
+// Qwen2 and Qwen2.5 (Qwen2 report, 2024): biases on q, k and v, rotary pairs in halves.
+#include "model/adapters/registry.h"
+
+namespace orcd::model {
+
+ModelSpec read_qwen2(const Reader& reader) {
+  ModelSpec spec = reader.start();
+  spec.norm_eps = reader.epsilon("attention.layer_norm_rms_epsilon");
+  // HF's configurations name a window and switch it off; one that is as long as the context changes nothing.
+  const auto window = reader.optional_count("attention.sliding_window", kMaxContext, 0);
+  if (window.value_or(0) != 0 && *window < spec.context_length) {
+    reader.fail("attention.sliding_window",
+                "a window of " + std::to_string(*window) +
+                    " is shorter than the context; which layers have it is not said");
+  }
+  const int32_t rope = Reader::add_rope(spec, reader.rope(RopeStyle::kHalves, spec));
+  reader.read_blocks(spec);
+  for (uint32_t i = 0; i < spec.n_layers; ++i) {
+    LayerSpec& layer = spec.layers[i];
+    layer.rope = rope;
+    layer.q_bias = reader.vector(Reader::block(i, "attn_q.bias"), layer.q.n_rows);
+    layer.k_bias = reader.vector(Reader::block(i, "attn_k.bias"), layer.k.n_rows);
+    layer.v_bias = reader.vector(Reader::block(i, "attn_v.bias"), layer.v.n_rows);
+  }
+  return spec;
+}
+
+}  // namespace orcd::model
