@@ -1,0 +1,79 @@
+"""Each dense family against `transformers`: tiny models of known weights, goldens from tools/hf_oracle.py."""
+
+import base64
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+GOLDENS = REPO / "tests" / "golden" / "families"
+sys.path.insert(0, str(REPO / "tools"))
+
+from tiny_families import FAMILIES, VOCAB, write_gguf  # noqa: E402
+
+BOUND = 2e-3  # relative error of the logits; K and V are kept in binary16, everything else is F32
+NAMES = sorted(FAMILIES)
+
+
+def golden(name):
+    made = json.loads((GOLDENS / f"{name}.json").read_text())
+    made["logits"] = np.frombuffer(base64.b64decode(made["logits"]), "<f4").reshape(len(made["ids"]), VOCAB)
+    return made
+
+
+def dump(binary, model, sequences):
+    """Logits [n_tokens, vocab] of each sequence, from tests/support/logits_dump.cpp."""
+    frames = b"".join(struct.pack(f"<I{len(ids)}i", len(ids), *ids) for ids in sequences)
+    run = subprocess.run([binary.parent / "logits_dump", model], input=frames, capture_output=True, timeout=300)
+    assert run.returncode == 0, run.stderr.decode()
+    out, at = [], 0
+    for ids in sequences:
+        (n,) = struct.unpack_from("<I", run.stdout, at)
+        assert n == len(ids) * VOCAB
+        out.append(np.frombuffer(run.stdout, "<f4", n, at + 4).reshape(len(ids), VOCAB))
+        at += 4 + 4 * n
+    assert at == len(run.stdout)
+    return out
+
+
+def relative_error(got, want):
+    return float(np.linalg.norm(got - want) / np.linalg.norm(want))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_and_greedy_tokens_are_those_of_transformers(name, binary, tmp_path):
+    model, want = tmp_path / "tiny.gguf", golden(name)
+    write_gguf(model, FAMILIES[name])
+    prompts = want["prompts"]
+    assert len(want["ids"]) == 64 and len(prompts) == 50
+    logits, *rest = dump(binary, model, [want["ids"], *(p["ids"] + p["next"] for p in prompts)])
+    assert relative_error(logits, want["logits"]) <= BOUND
+    # Every position by itself, so that a fault at a window's edge is not hidden by the others.
+    for position in range(64):
+        assert relative_error(logits[position], want["logits"][position]) <= 2 * BOUND, position
+    # A best token less far ahead than the bound may be another one.
+    margin = 2 * BOUND * float(np.abs(want["logits"]).max())
+    compared = 0
+    for prompt, rows in zip(prompts, rest, strict=True):
+        best = rows[len(prompt["ids"]) - 1 : -1].argmax(axis=1).tolist()
+        for token, expected, gap in zip(best, prompt["next"], prompt["gaps"], strict=True):
+            if gap > margin:
+                assert token == expected, prompt["ids"]
+                compared += 1
+    print(f"{name}: error {relative_error(logits, want['logits']):.1e}, {compared} of 400 greedy tokens compared")
+    assert compared >= 360
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_wrong_detail_exceeds_the_bound(name, binary, tmp_path):
+    family, want, model = FAMILIES[name], golden(name), tmp_path / "broken.gguf"
+    write_gguf(model, family, family.broken, family.broken_without)
+    (logits,) = dump(binary, model, [want["ids"]])
+    error = relative_error(logits, want["logits"])
+    print(f"{name} with {family.broken} without {family.broken_without}: error {error:.1e}")
+    assert error > 5 * BOUND

@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""Tiny models of each dense family, F32, whose every weight follows from a seed: one form for the worker (GGUF) and, in
+tools/hf_oracle.py, one for `transformers`. Few layers and short windows, so that 64 tokens cross every one of them.
+
+  tiny_families.py phi3 phi3.gguf
+
+Tensor and metadata names are those of gguf-py's constants (MODEL_TENSORS, Keys). A `Family` is data: its counts, its
+metadata beside them, and which tensors a block has.
+"""
+
+import argparse
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+from gguf import GGUFWriter
+
+VOCAB, DIM, FFN, HEADS, HEAD_DIM = 96, 64, 96, 4, 16
+PLAIN = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+FUSED = ("attn_qkv", "attn_output", "ffn_up", "ffn_down")
+MLP = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down")
+GPT2 = ("attn_qkv", "attn_output", "ffn_up", "ffn_down")
+
+
+@dataclass(frozen=True)
+class Family:
+    arch: str  # general.architecture
+    metadata: dict  # beside the counts; keys after "<arch>."
+    matrices: tuple = PLAIN  # of a block
+    biases: tuple = ()  # matrices that have one
+    norms: tuple = ("attn_norm", "ffn_norm")
+    head_norms: tuple = ()  # over one head
+    layer_norm: bool = False  # LayerNorm with bias instead of RMS
+    layers: int = 2
+    kv_heads: int = 2
+    context: int = 128
+    tied: bool = False
+    positions: bool = False  # learned position embeddings
+    gate_up: bool = False  # ffn_up holds the gate's rows before its own
+    factors: dict = field(default_factory=dict)  # rope factor tensors
+    # One detail made wrong, for tests that must see it: metadata, or tensors left out.
+    broken: dict = field(default_factory=dict)
+    broken_without: tuple = ()
+
+
+RMS = {"attention.layer_norm_rms_epsilon": 1e-5}
+LAYER_NORM = {"attention.layer_norm_epsilon": 1e-5}
+ROPE = {"rope.freq_base": 10000.0, "rope.dimension_count": HEAD_DIM}
+
+
+def llama3_factors(base=10000.0, factor=8.0, low=1.0, high=4.0, original=48):
+    """Divisors of the frequencies by Llama 3.1's rule (Llama team 2024, as in transformers' rope_type llama3)."""
+    wavelength = 2 * np.pi * base ** (np.arange(0, HEAD_DIM, 2) / HEAD_DIM)
+    smooth = np.clip((original / wavelength - low) / (high - low), 0, 1)
+    return (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
+
+
+LONG = (1.0 + 1.5 * np.arange(HEAD_DIM // 2)).astype(np.float32)
+SHORT = (1.0 + 0.125 * np.arange(HEAD_DIM // 2)).astype(np.float32)
+LONGROPE = {"rope.scaling.original_context_length": 32, "rope.scaling.attn_factor": float(np.sqrt(1 + np.log(4) / np.log(32)))}
+SCALES = {"embedding_scale": 6.0, "residual_scale": 0.25, "attention.scale": 0.125, "logit_scale": 4.0}
+CAPS = {"attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.0, "attention.sliding_window": 12}
+
+FAMILIES = {
+    "tinyllama": Family("llama", RMS | ROPE, broken={"rope.freq_base": 500000.0}),
+    "llama3": Family("llama", RMS | ROPE, factors={"rope_freqs": llama3_factors()}, broken_without=("rope_freqs.weight",)),
+    "mistral": Family("llama", RMS | ROPE | {"attention.sliding_window": 16}, broken={"attention.sliding_window": 0}),
+    "qwen2": Family("qwen2", RMS | ROPE, biases=("attn_q", "attn_k", "attn_v"), tied=True, broken={"rope.freq_base": 1e6}),
+    "qwen3": Family("qwen3", RMS | ROPE | {"attention.key_length": 24, "attention.value_length": 24, "rope.dimension_count": 24},
+                    head_norms=("attn_q_norm", "attn_k_norm"), broken={"attention.scale": 0.25}),
+    "phi3": Family("phi3", RMS | ROPE | {"attention.sliding_window": 20}, FUSED, gate_up=True, broken={"attention.sliding_window": 21}),
+    "phi3-longrope": Family("phi3", RMS | ROPE | LONGROPE, FUSED, gate_up=True, factors={"rope_factors_long": LONG, "rope_factors_short": SHORT},
+                            broken={"rope.scaling.original_context_length": 128}),
+    "gemma2": Family("gemma2", RMS | ROPE | CAPS, norms=("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"), layers=4,
+                     tied=True, broken={"attn_logit_softcapping": 50.0}),
+    "granite": Family("granite", RMS | ROPE | SCALES, tied=True, broken={"residual_scale": 0.5}),
+    "smollm3": Family("smollm3", RMS | ROPE, layers=5, tied=True, broken={"rope.dimension_count": 8}),
+    "gpt2": Family("gpt2", LAYER_NORM, GPT2, biases=GPT2, layer_norm=True, kv_heads=HEADS, tied=True, positions=True,
+                   broken={"attention.scale": 0.5}),
+    "starcoder2": Family("starcoder2", LAYER_NORM | ROPE | {"attention.sliding_window": 24}, MLP, biases=MLP, layer_norm=True, tied=True,
+                         broken={"attention.sliding_window": 0}),
+}  # fmt: skip
+
+
+def head_dim(family):
+    return family.metadata.get("attention.key_length", HEAD_DIM)
+
+
+def _array(name, shape, centre, std):
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    return (centre + std * rng.standard_normal(shape)).astype(np.float32)
+
+
+def weights(family):
+    """All tensors by their GGUF names, matrices as [rows, columns]. The same arrays on every call."""
+    q, kv = HEADS * head_dim(family), family.kv_heads * head_dim(family)
+    shapes = {
+        "attn_q": (q, DIM), "attn_k": (kv, DIM), "attn_v": (kv, DIM), "attn_qkv": (q + 2 * kv, DIM), "attn_output": (DIM, q),
+        "ffn_gate": (FFN, DIM), "ffn_up": (FFN * (2 if family.gate_up else 1), DIM), "ffn_down": (DIM, FFN),
+    }  # fmt: skip
+    out = {}
+
+    def matrix(stem, rows, columns):
+        out[f"{stem}.weight"] = _array(f"{stem}.weight", (rows, columns), 0.0, 1.5 / np.sqrt(columns))
+
+    def norm(stem, n, bias):
+        out[f"{stem}.weight"] = _array(f"{stem}.weight", n, 1.0, 0.2)
+        if bias:
+            out[f"{stem}.bias"] = _array(f"{stem}.bias", n, 0.0, 0.2)
+
+    matrix("token_embd", VOCAB, DIM)
+    if family.positions:
+        matrix("position_embd", family.context, DIM)
+    for name, values in family.factors.items():
+        out[f"{name}.weight"] = values
+    for layer in range(family.layers):
+        for name in family.norms:
+            norm(f"blk.{layer}.{name}", DIM, family.layer_norm)
+        for name in family.head_norms:
+            norm(f"blk.{layer}.{name}", head_dim(family), False)
+        for name in family.matrices:
+            matrix(f"blk.{layer}.{name}", *shapes[name])
+            if name in family.biases:
+                out[f"blk.{layer}.{name}.bias"] = _array(f"blk.{layer}.{name}.bias", shapes[name][0], 0.0, 0.3)
+    norm("output_norm", DIM, family.layer_norm)
+    if not family.tied:
+        matrix("output", VOCAB, DIM)
+    return out
+
+
+def write_gguf(path, family, changed=None, without=()):
+    """Writes the model. `changed`: metadata that replaces the family's own; `without`: tensors that are left out."""
+    writer = GGUFWriter(str(path), family.arch)
+    writer.add_string("general.name", f"tiny {family.arch}")
+    metadata = {
+        "block_count": family.layers, "context_length": family.context, "embedding_length": DIM, "feed_forward_length": FFN,
+        "attention.head_count": HEADS, "attention.head_count_kv": family.kv_heads,
+    } | family.metadata | (changed or {})  # fmt: skip
+    for name, value in metadata.items():
+        add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)]
+        add(f"{family.arch}.{name}", value)
+    for name, array in weights(family).items():
+        if name not in without:
+            writer.add_tensor(name, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("family", choices=FAMILIES)
+    parser.add_argument("out", help="the GGUF file to write")
+    args = parser.parse_args()
+    write_gguf(args.out, FAMILIES[args.family])
+
+
+if __name__ == "__main__":
+    main()
