@@ -14,7 +14,7 @@
 namespace orcd::test {
 
 struct SyntheticModel {
-  std::string family = "llama";  // "llama" | "gemma3" | "gpt-oss" | "qwen3moe"
+  std::string family = "llama";  // general.architecture of any family of src/model/adapters
   uint32_t n_layers = 2, dim = 256, ffn_dim = 512, n_heads = 4, n_kv_heads = 2, head_dim = 64, n_vocab = 300;
   uint32_t context = 1024, window = 0;
   bool tied = true, biases = false;
@@ -144,7 +144,9 @@ inline GgufWriter synthetic_writer(const SyntheticModel& m) {
       .add(f + ".context_length", m.context);
   w.add(f + ".feed_forward_length", m.ffn_dim).add(f + ".attention.head_count", m.n_heads);
   w.add(f + ".attention.head_count_kv", m.n_kv_heads).add(f + ".attention.key_length", m.head_dim);
-  w.add(f + ".attention.value_length", m.head_dim).add(f + ".attention.layer_norm_rms_epsilon", 1e-5f);
+  const bool layer_norm = f == "gpt2" || f == "starcoder2", gated = !layer_norm;
+  w.add(f + ".attention.value_length", m.head_dim);
+  w.add(f + (layer_norm ? ".attention.layer_norm_epsilon" : ".attention.layer_norm_rms_epsilon"), 1e-5f);
   w.add(f + ".rope.freq_base", 10000.0f);
   if (m.window != 0) w.add(f + ".attention.sliding_window", m.window);
   const bool gpt_oss = f == "gpt-oss", has_experts = m.n_experts != 0;
@@ -156,6 +158,14 @@ inline GgufWriter synthetic_writer(const SyntheticModel& m) {
     w.add(f + ".rope.scaling.type", "yarn").add(f + ".rope.scaling.factor", 4.0f);
     w.add(f + ".rope.scaling.original_context_length", m.context / 4);
   }
+  if (f == "granite") {
+    w.add(f + ".embedding_scale", 12.0f).add(f + ".residual_scale", 0.22f);
+    w.add(f + ".attention.scale", 0.015625f).add(f + ".logit_scale", 16.0f);
+  }
+  if (f == "gemma2") {
+    w.add(f + ".attn_logit_softcapping", 50.0f).add(f + ".final_logit_softcapping", 30.0f);
+    w.add(f + ".attention.sliding_window", m.window != 0 ? m.window : 128u);
+  }
   TensorWriter tensors{w, m, rng};
   const auto matrix = [&](const std::string& name, uint64_t rows, uint64_t cols) {
     tensors.matrix(name, rows, cols);
@@ -163,42 +173,55 @@ inline GgufWriter synthetic_writer(const SyntheticModel& m) {
   const auto vector = [&](const std::string& name, uint64_t n, float centre) {
     tensors.vector(name, n, centre);
   };
+  const auto norm = [&](const std::string& stem) {
+    vector(stem + ".weight", m.dim, 1.0f);
+    if (layer_norm) vector(stem + ".bias", m.dim, 0.0f);
+  };
   matrix("token_embd.weight", m.n_vocab, m.dim);
-  vector("output_norm.weight", m.dim, 1.0f);
+  if (f == "gpt2") matrix("position_embd.weight", m.context, m.dim);
+  norm("output_norm");
   if (!m.tied) matrix("output.weight", m.n_vocab, m.dim);
+  const bool fused_qkv = f == "phi3" || f == "gpt2", fused_up = f == "phi3";
+  const bool biases = m.biases || gpt_oss || layer_norm;
   const uint64_t q_dim = uint64_t{m.n_heads} * m.head_dim, kv_dim = uint64_t{m.n_kv_heads} * m.head_dim;
+  const uint64_t up_rows = fused_up ? uint64_t{2} * m.ffn_dim : m.ffn_dim;
   for (uint32_t i = 0; i < m.n_layers; ++i) {
     const std::string b = "blk." + std::to_string(i) + ".";
-    vector(b + "attn_norm.weight", m.dim, 1.0f);
-    matrix(b + "attn_q.weight", q_dim, m.dim);
-    matrix(b + "attn_k.weight", kv_dim, m.dim);
-    matrix(b + "attn_v.weight", kv_dim, m.dim);
+    norm(b + "attn_norm");
+    if (fused_qkv) {
+      matrix(b + "attn_qkv.weight", q_dim + 2 * kv_dim, m.dim);
+    } else {
+      matrix(b + "attn_q.weight", q_dim, m.dim);
+      matrix(b + "attn_k.weight", kv_dim, m.dim);
+      matrix(b + "attn_v.weight", kv_dim, m.dim);
+    }
     matrix(b + "attn_output.weight", m.dim, q_dim);
-    vector(b + (gpt_oss ? "post_attention_norm.weight" : "ffn_norm.weight"), m.dim, 1.0f);
+    norm(b + (gpt_oss ? "post_attention_norm" : "ffn_norm"));
     if (has_experts) {
       tensors.experts(b, m.biases || gpt_oss);
     } else {
-      matrix(b + "ffn_gate.weight", m.ffn_dim, m.dim);
-      matrix(b + "ffn_up.weight", m.ffn_dim, m.dim);
+      if (gated && !fused_up) matrix(b + "ffn_gate.weight", m.ffn_dim, m.dim);
+      matrix(b + "ffn_up.weight", up_rows, m.dim);
       matrix(b + "ffn_down.weight", m.dim, m.ffn_dim);
     }
     if (gpt_oss) tensors.vector(b + "attn_sinks.weight", m.n_heads, 0.0f, 2.0f);
-    if (m.biases || gpt_oss) {
+    if (biases && fused_qkv) vector(b + "attn_qkv.bias", q_dim + 2 * kv_dim, 0.0f);
+    if ((biases && !fused_qkv) || f == "qwen2") {
       vector(b + "attn_q.bias", q_dim, 0.0f);
       vector(b + "attn_k.bias", kv_dim, 0.0f);
       vector(b + "attn_v.bias", kv_dim, 0.0f);
-      vector(b + "attn_output.bias", m.dim, 0.0f);
     }
-    if (m.biases && !has_experts) {
-      vector(b + "ffn_gate.bias", m.ffn_dim, 0.0f);
-      vector(b + "ffn_up.bias", m.ffn_dim, 0.0f);
+    if (biases) vector(b + "attn_output.bias", m.dim, 0.0f);
+    if (biases && !has_experts) {
+      if (gated && !fused_up) vector(b + "ffn_gate.bias", m.ffn_dim, 0.0f);
+      vector(b + "ffn_up.bias", up_rows, 0.0f);
       vector(b + "ffn_down.bias", m.dim, 0.0f);
     }
-    if (f == "gemma3" || f == "qwen3moe") {
+    if (f == "gemma3" || f == "qwen3" || f == "qwen3moe") {
       vector(b + "attn_q_norm.weight", m.head_dim, 1.0f);
       vector(b + "attn_k_norm.weight", m.head_dim, 1.0f);
     }
-    if (f == "gemma3") {
+    if (f == "gemma2" || f == "gemma3") {
       vector(b + "post_attention_norm.weight", m.dim, 1.0f);
       vector(b + "post_ffw_norm.weight", m.dim, 1.0f);
     }

@@ -119,7 +119,20 @@ std::vector<SyntheticModel> shapes() {
   mixtral.n_experts = mixtral.n_experts_used = 2;
   mixtral.biases = true;
   mixtral.types = {TensorType::kF32, TensorType::kQ2_K, TensorType::kQ3_K};
-  return {llama, mixed, gemma, gpt_oss, qwen, mixtral};
+  SyntheticModel gpt2 =
+      mixtral;  // LayerNorm, learned positions, no gate, slices of fused matrices and biases
+  gpt2.family = "gpt2";
+  gpt2.n_experts = 0;
+  gpt2.types = {TensorType::kQ8_0, TensorType::kF16, TensorType::kQ4_K};
+  SyntheticModel phi = gpt2;  // fused gate and up, with biases
+  phi.family = "phi3";
+  phi.window = 70;
+  SyntheticModel granite = llama;  // a residual scale
+  granite.family = "granite";
+  SyntheticModel gemma2 = gemma;  // softcap of the scores
+  gemma2.family = "gemma2";
+  gemma2.n_layers = 2;
+  return {llama, mixed, gemma, gpt_oss, qwen, mixtral, gpt2, phi, granite, gemma2};
 }
 
 // Instrumented builds run the same body over fewer tokens: past one KV page, in one chunking.

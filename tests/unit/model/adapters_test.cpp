@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 
 #include "model/program.h"
 #include "support/synthetic_model.h"
@@ -292,6 +293,131 @@ TEST(Mixtral, IsALlamaWithExpertsOfTheFeedForwardsWidth) {
   EXPECT_EQ(m.spec.layers[0].ffn_dim, 512u);
   EXPECT_EQ(m.spec.layers[0].n_experts, 8u);
   EXPECT_EQ(m.spec.ropes[0].style, RopeStyle::kInterleaved);
+}
+
+Model of(const char* family, const std::function<void(GgufWriter&)>& change = {}, uint32_t n_layers = 2) {
+  SyntheticModel shape;
+  shape.family = family;
+  shape.n_layers = n_layers;
+  GgufWriter w = test::synthetic_writer(shape);
+  if (change) change(w);
+  return Model(w);
+}
+
+TEST(Qwen2, HasBiasesOfQKAndVAndRotatesHalves) {
+  const Model m = of("qwen2", [](GgufWriter& w) { w.add("qwen2.attention.sliding_window", 1024u); });
+  const LayerSpec& layer = m.spec.layers[1];
+  EXPECT_EQ(layer.q_bias.n_rows, 256u);
+  EXPECT_EQ(layer.v_bias.tensor->name, "blk.1.attn_v.bias");
+  EXPECT_FALSE(layer.o_bias);
+  EXPECT_EQ(layer.window, 0u);
+  EXPECT_EQ(m.spec.ropes.at(static_cast<size_t>(layer.rope)).style, RopeStyle::kHalves);
+}
+
+TEST(Phi3, TakesItsMatricesAsRowsOfFusedOnes) {
+  const Model m = of("phi3", [](GgufWriter& w) { w.add("phi3.attention.sliding_window", 300u); });
+  const LayerSpec& layer = m.spec.layers[1];
+  EXPECT_EQ(layer.q, (TensorRef{layer.q.tensor, 0, 256}));
+  EXPECT_EQ(layer.k, (TensorRef{layer.q.tensor, 256, 128}));
+  EXPECT_EQ(layer.v, (TensorRef{layer.q.tensor, 384, 128}));
+  EXPECT_EQ(layer.q.tensor->name, "blk.1.attn_qkv.weight");
+  EXPECT_EQ(layer.gate, (TensorRef{layer.up.tensor, 0, 512}));
+  EXPECT_EQ(layer.up, (TensorRef{layer.up.tensor, 512, 512}));
+  EXPECT_FALSE(layer.q_bias);
+  EXPECT_EQ(layer.window, 300u);
+  EXPECT_EQ(m.spec.ropes.at(0).yarn_attention_factor, 1.0);
+}
+
+TEST(Phi3, TheContextOfTheFileChoosesLongRopesFactors) {
+  const auto factors = [](uint32_t original) {
+    return of("phi3",
+              [=](GgufWriter& w) {
+                test::Bytes longs, shorts;
+                for (int i = 0; i < 32; ++i) {
+                  test::put(longs, 4.0f);
+                  test::put(shorts, 1.5f);
+                }
+                w.tensor("rope_factors_long.weight", TensorType::kF32, {32}, longs);
+                w.tensor("rope_factors_short.weight", TensorType::kF32, {32}, shorts);
+                w.add("phi3.rope.scaling.original_context_length", original);
+                w.add("phi3.rope.scaling.attn_factor", 1.25f);
+              })
+        .spec.ropes.at(0);
+  };
+  EXPECT_EQ(factors(1023).freq_factors, std::vector<float>(32, 4.0f));
+  EXPECT_EQ(factors(1024).freq_factors, std::vector<float>(32, 1.5f));
+  EXPECT_EQ(factors(1023).yarn_attention_factor, 1.25);
+  EXPECT_EQ(factors(1023).yarn_factor, 0.0);
+  // The magnitude reaches cos and sin: at position 0 they are the factor and 0.
+  float table[64];
+  numerics::rope_table(rope_params(factors(1023)), 0, 1, table);
+  EXPECT_EQ(table[0], 1.25f);
+  EXPECT_EQ(table[1], 0.0f);
+}
+
+TEST(Gemma2, AlternatesWindowsAndCapsScoresAndLogits) {
+  const Model m = of("gemma2", {}, 4);
+  EXPECT_EQ(windows(m.spec), (std::vector<uint32_t>{128, 0, 128, 0}));
+  EXPECT_EQ(m.spec.layers[3].attention_softcap, 50.0f);
+  EXPECT_EQ(m.spec.final_softcap, 30.0f);
+  EXPECT_EQ(m.spec.embedding_scale, 16.0f);
+  EXPECT_EQ(m.spec.layers[0].attention_scale, 0.125f);
+}
+
+TEST(Gemma2, TheLargestModelScalesByDimPerHead) {
+  const SyntheticModel shape{.family = "gemma2", .n_layers = 46, .n_heads = 4, .head_dim = 16};
+  EXPECT_EQ(Model(test::synthetic_writer(shape)).spec.layers[45].attention_scale, 0.125f);
+  GgufWriter w = test::synthetic_writer(shape);
+  w.add("gemma2.attention.scale", 0.5f);
+  EXPECT_EQ(Model(w).spec.layers[0].attention_scale, 0.5f);
+}
+
+TEST(Granite, HasFourScales) {
+  const Model m = of("granite");
+  EXPECT_EQ(m.spec.embedding_scale, 12.0f);
+  EXPECT_EQ(m.spec.residual_scale, 0.22f);
+  EXPECT_EQ(m.spec.logit_scale, 0.0625f);
+  EXPECT_EQ(m.spec.layers[1].attention_scale, 0.015625f);
+  const Program program = lower(m.spec);
+  int n_scaled = 0;
+  for (const Op& op : program.ops) {
+    if (const auto* project = std::get_if<ProjectOp>(&op)) n_scaled += project->scale == 0.22f;
+  }
+  EXPECT_EQ(n_scaled, 4);
+  EXPECT_NE(to_text(program).find("residual x 0.22"), std::string::npos);
+}
+
+TEST(SmolLm3, DoesNotRotateEveryFourthLayer) {
+  const Model m = of("smollm3", {}, 9);
+  for (uint32_t i = 0; i < 9; ++i) EXPECT_EQ(m.spec.layers[i].rope, i == 3 || i == 7 ? -1 : 0) << i;
+  EXPECT_EQ(m.spec.ropes.at(0).style, RopeStyle::kInterleaved);
+}
+
+TEST(Gpt2, HasLearnedPositionsLayerNormsAndNoGate) {
+  const Model m = of("gpt2");
+  EXPECT_EQ(m.spec.norm_kind, NormKind::kLayer);
+  EXPECT_EQ(m.spec.position_embedding.n_rows, 1024u);
+  EXPECT_TRUE(m.spec.output_norm.bias);
+  EXPECT_TRUE(m.spec.ropes.empty());
+  const LayerSpec& layer = m.spec.layers[1];
+  EXPECT_EQ(layer.rope, -1);
+  EXPECT_FALSE(layer.gate);
+  EXPECT_EQ(layer.activation, Activation::kGeluTanh);
+  EXPECT_EQ(layer.v_bias, (TensorRef{layer.q_bias.tensor, 384, 128}));
+  EXPECT_EQ(layer.k_bias.tensor->name, "blk.1.attn_qkv.bias");
+  EXPECT_TRUE(layer.attention_norm.bias);
+}
+
+TEST(StarCoder2, HasBiasesEverywhereAndAWindowIfTheFileSaysSo) {
+  EXPECT_EQ(windows(of("starcoder2").spec), (std::vector<uint32_t>{0, 0}));
+  const Model m = of("starcoder2", [](GgufWriter& w) { w.add("starcoder2.attention.sliding_window", 96u); });
+  EXPECT_EQ(windows(m.spec), (std::vector<uint32_t>{96, 96}));
+  const LayerSpec& layer = m.spec.layers[0];
+  for (const TensorRef& bias :
+       {layer.q_bias, layer.o_bias, layer.up_bias, layer.down_bias, layer.ffn_norm.bias})
+    EXPECT_TRUE(bias);
+  EXPECT_FALSE(layer.gate);
+  EXPECT_EQ(m.spec.ropes.at(0).style, RopeStyle::kHalves);
 }
 
 std::string model_path(const char* name) {

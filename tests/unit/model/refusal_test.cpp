@@ -67,6 +67,12 @@ std::function<void(GgufWriter&)> rename(const std::string& from, const std::stri
 const SyntheticModel kExperts = {.n_experts = 4};
 const SyntheticModel kGptOss = {.family = "gpt-oss", .window = 128, .n_experts = 4};
 
+SyntheticModel of(const char* family) {
+  SyntheticModel shape;
+  shape.family = family;
+  return shape;
+}
+
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInf = std::numeric_limits<float>::infinity();
 
 std::vector<Case> hyperparameters() {
@@ -246,8 +252,96 @@ std::vector<Case> tensors() {
   return cases;
 }
 
+std::vector<Case> families() {
+  const auto extra = [](const std::string& name, std::vector<uint64_t> dims) {
+    return [=](GgufWriter& w) { w.tensor(name, TensorType::kF32, dims); };
+  };
+  const auto longrope = [](const std::function<void(GgufWriter&)>& spoil) {
+    return [=](GgufWriter& w) {
+      const test::Bytes ones = [] {
+        test::Bytes bytes;
+        for (int i = 0; i < 32; ++i) test::put(bytes, 1.0f);
+        return bytes;
+      }();
+      w.tensor("rope_factors_long.weight", TensorType::kF32, {32}, ones);
+      w.tensor("rope_factors_short.weight", TensorType::kF32, {32}, ones);
+      w.add("phi3.rope.scaling.original_context_length", 128u).add("phi3.rope.scaling.attn_factor", 1.2f);
+      spoil(w);
+    };
+  };
+  std::vector<Case> cases = {
+      {"Qwen2WithoutABias", rename("blk.1.attn_k.bias", "blk.1.x"), "blk.1.attn_k.bias", "tensor is missing",
+       of("qwen2")},
+      {"Qwen2WithAShortWindow", set("qwen2.attention.sliding_window", 512u), "qwen2.attention.sliding_window",
+       "shorter than the context", of("qwen2")},
+      {"Qwen3WithoutAHeadNorm", rename("blk.0.attn_q_norm.weight", "blk.0.x"), "blk.0.attn_q_norm.weight",
+       "tensor is missing", of("qwen3")},
+      {"Qwen3NormOfAllHeads", [](GgufWriter& w) { w.claim_dims("blk.0.attn_k_norm.weight", {32}); },
+       "blk.0.attn_k_norm.weight", "[32], but [64] is needed", of("qwen3")},
+      {"Phi3WithOneGateTooFew", set("phi3.feed_forward_length", 544u), "blk.0.ffn_up.weight",
+       "[256, 1024], but [256, 1088] is needed", of("phi3")},
+      {"Phi3WithFewerFusedRows", set("phi3.attention.head_count_kv", 1u), "blk.0.attn_qkv.weight",
+       "[256, 512], but [256, 384] is needed", of("phi3")},
+      {"Phi3WithSeparateMatrices", rename("blk.1.attn_qkv.weight", "blk.1.attn_q.weight"),
+       "blk.1.attn_qkv.weight", "tensor is missing", of("phi3")},
+      {"LongFactorsAlone", longrope(rename("rope_factors_short.weight", "x")), "rope_factors_short.weight",
+       "needs long and short factors", of("phi3")},
+      {"ShortFactorsAlone", longrope(rename("rope_factors_long.weight", "x")), "rope_factors_long.weight",
+       "needs long and short factors", of("phi3")},
+      {"LongFactorsOfAnotherLength", [=](GgufWriter& w) { extra("rope_factors_long.weight", {16})(w); },
+       "rope_factors_long.weight", "[16], but [32] is needed", of("phi3")},
+      {"LongRopeWithoutItsFirstContext", longrope(drop("phi3.rope.scaling.original_context_length")),
+       "phi3.rope.scaling.original_context_length", "lacks this key", of("phi3")},
+      {"LongRopeWithoutItsMagnitude", longrope(drop("phi3.rope.scaling.attn_factor")),
+       "phi3.rope.scaling.attn_factor", "is missing", of("phi3")},
+      {"LongRopeBesideAnotherScaling", longrope([](GgufWriter& w) {
+         w.add("phi3.rope.scaling.type", "linear").add("phi3.rope.scaling.factor", 4.0f);
+       }),
+       "phi3.rope.scaling.type", "beside LongRoPE's factors", of("phi3")},
+      {"Gemma2WithoutAPostNorm", rename("blk.1.post_ffw_norm.weight", "blk.1.x"),
+       "blk.1.post_ffw_norm.weight", "tensor is missing", of("gemma2")},
+      {"Gemma2WithoutItsWindow", drop("gemma2.attention.sliding_window"), "gemma2.attention.sliding_window",
+       "lacks this key", of("gemma2")},
+      {"GraniteWithExperts", set("granite.expert_count", 8u), "granite.expert_count", "not supported",
+       of("granite")},
+      {"SmolLm3WithAWindow", set("smollm3.attention.sliding_window", 512u),
+       "smollm3.attention.sliding_window", "not supported", of("smollm3")},
+      {"Gpt2PositionsOfAnotherNumber", set("gpt2.context_length", 512u), "position_embd.weight",
+       "[256, 1024], but [256, 512] is needed", of("gpt2")},
+      {"Gpt2WithoutPositions", rename("position_embd.weight", "x"), "position_embd.weight",
+       "tensor is missing", of("gpt2")},
+      {"Gpt2WithAnRmsEpsilonAlone",
+       [](GgufWriter& w) {
+         w.remove("gpt2.attention.layer_norm_epsilon").add("gpt2.attention.layer_norm_rms_epsilon", 1e-5f);
+       },
+       "gpt2.attention.layer_norm_epsilon", "lacks", of("gpt2")},
+  };
+  for (const std::string key : {"attn_logit_softcapping", "final_logit_softcapping"}) {
+    cases.push_back(
+        {"Gemma2Without_" + key, drop("gemma2." + key), "gemma2." + key, "is missing", of("gemma2")});
+  }
+  for (const std::string key : {"embedding_scale", "residual_scale", "logit_scale"}) {
+    cases.push_back(
+        {"GraniteWithout_" + key, drop("granite." + key), "granite." + key, "is missing", of("granite")});
+  }
+  cases.push_back({"GraniteWithoutItsAttentionScale", drop("granite.attention.scale"),
+                   "granite.attention.scale", "is missing", of("granite")});
+  for (const std::string name : {"attn_norm", "attn_qkv", "attn_output", "ffn_norm", "ffn_up", "ffn_down"}) {
+    cases.push_back({"Gpt2WithoutTheBiasOf_" + name, rename("blk.1." + name + ".bias", "blk.1.x"),
+                     "blk.1." + name + ".bias", "tensor is missing", of("gpt2")});
+  }
+  for (const std::string name : {"attn_norm.bias", "attn_q.bias", "ffn_up.bias", "ffn_down.bias"}) {
+    std::string test_name = "StarCoder2Without_" + name;
+    std::replace(test_name.begin(), test_name.end(), '.', '_');
+    cases.push_back({test_name, rename("blk.0." + name, "blk.0.x"), "blk.0." + name, "tensor is missing",
+                     of("starcoder2")});
+  }
+  return cases;
+}
+
 const auto kName = [](const auto& test) { return test.param.name; };
 INSTANTIATE_TEST_SUITE_P(Hyperparameters, Refusal, testing::ValuesIn(hyperparameters()), kName);
+INSTANTIATE_TEST_SUITE_P(Families, Refusal, testing::ValuesIn(families()), kName);
 INSTANTIATE_TEST_SUITE_P(Tensors, Refusal, testing::ValuesIn(tensors()), kName);
 
 }  // namespace
