@@ -117,7 +117,12 @@ TEST(CudaExecutor, MixedFormatsWindowsAndWideShapesGiveTheReferencesBits) {
   wide.n_layers = 1;
   wide.n_heads = 32;
   wide.n_kv_heads = 8;
-  for (const SyntheticModel& shape : {mixed, gemma, wide}) {
+  // Slices of fused matrices and of their biases; LayerNorm and learned positions.
+  SyntheticModel phi = shape_of("phi3", {kAll[7], kAll[8], kAll[1]}, 256, 512);
+  phi.biases = true;
+  SyntheticModel gpt2 = phi;
+  gpt2.family = "gpt2";
+  for (const SyntheticModel& shape : {mixed, gemma, wide, phi, gpt2}) {
     const LoadedModel model(shape);
     const std::vector<int32_t> tokens = test::random_tokens(shape.dim > 1024 ? 40 : 600, shape.n_vocab, 5);
     const std::vector<float> want = test::reference_logits(*model.program, tokens);

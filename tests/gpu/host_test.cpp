@@ -41,10 +41,11 @@ TEST(HostSide, SlotsAreBegunAgainAtAnyTimeWithoutLosingTheirStaging) {
   EXPECT_EQ(executor->check_residency().size(), 4u);
 }
 
-TEST(HostSide, ExpertsAndSinksAreRefusedByNameBeforeAnythingMoves) {
+TEST(HostSide, OperationsWithoutKernelsAreRefusedByNameBeforeAnythingMoves) {
   const std::pair<SyntheticModel, const char*> cases[] = {
       {{.family = "gpt-oss", .window = 128, .n_experts = 4}, "blk.0.attn_sinks.weight"},
-      {{.n_experts = 4}, "blk.0.ffn_gate_exps.weight"}};
+      {{.n_experts = 4}, "blk.0.ffn_gate_exps.weight"},
+      {{.family = "granite"}, "blk.0.attn_output.weight"}};
   for (const auto& [shape, tensor] : cases) {
     const Rig rig(shape);
     try {
