@@ -27,7 +27,16 @@ from gguf.constants import LlamaFileType
 from random_blocks import BlockSource
 from synthetic_vocab import bpe_vocab, spm_vocab
 
-FAMILIES = ("llama", "qwen2", "gemma3", "gpt-oss", "qwen3moe")
+FAMILIES = ("llama", "qwen2", "gemma3", "gpt-oss", "qwen3moe", "qwen3", "phi3", "gemma2", "granite", "smollm3", "gpt2", "starcoder2")
+FUSED_QKV = ("phi3", "gpt2")
+PLAIN_MLP = ("gpt2", "starcoder2")  # LayerNorm and biases everywhere, no gate
+HEAD_NORMS = ("gemma3", "qwen3", "qwen3moe")
+POST_NORMS = ("gemma2", "gemma3")
+SPM = ("gemma2", "gemma3", "phi3")  # vocabularies of SentencePiece
+SCALARS = {  # beside counts, RoPE and epsilon
+    "gemma2": {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+    "granite": {"embedding_scale": 12.0, "residual_scale": 0.22, "attention.scale": 0.015625, "logit_scale": 8.0},  # 3.1 2B
+}
 MIXES = ("Q4_K_M", "Q4_K_S", "Q5_K_M", "Q5_K_S")
 FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "Q2_K": "IQ4_NL", "Q3_K": "IQ4_NL", "IQ4_XS": "IQ4_NL"}
 
@@ -107,6 +116,31 @@ PRESETS = {
         family="qwen2", layers=24, dim=896, ffn=4864, heads=14, kv_heads=2, vocab=151936, ctx=32768, rope_base=1e6,
         eps=1e-6, pre="qwen2", types="Q4_K_M",
     ),
+    "qwen3-0.6b": Shape(
+        family="qwen3", layers=28, dim=1024, ffn=3072, heads=16, kv_heads=8, head_dim=128, vocab=151936, ctx=40960,
+        rope_base=1e6, eps=1e-6, pre="qwen2", types="Q4_K_M",
+    ),
+    "phi-3-mini-4k": Shape(
+        family="phi3", layers=32, dim=3072, ffn=8192, heads=32, kv_heads=32, vocab=32064, ctx=4096, window=2047, tied=False,
+        types="Q4_K_M",
+    ),
+    "gemma-2-2b": Shape(
+        family="gemma2", layers=26, dim=2304, ffn=9216, heads=8, kv_heads=4, head_dim=256, vocab=256000, ctx=8192,
+        window=4096, eps=1e-6, types="Q4_K_M",
+    ),
+    "granite-3.1-2b": Shape(
+        family="granite", layers=40, dim=2048, ffn=8192, heads=32, kv_heads=8, vocab=49155, ctx=131072, rope_base=5e6,
+        types="Q4_K_M",
+    ),
+    "smollm3-3b": Shape(
+        family="smollm3", layers=36, dim=2048, ffn=11008, heads=16, kv_heads=4, vocab=128256, ctx=65536, rope_base=5e6,
+        eps=1e-6, pre="smollm", types="Q4_K_M",
+    ),
+    "gpt2": Shape(family="gpt2", layers=12, dim=768, ffn=3072, heads=12, kv_heads=12, vocab=50257, ctx=1024, types="Q8_0"),
+    "starcoder2-3b": Shape(
+        family="starcoder2", layers=30, dim=3072, ffn=12288, heads=24, kv_heads=2, vocab=49152, ctx=16384,
+        rope_base=999999.4420358813, window=4096, types="Q4_K_M",
+    ),
     "llama-1b": Shape(
         layers=16, dim=2048, ffn=8192, heads=32, kv_heads=8, vocab=128256, ctx=131072, rope_base=5e5, rope_factors=32,
         pre="llama-bpe", types="Q4_K_M",
@@ -141,52 +175,66 @@ class Tensor:
         return self.name.split(".")[-2]  # "attn_v" of blk.3.attn_v.weight
 
 
+def has_bias(s, role):
+    return s.family == "gpt-oss" or s.family in PLAIN_MLP or (s.family == "qwen2" and role in ("attn_q", "attn_k", "attn_v"))
+
+
+def list_norm(s, name, layer=-1):
+    yield Tensor(f"{name}.weight", 0, s.dim, "norm", layer)
+    if s.family in PLAIN_MLP:
+        yield Tensor(f"{name}.bias", 0, s.dim, "bias", layer)
+
+
 def list_tensors(s):
-    q_dim, kv_dim = s.heads * s.key_length, s.kv_heads * s.key_length
     yield Tensor("token_embd.weight", s.vocab, s.dim, "matrix")
+    if s.family == "gpt2":
+        yield Tensor("position_embd.weight", s.ctx, s.dim, "matrix")
     if s.rope_factors:
         yield Tensor("rope_freqs.weight", 0, s.key_length // 2, "factors")
     for layer in range(s.layers):
-        for role, rows, columns, kind in (
-            ("attn_norm", 0, s.dim, "norm"),
-            ("attn_q", q_dim, s.dim, "matrix"),
-            ("attn_k", kv_dim, s.dim, "matrix"),
-            ("attn_v", kv_dim, s.dim, "matrix"),
-            ("attn_output", s.dim, q_dim, "matrix"),
-            ("post_attention_norm" if s.family == "gpt-oss" else "ffn_norm", 0, s.dim, "norm"),
-        ):
-            yield Tensor(f"blk.{layer}.{role}.weight", rows, columns, kind, layer)
-            has_bias = s.family == "gpt-oss" or (s.family == "qwen2" and role != "attn_output")
-            if has_bias and kind == "matrix":
-                yield Tensor(f"blk.{layer}.{role}.bias", 0, rows, "bias", layer)
+        yield from list_attention(s, layer)
+        yield from list_norm(s, f"blk.{layer}.{'post_attention_norm' if s.family == 'gpt-oss' else 'ffn_norm'}", layer)
         yield from list_feed_forward(s, layer)
         if s.family == "gpt-oss":
             yield Tensor(f"blk.{layer}.attn_sinks.weight", 0, s.heads, "sinks", layer)
-        for role, columns in (
-            ("attn_q_norm", s.key_length if s.family in ("gemma3", "qwen3moe") else 0),
-            ("attn_k_norm", s.key_length if s.family in ("gemma3", "qwen3moe") else 0),
-            ("post_attention_norm", s.dim if s.family == "gemma3" else 0),
-            ("post_ffw_norm", s.dim if s.family == "gemma3" else 0),
+        for role, families, columns in (
+            ("attn_q_norm", HEAD_NORMS, s.key_length),
+            ("attn_k_norm", HEAD_NORMS, s.key_length),
+            ("post_attention_norm", POST_NORMS, s.dim),
+            ("post_ffw_norm", POST_NORMS, s.dim),
         ):
-            if columns:
+            if s.family in families:
                 yield Tensor(f"blk.{layer}.{role}.weight", 0, columns, "norm", layer)
-    yield Tensor("output_norm.weight", 0, s.dim, "norm")
+    yield from list_norm(s, "output_norm")
     if not s.tied:
         yield Tensor("output.weight", s.vocab, s.dim, "matrix")
+
+
+def list_attention(s, layer):
+    """The norm before, then q, k, v (or one matrix of their rows) and the output, each with its bias where there is one."""
+    q_dim, kv_dim = s.heads * s.key_length, s.kv_heads * s.key_length
+    yield from list_norm(s, f"blk.{layer}.attn_norm", layer)
+    fused = [("attn_qkv", q_dim + 2 * kv_dim, s.dim)]
+    separate = [("attn_q", q_dim, s.dim), ("attn_k", kv_dim, s.dim), ("attn_v", kv_dim, s.dim)]
+    for role, rows, columns in (fused if s.family in FUSED_QKV else separate) + [("attn_output", s.dim, q_dim)]:
+        yield Tensor(f"blk.{layer}.{role}.weight", rows, columns, "matrix", layer)
+        if has_bias(s, role):
+            yield Tensor(f"blk.{layer}.{role}.bias", 0, rows, "bias", layer)
 
 
 def list_feed_forward(s, layer):
     """gate, up and down; of every expert in one tensor, after the router that chooses them."""
     suffix = "_exps" if s.experts else ""
     rows = [("ffn_gate_inp", s.experts, s.dim, 0)] if s.experts else []
+    if s.family not in PLAIN_MLP and s.family != "phi3":
+        rows.append((f"ffn_gate{suffix}", s.ffn, s.dim, s.experts))
     rows += [
-        (f"ffn_gate{suffix}", s.ffn, s.dim, s.experts),
-        (f"ffn_up{suffix}", s.ffn, s.dim, s.experts),
+        (f"ffn_up{suffix}", 2 * s.ffn if s.family == "phi3" else s.ffn, s.dim, s.experts),  # phi3: the gate's rows first
         (f"ffn_down{suffix}", s.dim, s.ffn, s.experts),
     ]
     for role, n_rows, columns, experts in rows:
         yield Tensor(f"blk.{layer}.{role}.weight", n_rows, columns, "matrix", layer, experts)
-        if s.family == "gpt-oss":
+        if has_bias(s, role):
             yield Tensor(f"blk.{layer}.{role}.bias", 0, n_rows, "bias", layer, experts)
 
 
@@ -271,8 +319,11 @@ def add_metadata(writer, s, seed, vocab):
         counts |= {"rope.dimension_count": s.key_length, "vocab_size": s.vocab}
     for key, value in counts.items():
         writer.add_uint32(f"{family}.{key}", value)
-    writer.add_float32(f"{family}.rope.freq_base", s.rope_base)
-    writer.add_float32(f"{family}.attention.layer_norm_rms_epsilon", s.eps)
+    scalars = {f"attention.layer_norm_{'' if family in PLAIN_MLP else 'rms_'}epsilon": s.eps} | SCALARS.get(family, {})
+    if family != "gpt2":
+        scalars["rope.freq_base"] = s.rope_base
+    for key, value in scalars.items():
+        writer.add_float32(f"{family}.{key}", value)
     if s.yarn:
         writer.add_string(f"{family}.rope.scaling.type", "yarn")
         writer.add_float32(f"{family}.rope.scaling.factor", s.yarn)
@@ -313,7 +364,7 @@ def make_model(path, shape, seed=0, tokenizer=None):
         vocab = copied_vocab(tokenizer)
         shape = dataclasses.replace(shape, vocab=len(vocab["tokenizer.ggml.tokens"]))
     else:
-        vocab = spm_vocab(shape.vocab, seed) if shape.family == "gemma3" else bpe_vocab(shape.vocab, seed, shape.pre)
+        vocab = spm_vocab(shape.vocab, seed) if shape.family in SPM else bpe_vocab(shape.vocab, seed, shape.pre)
     writer = GGUFWriter(str(path), shape.family)
     add_metadata(writer, shape, seed, vocab)
 

@@ -14,6 +14,7 @@ REPO = Path(__file__).resolve().parents[2]
 GOLDENS = REPO / "tests" / "golden" / "families"
 sys.path.insert(0, str(REPO / "tools"))
 
+import make_model  # noqa: E402
 from tiny_families import FAMILIES, VOCAB, write_gguf  # noqa: E402
 
 BOUND = 2e-3  # relative error of the logits; K and V are kept in binary16, everything else is F32
@@ -77,3 +78,20 @@ def test_one_wrong_detail_exceeds_the_bound(name, binary, tmp_path):
     error = relative_error(logits, want["logits"])
     print(f"{name} with {family.broken} without {family.broken_without}: error {error:.1e}")
     assert error > 5 * BOUND
+
+
+SHAPES = {shape.family: shape for shape in make_model.PRESETS.values()}
+
+
+@pytest.mark.parametrize("family", make_model.FAMILIES)
+def test_generated_models_of_every_family_run(family, cli, tmp_path):
+    """The published shape with fewer layers and narrower ones: the worker knows every name that the generator writes."""
+    model, text = tmp_path / "small.gguf", tmp_path / "text"
+    small = {"layers": 4, "dim": 256, "ffn": 256, "heads": 4, "kv_heads": 2, "vocab": 384, "ctx": 256, "head_dim": 0}
+    if family == "gpt2":
+        small["kv_heads"] = 4
+    shape = make_model.dataclasses.replace(SHAPES[family], **small)
+    make_model.make_model(model, shape, seed=2)
+    text.write_text("every layer of it, once " * 8)
+    made = json.loads(cli("perplexity", "--model", model, "--device", "cpu", "--file", text, "--json").stdout)
+    assert made["tokens"] > 32 and 1 < made["ppl"] < 20 * shape.vocab
