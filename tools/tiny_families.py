@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tiny models of each dense family, F32, whose every weight follows from a seed: one form for the worker (GGUF) and, in
+"""Tiny models of each family, F32, whose every weight follows from a seed: one form for the worker (GGUF) and, in
 tools/hf_oracle.py, one for `transformers`. Few layers and short windows, so that 64 tokens cross every one of them.
 
   tiny_families.py phi3 phi3.gguf
@@ -20,6 +20,8 @@ PLAIN = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn
 FUSED = ("attn_qkv", "attn_output", "ffn_up", "ffn_down")
 MLP = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down")
 GPT2 = ("attn_qkv", "attn_output", "ffn_up", "ffn_down")
+EXPERTS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate_inp", "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps")
+N_EXPERTS, N_USED = 6, 2
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Family:
     context: int = 128
     tied: bool = False
     positions: bool = False  # learned position embeddings
+    sinks: bool = False  # a logit for each head that joins its softmax
     gate_up: bool = False  # ffn_up holds the gate's rows before its own
     factors: dict = field(default_factory=dict)  # rope factor tensors
     # One detail made wrong, for tests that must see it: metadata, or tensors left out.
@@ -59,6 +62,9 @@ LONG = (1.0 + 1.5 * np.arange(HEAD_DIM // 2)).astype(np.float32)
 SHORT = (1.0 + 0.125 * np.arange(HEAD_DIM // 2)).astype(np.float32)
 LONGROPE = {"rope.scaling.original_context_length": 32, "rope.scaling.attn_factor": float(np.sqrt(1 + np.log(4) / np.log(32)))}
 SCALES = {"embedding_scale": 6.0, "residual_scale": 0.25, "attention.scale": 0.125, "logit_scale": 4.0}
+MOE = {"expert_count": N_EXPERTS, "expert_used_count": N_USED}
+YARN = {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 32}
+NORMS4 = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
 CAPS = {"attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.0, "attention.sliding_window": 12}
 
 FAMILIES = {
@@ -71,14 +77,25 @@ FAMILIES = {
     "phi3": Family("phi3", RMS | ROPE | {"attention.sliding_window": 20}, FUSED, gate_up=True, broken={"attention.sliding_window": 21}),
     "phi3-longrope": Family("phi3", RMS | ROPE | LONGROPE, FUSED, gate_up=True, factors={"rope_factors_long": LONG, "rope_factors_short": SHORT},
                             broken={"rope.scaling.original_context_length": 128}),
-    "gemma2": Family("gemma2", RMS | ROPE | CAPS, norms=("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"), layers=4,
-                     tied=True, broken={"attn_logit_softcapping": 50.0}),
+    # Phi-4-mini: three quarters of a head are rotated, each by its own factor.
+    "phi4-mini": Family("phi3", RMS | ROPE | LONGROPE | {"rope.dimension_count": 12}, FUSED, gate_up=True, tied=True,
+                        factors={"rope_factors_long": LONG[:6], "rope_factors_short": SHORT[:6]}, broken={"rope.scaling.attn_factor": 1.0}),
+    "gemma2": Family("gemma2", RMS | ROPE | CAPS, norms=NORMS4, layers=4, tied=True, broken={"attn_logit_softcapping": 50.0}),
+    # Six layers, because the sixth is the first that sees beyond the window and has the other RoPE base.
+    "gemma3": Family("gemma3", RMS | ROPE | {"rope.freq_base": 1e6, "attention.sliding_window": 12}, norms=NORMS4, layers=6,
+                     head_norms=("attn_q_norm", "attn_k_norm"), tied=True, broken={"rope.freq_base": 10000.0}),
     "granite": Family("granite", RMS | ROPE | SCALES, tied=True, broken={"residual_scale": 0.5}),
     "smollm3": Family("smollm3", RMS | ROPE, layers=5, tied=True, broken={"rope.dimension_count": 8}),
     "gpt2": Family("gpt2", LAYER_NORM, GPT2, biases=GPT2, layer_norm=True, kv_heads=HEADS, tied=True, positions=True,
                    broken={"attention.scale": 0.5}),
     "starcoder2": Family("starcoder2", LAYER_NORM | ROPE | {"attention.sliding_window": 24}, MLP, biases=MLP, layer_norm=True, tied=True,
                          broken={"attention.sliding_window": 0}),
+    "mixtral": Family("llama", RMS | ROPE | MOE, EXPERTS, broken={"expert_used_count": 1}),
+    "qwen3moe": Family("qwen3moe", RMS | ROPE | MOE | {"expert_feed_forward_length": FFN}, EXPERTS,
+                       head_norms=("attn_q_norm", "attn_k_norm"), broken={"expert_used_count": 3}),
+    # A local and a global layer, biases and sinks everywhere, YaRN.
+    "gpt-oss": Family("gpt-oss", RMS | ROPE | MOE | YARN | {"expert_feed_forward_length": FFN, "attention.sliding_window": 16}, EXPERTS,
+                      biases=EXPERTS, norms=("attn_norm", "post_attention_norm"), sinks=True, broken={"rope.scaling.factor": 2.0}),
 }  # fmt: skip
 
 
@@ -92,16 +109,18 @@ def _array(name, shape, centre, std):
 
 
 def weights(family):
-    """All tensors by their GGUF names, matrices as [rows, columns]. The same arrays on every call."""
+    """All tensors by their GGUF names, matrices as [rows, columns], [experts, rows, columns]. The same arrays on every call."""
     q, kv = HEADS * head_dim(family), family.kv_heads * head_dim(family)
     shapes = {
         "attn_q": (q, DIM), "attn_k": (kv, DIM), "attn_v": (kv, DIM), "attn_qkv": (q + 2 * kv, DIM), "attn_output": (DIM, q),
         "ffn_gate": (FFN, DIM), "ffn_up": (FFN * (2 if family.gate_up else 1), DIM), "ffn_down": (DIM, FFN),
+        "ffn_gate_inp": (N_EXPERTS, DIM), "ffn_gate_exps": (N_EXPERTS, FFN, DIM), "ffn_up_exps": (N_EXPERTS, FFN, DIM),
+        "ffn_down_exps": (N_EXPERTS, DIM, FFN),
     }  # fmt: skip
     out = {}
 
-    def matrix(stem, rows, columns):
-        out[f"{stem}.weight"] = _array(f"{stem}.weight", (rows, columns), 0.0, 1.5 / np.sqrt(columns))
+    def matrix(stem, *shape):
+        out[f"{stem}.weight"] = _array(f"{stem}.weight", shape, 0.0, 1.5 / np.sqrt(shape[-1]))
 
     def norm(stem, n, bias):
         out[f"{stem}.weight"] = _array(f"{stem}.weight", n, 1.0, 0.2)
@@ -121,15 +140,18 @@ def weights(family):
         for name in family.matrices:
             matrix(f"blk.{layer}.{name}", *shapes[name])
             if name in family.biases:
-                out[f"blk.{layer}.{name}.bias"] = _array(f"blk.{layer}.{name}.bias", shapes[name][0], 0.0, 0.3)
+                out[f"blk.{layer}.{name}.bias"] = _array(f"blk.{layer}.{name}.bias", shapes[name][:-1], 0.0, 0.3)
+        if family.sinks:
+            out[f"blk.{layer}.attn_sinks.weight"] = _array(f"blk.{layer}.attn_sinks.weight", HEADS, 0.0, 2.0)
     norm("output_norm", DIM, family.layer_norm)
     if not family.tied:
         matrix("output", VOCAB, DIM)
     return out
 
 
-def write_gguf(path, family, changed=None, without=()):
-    """Writes the model. `changed`: metadata that replaces the family's own; `without`: tensors that are left out."""
+def write_gguf(path, family, changed=None, without=(), arrays=None):
+    """Writes the model. `changed`: metadata that replaces the family's own; `without`: tensors that are left out; `arrays`: tensors
+    with other values."""
     writer = GGUFWriter(str(path), family.arch)
     writer.add_string("general.name", f"tiny {family.arch}")
     metadata = {
@@ -139,7 +161,7 @@ def write_gguf(path, family, changed=None, without=()):
     for name, value in metadata.items():
         add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)]
         add(f"{family.arch}.{name}", value)
-    for name, array in weights(family).items():
+    for name, array in (weights(family) | (arrays or {})).items():
         if name not in without:
             writer.add_tensor(name, array)
     writer.write_header_to_file()

@@ -1,4 +1,4 @@
-"""Each dense family against `transformers`: tiny models of known weights, goldens from tools/hf_oracle.py."""
+"""Each family against `transformers`: tiny models of known weights, goldens from tools/hf_oracle.py."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ GOLDENS = REPO / "tests" / "golden" / "families"
 sys.path.insert(0, str(REPO / "tools"))
 
 import make_model  # noqa: E402
-from tiny_families import FAMILIES, VOCAB, write_gguf  # noqa: E402
+from tiny_families import FAMILIES, VOCAB, weights, write_gguf  # noqa: E402
 
 BOUND = 2e-3  # relative error of the logits; K and V are kept in binary16, everything else is F32
 NAMES = sorted(FAMILIES)
@@ -68,6 +68,31 @@ def test_logits_and_greedy_tokens_are_those_of_transformers(name, binary, tmp_pa
                 compared += 1
     print(f"{name}: error {relative_error(logits, want['logits']):.1e}, {compared} of 400 greedy tokens compared")
     assert compared >= 360
+
+
+def neutral(name, array):
+    """What a vector holds when it changes nothing."""
+    if name.endswith("attn_sinks.weight"):
+        return np.full_like(array, -1e4)
+    return np.zeros_like(array) if name.endswith(".bias") else np.ones_like(array)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_norm_bias_sink_and_factor_counts(name, binary, tmp_path):
+    """A model without them is far from the golden, so that one which an adapter lost could not pass."""
+    family, want, model = FAMILIES[name], golden(name), tmp_path / "plain.gguf"
+    own = weights(family)
+    unused = "rope_factors_short.weight"  # beyond the first context
+    vectors = [key for key, array in own.items() if (array.ndim == 1 or key.endswith(".bias")) and key != unused]
+    assert len(vectors) > 2 * family.layers
+    errors = {}
+    for key in vectors:
+        write_gguf(model, family, arrays={key: neutral(key, own[key])})
+        (logits,) = dump(binary, model, [want["ids"]])
+        errors[key] = relative_error(logits, want["logits"])
+    weakest = min(errors, key=errors.get)
+    print(f"{name}: {len(vectors)} vectors, the weakest {weakest}: error {errors[weakest]:.1e}")
+    assert errors[weakest] > 5 * BOUND
 
 
 @pytest.mark.parametrize("name", NAMES)
