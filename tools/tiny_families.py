@@ -78,8 +78,9 @@ FAMILIES = {
     "phi3-longrope": Family("phi3", RMS | ROPE | LONGROPE, FUSED, gate_up=True, factors={"rope_factors_long": LONG, "rope_factors_short": SHORT},
                             broken={"rope.scaling.original_context_length": 128}),
     # Phi-4-mini: three quarters of a head are rotated, each by its own factor.
-    "phi4-mini": Family("phi3", RMS | ROPE | LONGROPE | {"rope.dimension_count": 12}, FUSED, gate_up=True, tied=True,
-                        factors={"rope_factors_long": LONG[:6], "rope_factors_short": SHORT[:6]}, broken={"rope.scaling.attn_factor": 1.0}),
+    "phi4-mini": Family("phi3", RMS | ROPE | LONGROPE | {"rope.scaling.type": "longrope", "rope.dimension_count": 12}, FUSED,
+                        factors={"rope_factors_long": LONG[:6], "rope_factors_short": SHORT[:6]}, gate_up=True, tied=True,
+                        broken={"rope.scaling.attn_factor": 1.0}),
     "gemma2": Family("gemma2", RMS | ROPE | CAPS, norms=NORMS4, layers=4, tied=True, broken={"attn_logit_softcapping": 50.0}),
     # Six layers, because the sixth is the first that sees beyond the window and has the other RoPE base.
     "gemma3": Family("gemma3", RMS | ROPE | {"rope.freq_base": 1e6, "attention.sliding_window": 12}, norms=NORMS4, layers=6,

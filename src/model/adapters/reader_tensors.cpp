@@ -136,6 +136,8 @@ void Reader::scale_rope(RopeSpec& rope, const ModelSpec& spec) const {
   const auto type =
       file_->get_string(key("rope.scaling.type")).value_or(factor || old_factor ? "linear" : "none");
   if (type == "none") return;
+  // LongRoPE is its factors: the family that knows them reads them; in any other they are unread tensors.
+  if (type == "longrope" && file_->find_tensor("rope_factors_long.weight")) return;
   if (type != "linear" && type != "yarn") {
     fail("rope.scaling.type", std::string(type) + " is not supported", "known: none, linear, yarn");
   }

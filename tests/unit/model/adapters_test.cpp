@@ -329,9 +329,10 @@ TEST(Phi3, TakesItsMatricesAsRowsOfFusedOnes) {
 }
 
 TEST(Phi3, TheContextOfTheFileChoosesLongRopesFactors) {
-  const auto factors = [](uint32_t original) {
+  const auto factors = [](uint32_t original, bool named = false) {
     return of("phi3",
               [=](GgufWriter& w) {
+                if (named) w.add("phi3.rope.scaling.type", "longrope");
                 test::Bytes longs, shorts;
                 for (int i = 0; i < 32; ++i) {
                   test::put(longs, 4.0f);
@@ -346,6 +347,7 @@ TEST(Phi3, TheContextOfTheFileChoosesLongRopesFactors) {
   };
   EXPECT_EQ(factors(1023).freq_factors, std::vector<float>(32, 4.0f));
   EXPECT_EQ(factors(1024).freq_factors, std::vector<float>(32, 1.5f));
+  EXPECT_EQ(factors(1023, true), factors(1023));
   EXPECT_EQ(factors(1023).yarn_attention_factor, 1.25);
   EXPECT_EQ(factors(1023).yarn_factor, 0.0);
   // The magnitude reaches cos and sin: at position 0 they are the factor and 0.

@@ -140,6 +140,12 @@ std::vector<Case> hyperparameters() {
        "outside 1..64"},
       {"UnknownRopeScaling", set("llama.rope.scaling.type", "longrope"), "llama.rope.scaling.type",
        "known: none, linear, yarn"},
+      {"LongRopeInAFamilyWithoutIt",
+       [](GgufWriter& w) {
+         w.add("llama.rope.scaling.type", "longrope");
+         w.tensor("rope_factors_long.weight", TensorType::kF32, {32});
+       },
+       "rope_factors_long.weight", "not part of a llama model"},
       {"RopeScalingWithoutFactor", set("llama.rope.scaling.type", "linear"), "llama.rope.scaling.factor",
        "is missing"},
       {"RopeBaseOfAnotherType", set("llama.rope.freq_base", "10000"), "llama.rope.freq_base", "type string"},
