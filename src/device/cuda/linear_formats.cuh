@@ -118,16 +118,25 @@ __device__ __forceinline__ RowScales<F> load_row_scales(const uint8_t* unit, uin
   return s;
 }
 
-// d and -dmin of a row's 256 elements; d alone for Q6_K; unused by other formats.
+// What a row's 256 elements share, as it lies in stream 2: {d, dmin}; d alone for Q6_K; 0 for other formats.
+template <TensorType F>
+__device__ __forceinline__ uint32_t load_row_super_bits(const uint8_t* super, uint32_t row) {
+  if constexpr (F == TensorType::kQ6_K) return *reinterpret_cast<const uint16_t*>(super + row * 2);
+  if constexpr (packed_shape(F).super_bytes != 0) return *reinterpret_cast<const uint32_t*>(super + row * 4);
+  return 0;
+}
+
+// The same as numbers: d and -dmin.
+template <TensorType F>
+__device__ __forceinline__ float2 row_super(uint32_t bits) {
+  if constexpr (packed_shape(F).super_bytes == 0) return make_float2(0.0f, 0.0f);
+  const float2 dm = half_pair(bits);
+  return make_float2(dm.x, F == TensorType::kQ6_K ? 0.0f : -dm.y);
+}
+
 template <TensorType F>
 __device__ __forceinline__ float2 load_row_super(const uint8_t* super, uint32_t row) {
-  if constexpr (F == TensorType::kQ6_K) {
-    return make_float2(__half2float(*reinterpret_cast<const __half*>(super + row * 2)), 0.0f);
-  } else if constexpr (packed_shape(F).super_bytes != 0) {
-    const float2 dm = half_pair(*reinterpret_cast<const uint32_t*>(super + row * 4));
-    return make_float2(dm.x, -dm.y);
-  }
-  return make_float2(0.0f, 0.0f);
+  return row_super<F>(load_row_super_bits<F>(super, row));
 }
 
 // d and dm of group h as decode_group gives them.

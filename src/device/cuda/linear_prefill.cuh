@@ -44,7 +44,7 @@ __device__ __forceinline__ UnitRegisters<F> load_unit(const uint8_t* unit, uint3
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 // One group's links for all of a thread's elements: rows g, g + 8, tokens 8 n + 2 t + {0, 1}.
 template <TensorType F, uint32_t kN>
-__device__ __forceinline__ void link_group(const UnitRegisters<F>& unit, const float2 (&super)[2], int h,
+__device__ __forceinline__ void link_group(const UnitRegisters<F>& unit, const uint32_t (&super)[2], int h,
                                            const uint8_t* x, const float4* xs, float (&acc)[kN / 2]) {
   uint32_t regs[4];
   exact_codes<F>(unit.bits, h, regs);
@@ -57,8 +57,8 @@ __device__ __forceinline__ void link_group(const UnitRegisters<F>& unit, const f
     wgmma_s8(d, low_half, b);
     wgmma_s8(high, high_half, b);
     wgmma_commit();
-    const float2 factors[2] = {group_factors<F>(unit.scales[0], super[0], h),
-                               group_factors<F>(unit.scales[1], super[1], h)};
+    const float2 factors[2] = {group_factors<F>(unit.scales[0], row_super<F>(super[0]), h),
+                               group_factors<F>(unit.scales[1], row_super<F>(super[1]), h)};
     int32_t scale[2][2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -80,8 +80,8 @@ __device__ __forceinline__ void link_group(const UnitRegisters<F>& unit, const f
     wgmma_fence();
     wgmma_s8(d, regs, b);
     wgmma_commit();
-    const float2 factors[2] = {group_factors<F>(unit.scales[0], super[0], h),
-                               group_factors<F>(unit.scales[1], super[1], h)};
+    const float2 factors[2] = {group_factors<F>(unit.scales[0], row_super<F>(super[0]), h),
+                               group_factors<F>(unit.scales[1], row_super<F>(super[1]), h)};
     wgmma_wait<0>();
 #pragma unroll
     for (uint32_t n = 0; n < kN / 8; ++n) {
@@ -172,9 +172,11 @@ __global__ void __launch_bounds__(kPrefillThreads, kPrefillBlocks<F, kN>) prefil
     }
   };
   UnitRegisters<F> next = load_unit<F>(units, lane);
-  float2 super_next[2] = {load_row_super<F>(super, g), load_row_super<F>(super, g + 8)};
+  // As bits: numbers would be waited for as soon as they are asked for.
+  uint32_t super_next[2] = {load_row_super_bits<F>(super, g), load_row_super_bits<F>(super, g + 8)};
   __syncthreads();  // the barriers are there
   wait_for_inputs();
+  fence_async_global();
 #pragma unroll 1
   for (uint32_t i = 0; i < min(kPrefillStages - 1, a.n_units); ++i) load_x(i);
   float acc[kN / 2] = {};
@@ -185,14 +187,14 @@ __global__ void __launch_bounds__(kPrefillThreads, kPrefillBlocks<F, kN>) prefil
     if (unit + kPrefillStages - 1 < a.n_units) load_x(unit + kPrefillStages - 1);
     barrier_wait(barriers + unit % kPrefillStages, unit / kPrefillStages & 1);
     const UnitRegisters<F> now = next;
-    const float2 super_now[2] = {super_next[0], super_next[1]};
+    const uint32_t super_now[2] = {super_next[0], super_next[1]};
     if (unit + 1 < a.n_units) {
       units += kShape.unit_bytes;
       next = load_unit<F>(units, lane);
       if (kShape.super_bytes != 0 && (unit + 1) % 4 == 0) {
         super += kShape.super_bytes;
-        super_next[0] = load_row_super<F>(super, g);
-        super_next[1] = load_row_super<F>(super, g + 8);
+        super_next[0] = load_row_super_bits<F>(super, g);
+        super_next[1] = load_row_super_bits<F>(super, g + 8);
       }
     }
     const uint8_t* x = shared + unit % kPrefillStages * kStage;

@@ -32,6 +32,10 @@ template <int kPending>
 __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
+// What kernels before wrote with ordinary stores is there for bulk copies that follow.
+__device__ __forceinline__ void fence_async_global() {
+  asm volatile("fence.proxy.async.global;" ::: "memory");
+}
 // Descriptor of a B tile of core matrices (8 tokens x 16 bytes): 128 bytes apart along K, 512 along tokens.
 __device__ __forceinline__ uint64_t core_descriptor(const void* shared) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
