@@ -319,9 +319,9 @@ def add_metadata(writer, s, seed, vocab):
         counts |= {"rope.dimension_count": s.key_length, "vocab_size": s.vocab}
     for key, value in counts.items():
         writer.add_uint32(f"{family}.{key}", value)
-    scalars = {f"attention.layer_norm_{'' if family in PLAIN_MLP else 'rms_'}epsilon": s.eps} | SCALARS.get(family, {})
-    if family != "gpt2":
-        scalars["rope.freq_base"] = s.rope_base
+    scalars = {} if family == "gpt2" else {"rope.freq_base": s.rope_base}
+    scalars[f"attention.layer_norm_{'' if family in PLAIN_MLP else 'rms_'}epsilon"] = s.eps
+    scalars |= SCALARS.get(family, {})
     for key, value in scalars.items():
         writer.add_float32(f"{family}.{key}", value)
     if s.yarn:
