@@ -41,6 +41,7 @@ class Family:
     sinks: bool = False  # a logit for each head that joins its softmax
     gate_up: bool = False  # ffn_up holds the gate's rows before its own
     factors: dict = field(default_factory=dict)  # rope factor tensors
+    gains: dict = field(default_factory=dict)  # of matrices whose values are to be larger
     # One detail made wrong, for tests that must see it: metadata, or tensors left out.
     broken: dict = field(default_factory=dict)
     broken_without: tuple = ()
@@ -96,7 +97,8 @@ FAMILIES = {
                        head_norms=("attn_q_norm", "attn_k_norm"), broken={"expert_used_count": 3}),
     # A local and a global layer, biases and sinks everywhere, YaRN.
     "gpt-oss": Family("gpt-oss", RMS | ROPE | MOE | YARN | {"expert_feed_forward_length": FFN, "attention.sliding_window": 16}, EXPERTS,
-                      biases=EXPERTS, norms=("attn_norm", "post_attention_norm"), sinks=True, broken={"rope.scaling.factor": 2.0}),
+                      biases=EXPERTS, norms=("attn_norm", "post_attention_norm"), sinks=True, broken={"rope.scaling.factor": 2.0},
+                      gains={"ffn_gate_exps": 3, "ffn_up_exps": 3}),  # so large that the clamp at 7 shows
 }  # fmt: skip
 
 
@@ -120,8 +122,8 @@ def weights(family):
     }  # fmt: skip
     out = {}
 
-    def matrix(stem, *shape):
-        out[f"{stem}.weight"] = _array(f"{stem}.weight", shape, 0.0, 1.5 / np.sqrt(shape[-1]))
+    def matrix(stem, *shape, gain=1.0):
+        out[f"{stem}.weight"] = _array(f"{stem}.weight", shape, 0.0, gain * 1.5 / np.sqrt(shape[-1]))
 
     def norm(stem, n, bias):
         out[f"{stem}.weight"] = _array(f"{stem}.weight", n, 1.0, 0.2)
@@ -139,7 +141,7 @@ def weights(family):
         for name in family.head_norms:
             norm(f"blk.{layer}.{name}", head_dim(family), False)
         for name in family.matrices:
-            matrix(f"blk.{layer}.{name}", *shapes[name])
+            matrix(f"blk.{layer}.{name}", *shapes[name], gain=family.gains.get(name, 1.0))
             if name in family.biases:
                 out[f"blk.{layer}.{name}.bias"] = _array(f"blk.{layer}.{name}.bias", shapes[name][:-1], 0.0, 0.3)
         if family.sinks:
