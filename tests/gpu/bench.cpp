@@ -151,6 +151,7 @@ int run(const char* device_name, const char* path, bool digest_only) {
     std::printf("decode batch %u: %.1f tok/s, %.3f ms a step, %.1f %% of the bandwidth\n", n_slots,
                 n_slots / seconds, seconds * 1e3, 100 * moved / seconds / bandwidth);
   }
+  if (b.limits.context < 2048 + 136) return 0;  // what follows does not fit
   for (const uint32_t chunk : {512u, 1024u, 2048u}) {
     const double seconds = b.prefill(0, b.tokens(2048, 9), LogitsMode::kNone, nullptr, chunk);
     std::printf("prefill 2048 by %u: %.0f tok/s (%.1f ms)\n", chunk, 2048 / seconds, seconds * 1e3);

@@ -157,6 +157,22 @@ TEST(CudaExecutor, AFinerValueProjectionGivesTheReferencesBits) {
   }
 }
 
+TEST(CudaExecutor, HeadsOfAnySizeGiveTheReferencesBits) {
+  for (const uint32_t head_dim : {16u, 80u, 96u, 128u, 192u, 36u}) {
+    SyntheticModel shape = shape_of("phi3", {TensorType::kQ8_0, TensorType::kQ5_0}, 256, 256);
+    shape.n_layers = 1;
+    shape.n_heads = 8;
+    shape.head_dim = head_dim;
+    shape.window = 300;
+    const LoadedModel model(shape);
+    const std::vector<int32_t> tokens = test::random_tokens(400, shape.n_vocab, 9);
+    const std::vector<float> want = test::reference_logits(*model.program, tokens);
+    Loaded loaded(model, small_limits(400));
+    for (const uint32_t chunk : {1u, 70u, 400u})
+      EXPECT_EQ(n_different(want, all_logits(loaded, tokens, chunk)), 0u) << head_dim << " chunk " << chunk;
+  }
+}
+
 struct Sequence {
   std::vector<int32_t> tokens, drawn;
   std::vector<uint32_t> pages;

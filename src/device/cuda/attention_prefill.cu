@@ -1,5 +1,6 @@
 // Attention of many tokens (rule N4): a block is one KV head and kRows query rows, a row being a head of a
-// token, so that the heads of a group and neighbouring tokens share every page. Products are register tiles;
+// token, so that the heads of a group and neighbouring tokens share every page. A kernel is made for kDim
+// dimensions; smaller heads go through it with what they lack left out. Products are register tiles;
 // each score and each output element is still one chain in ascending order.
 #include "device/cuda/attention_heads.cuh"
 #include "device/cuda/ptx.cuh"
@@ -33,35 +34,37 @@ struct PrefillShared {
 };
 enum Action : uint8_t { kSkip, kTake, kMerge };
 
-template <uint32_t kDim>
-__device__ __forceinline__ void load_raw(uint16_t* raw, const uint16_t* from) {
+// One page's keys or values on their way: head_dim * 64 of them.
+__device__ __forceinline__ void load_raw(uint16_t* raw, const uint16_t* from, uint32_t head_dim) {
   const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(raw));
 #pragma unroll 4
-  for (uint32_t i = threadIdx.x; i < kDim * kPageKeys / 8; i += kThreads)
+  for (uint32_t i = threadIdx.x; i < head_dim * kPageKeys / 8; i += kThreads)
     copy_async16(to + i * 16, from + i * 8);
   copy_async_commit();
 }
 
-template <uint32_t kDim>
-__device__ __forceinline__ void widen_raw(float* page, const uint16_t* raw) {
+// To f32. Rows of n values each come to stand kStride apart; n is a multiple of 8.
+template <uint32_t kStride>
+__device__ __forceinline__ void widen_raw(float* page, const uint16_t* raw, uint32_t head_dim, uint32_t n) {
 #pragma unroll 4
-  for (uint32_t i = threadIdx.x; i < kDim * kPageKeys / 8; i += kThreads) {
+  for (uint32_t i = threadIdx.x; i < head_dim * kPageKeys / 8; i += kThreads) {
     const uint4 eight = reinterpret_cast<const uint4*>(raw)[i];
     const float2 a = half_pair(eight.x), b = half_pair(eight.y), c = half_pair(eight.z),
                  d = half_pair(eight.w);
-    reinterpret_cast<float4*>(page)[2 * i] = make_float4(a.x, a.y, b.x, b.y);
-    reinterpret_cast<float4*>(page)[2 * i + 1] = make_float4(c.x, c.y, d.x, d.y);
+    float4* to = reinterpret_cast<float4*>(page + (i * 8 / n * kStride + i * 8 % n));
+    to[0] = make_float4(a.x, a.y, b.x, b.y);
+    to[1] = make_float4(c.x, c.y, d.x, d.y);
   }
 }
 
 // Scores of the page into the weights.
 template <uint32_t kDim>
-__device__ __forceinline__ void score_page(PrefillShared<kDim>& s) {
+__device__ __forceinline__ void score_page(PrefillShared<kDim>& s, uint32_t head_dim) {
   using T = Tiles<kDim>;
   const uint32_t tx = threadIdx.x % 16, ty = threadIdx.x / 16;
   float score[T::kScoreRows][4] = {};
 #pragma unroll 8
-  for (uint32_t d = 0; d < kDim; ++d) {
+  for (uint32_t d = 0; d < head_dim; ++d) {
     float q[T::kScoreRows];
     if constexpr (T::kScoreRows == 4) {
       *reinterpret_cast<float4*>(q) = *reinterpret_cast<const float4*>(&s.q[d][ty * 4]);
@@ -163,10 +166,12 @@ __device__ __forceinline__ void add_values(const PrefillShared<kDim>& s,
   }
 }
 
-template <uint32_t kDim>
+// kExact: heads have kDim dimensions, not fewer.
+template <uint32_t kDim, bool kExact>
 __global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
     prefill_attention_kernel(const AttentionArgs a) {
   using T = Tiles<kDim>;
+  const uint32_t head_dim = kExact ? kDim : a.head_dim;
   extern __shared__ __align__(128) uint8_t dynamic[];
   PrefillShared<kDim>& s = *reinterpret_cast<PrefillShared<kDim>*>(dynamic);
   launch_dependents();
@@ -195,16 +200,16 @@ __global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
     const uint32_t begin_all = numerics::first_visible(first_position, a.window);
     const auto page_of = [&](uint32_t base) {
       const int64_t id = __ldcg(table + base / kPageKeys);
-      return a.pages + (id * a.n_kv_heads + kv_head) * 2 * kDim * kPageKeys;
+      return a.pages + (id * a.n_kv_heads + kv_head) * 2 * head_dim * kPageKeys;
     };
     __syncthreads();
-    load_raw<kDim>(s.raw, page_of(begin_all));
+    load_raw(s.raw, page_of(begin_all), head_dim);
 #pragma unroll 1
-    for (uint32_t i = threadIdx.x; i < T::kRows * kDim; i += kThreads) {
-      const uint32_t r = i / kDim, d = i % kDim, token = tile_begin + r / heads, head = r % heads;
+    for (uint32_t i = threadIdx.x; i < T::kRows * head_dim; i += kThreads) {
+      const uint32_t r = i / head_dim, d = i % head_dim, token = tile_begin + r / heads, head = r % heads;
       const bool there = token >= run && token < run_end && head < n_heads;
       s.q[d][r] =
-          there ? __ldcg(a.q + static_cast<uint64_t>(token) * a.q_stride + (first_head + head) * kDim + d)
+          there ? __ldcg(a.q + static_cast<uint64_t>(token) * a.q_stride + (first_head + head) * head_dim + d)
                 : 0.0f;
     }
     // The visible keys of this thread's row: none where the row is not in the run.
@@ -222,7 +227,7 @@ __global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
     for (uint32_t base = begin_all / kPageKeys * kPageKeys; base < end_all; base += kPageKeys) {
       copy_async_wait<0>();
       __syncthreads();  // the raw keys are there; the last page's values and weights have been used
-      widen_raw<kDim>(s.page, s.raw);
+      widen_raw<kPageKeys>(s.page, s.raw, head_dim, kPageKeys);
       const uint32_t first = begin > base ? min(begin - base, kPageKeys) : 0;
       const uint32_t last = end > base ? min(end - base, kPageKeys) : 0;
       const bool seen = first < last;
@@ -231,14 +236,15 @@ __global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
         s.last[row] = seen ? static_cast<uint8_t>(last) : 0;
       }
       const bool whole = __syncthreads_and(row >= T::kRows || (first == 0 && last == kPageKeys));
-      load_raw<kDim>(s.raw, page_of(base) + kDim * kPageKeys);
-      score_page<kDim>(s);
+      load_raw(s.raw, page_of(base) + head_dim * kPageKeys, head_dim);
+      score_page<kDim>(s, head_dim);
       __syncthreads();
       if (row < T::kRows) weigh_row<kDim>(s, row, seen ? first : 0, seen ? last : 0, a.softcap, &state);
       split_seen = split_seen || seen;
       copy_async_wait<0>();
       __syncthreads();
-      widen_raw<kDim>(s.page, s.raw);
+      // Columns past head_dim hold what was there before; what they add up to is not stored.
+      widen_raw<kDim>(s.page, s.raw, head_dim, head_dim);
       const bool split_ends = (base + kPageKeys) % kSplitKeys == 0 || base + kPageKeys >= end_all;
       if (split_ends && row < T::kRows) {
         // The fold of the row's splits (numerics::merge_splits).
@@ -264,7 +270,7 @@ __global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
         split_seen = false;
       }
       __syncthreads();
-      if (base + kPageKeys < end_all) load_raw<kDim>(s.raw, page_of(base + kPageKeys));
+      if (base + kPageKeys < end_all) load_raw(s.raw, page_of(base + kPageKeys), head_dim);
       if (whole) {
         add_values<kDim, true>(s, o);
       } else {
@@ -291,49 +297,59 @@ __global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
       const uint32_t i = value_row + r, to_token = tile_begin + i / heads, head = i % heads;
       if (to_token < run || to_token >= run_end || head >= n_heads) continue;
       const float inverse = s.correction[i];
-      float* out = a.a + static_cast<uint64_t>(to_token) * a.a_stride + (first_head + head) * kDim + tx * 4;
+      float* out =
+          a.a + static_cast<uint64_t>(to_token) * a.a_stride + (first_head + head) * head_dim + tx * 4;
 #pragma unroll
-      for (uint32_t f = 0; f < T::kFours; ++f)
+      for (uint32_t f = 0; f < T::kFours; ++f) {
+        if (!kExact && f * 4 * T::kColumns + tx * 4 >= head_dim) break;
         *reinterpret_cast<float4*>(out + f * 4 * T::kColumns) =
             make_float4(sums[r][f * 4] * inverse, sums[r][f * 4 + 1] * inverse, sums[r][f * 4 + 2] * inverse,
                         sums[r][f * 4 + 3] * inverse);
+      }
     }
     run = run_end;
   }
 }
 
-template <uint32_t kDim>
-void launch_dim(Calls* calls, const AttentionArgs& args) {
+template <uint32_t kDim, bool kExact>
+void launch_kernel(Calls* calls, const AttentionArgs& args) {
   using T = Tiles<kDim>;
   const uint32_t per_kv = args.n_heads / args.n_kv_heads, chunks = (per_kv + T::kRows - 1) / T::kRows;
   const uint32_t tokens = T::kRows / (chunks == 1 ? per_kv : T::kRows);
-  calls->launch("attention, many tokens", prefill_attention_kernel<kDim>,
+  calls->launch("attention, many tokens", prefill_attention_kernel<kDim, kExact>,
                 {dim3(args.n_kv_heads, (args.n_tokens + tokens - 1) / tokens, chunks), dim3(kThreads),
                  static_cast<uint32_t>(sizeof(PrefillShared<kDim>))},
                 args);
 }
 
+template <uint32_t kDim>
+void launch_dim(Calls* calls, const AttentionArgs& args) {
+  if (args.head_dim == kDim) return launch_kernel<kDim, true>(calls, args);
+  launch_kernel<kDim, false>(calls, args);
+}
+
+template <uint32_t kDim>
+void prepare_dim(Calls* calls) {
+  calls->allow_shared(reinterpret_cast<const void*>(prefill_attention_kernel<kDim, true>),
+                      sizeof(PrefillShared<kDim>));
+  calls->allow_shared(reinterpret_cast<const void*>(prefill_attention_kernel<kDim, false>),
+                      sizeof(PrefillShared<kDim>));
+}
+
 }  // namespace
 
 void prepare_prefill_attention(Calls* calls) {
-  calls->allow_shared(reinterpret_cast<const void*>(prefill_attention_kernel<64>), sizeof(PrefillShared<64>));
-  calls->allow_shared(reinterpret_cast<const void*>(prefill_attention_kernel<128>),
-                      sizeof(PrefillShared<128>));
-  calls->allow_shared(reinterpret_cast<const void*>(prefill_attention_kernel<256>),
-                      sizeof(PrefillShared<256>));
+  prepare_dim<64>(calls);
+  prepare_dim<128>(calls);
+  prepare_dim<256>(calls);
 }
 
-bool has_prefill_attention(uint32_t head_dim) { return head_dim == 64 || head_dim == 128 || head_dim == 256; }
+bool has_prefill_attention(uint32_t head_dim) { return head_dim % 8 == 0 && head_dim <= 256; }
 
 void launch_prefill_attention(Calls* calls, const AttentionArgs& args) {
-  switch (args.head_dim) {
-    case 64:
-      return launch_dim<64>(calls, args);
-    case 128:
-      return launch_dim<128>(calls, args);
-    default:
-      return launch_dim<256>(calls, args);
-  }
+  if (args.head_dim <= 64) return launch_dim<64>(calls, args);
+  if (args.head_dim <= 128) return launch_dim<128>(calls, args);
+  launch_dim<256>(calls, args);
 }
 
 }  // namespace orcd::cuda
