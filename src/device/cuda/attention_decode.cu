@@ -3,14 +3,12 @@
 // split's pages before its inputs are ready, since only the token's own key and value are new.
 #include <algorithm>
 
-#include "device/cuda/attention_heads.cuh"
+#include "device/cuda/attention_page.cuh"
 #include "device/cuda/ptx.cuh"
 
 namespace orcd::cuda {
 namespace {
 
-constexpr uint32_t kHeads = 2;
-constexpr uint32_t kPages = numerics::kPagesPerSplit;
 // A thread an element of the output, where that is neither too few nor too many; a warp scores one page for
 // one head or both.
 template <uint32_t kDim>
@@ -18,17 +16,6 @@ constexpr uint32_t kThreads = kDim == 64 ? 128 : 256;
 template <uint32_t kDim>
 constexpr uint32_t kWarpHeads = kHeads* kPages / (kThreads<kDim> / 32);
 constexpr uint32_t kSlotBudget = 96 * 1024;  // of shared memory for pages; two blocks a multiprocessor
-
-struct Shared {
-  float q[kHeads][kMaxHeadDim];
-  float k[kMaxHeadDim], v[kMaxHeadDim];
-  float p[kHeads][kSplitKeys];
-  float page_max[kHeads][kPages], correction[kHeads][kPages], page_sum[kHeads][kPages];
-  float2 angles[kMaxHeadDim / 2];
-  float q_norm[kMaxHeadDim], k_norm[kMaxHeadDim];
-  const uint8_t* pages[kPages];  // of the split; nullptr: nothing visible there
-  uint32_t last;
-};
 
 // kDim: the head dimension where a kernel was made for it, or 0.
 template <uint32_t kDim>
@@ -44,7 +31,8 @@ __device__ __forceinline__ uint32_t slots_of(const DecodeArgs& a) {
 // Pages of keys and then of values pass through slots of shared memory in order: K0 .. K3, V0 .. V3. Starts
 // the copy of load i; one group, also where there is nothing to copy.
 template <uint32_t kDim>
-__device__ __forceinline__ void load_page(const DecodeArgs& a, const Shared& s, uint8_t* slots, uint32_t i) {
+__device__ __forceinline__ void load_page(const DecodeArgs& a, const DecodeShared& s, uint8_t* slots,
+                                          uint32_t i) {
   constexpr uint32_t kStep = kThreads<kDim> * 16;
   const uint32_t bytes = dim_of<kDim>(a) * kPageKeys * 2;
   const uint8_t* page = s.pages[i % kPages];
@@ -73,138 +61,6 @@ __device__ __forceinline__ void wait_loads(uint32_t pending) {
   } else {
     copy_async_wait<0>();
   }
-}
-
-// Scores of heads [head, head + kN) against the two keys of a lane, chains over d ascending.
-template <uint32_t kDim, uint32_t kN>
-__device__ __forceinline__ void page_scores(const Shared& s, const uint8_t* slot, uint32_t head_dim,
-                                            uint32_t head, float2 (&score)[kN]) {
-  constexpr uint32_t kBatch = 16;
-  const uint32_t* k = reinterpret_cast<const uint32_t*>(slot) + (threadIdx.x & 31);
-  uint32_t d = 0;
-#pragma unroll 1
-  for (; d + kBatch <= head_dim; d += kBatch) {
-    uint32_t key[kBatch];
-#pragma unroll
-    for (uint32_t i = 0; i < kBatch; ++i) key[i] = k[(d + i) * (kPageKeys / 2)];
-#pragma unroll
-    for (uint32_t i = 0; i < kBatch; i += 4) {
-      float query[kN][4];
-#pragma unroll
-      for (uint32_t h = 0; h < kN; ++h)
-        *reinterpret_cast<float4*>(query[h]) = *reinterpret_cast<const float4*>(&s.q[head + h][d + i]);
-#pragma unroll
-      for (uint32_t j = 0; j < 4; ++j) {
-        const float2 pair = half_pair(key[i + j]);
-#pragma unroll
-        for (uint32_t h = 0; h < kN; ++h) {
-          score[h].x = __fmaf_rn(query[h][j], pair.x, score[h].x);
-          score[h].y = __fmaf_rn(query[h][j], pair.y, score[h].y);
-        }
-      }
-    }
-  }
-#pragma unroll 1
-  for (; kDim == 0 && d < head_dim; ++d) {
-    const float2 pair = half_pair(k[d * (kPageKeys / 2)]);
-#pragma unroll
-    for (uint32_t h = 0; h < kN; ++h) {
-      score[h].x = __fmaf_rn(s.q[head + h][d], pair.x, score[h].x);
-      score[h].y = __fmaf_rn(s.q[head + h][d], pair.y, score[h].y);
-    }
-  }
-}
-
-__device__ __forceinline__ float larger(float a, float b) { return b > a ? b : a; }
-
-// A page's weights by the warp that has its scores. Keys [first, last) of it are visible. All threads call
-// it.
-template <uint32_t kN>
-__device__ __forceinline__ void page_softmax(Shared& s, const float2 (&score)[kN], uint32_t head,
-                                             uint32_t page, uint32_t first, uint32_t last,
-                                             uint32_t first_page) {
-  const uint32_t lane = threadIdx.x & 31;
-  const float kNone = numerics::bits_float(0xff800000u);
-  const bool in0 = 2 * lane >= first && 2 * lane < last, in1 = 2 * lane + 1 >= first && 2 * lane + 1 < last;
-  float max[kN];
-#pragma unroll
-  for (uint32_t h = 0; h < kN; ++h) max[h] = larger(in0 ? score[h].x : kNone, in1 ? score[h].y : kNone);
-#pragma unroll
-  for (int stride = 16; stride > 0; stride /= 2) {
-#pragma unroll
-    for (uint32_t h = 0; h < kN; ++h) max[h] = larger(max[h], __shfl_xor_sync(~0u, max[h], stride));
-  }
-  if (lane == 0) {
-#pragma unroll
-    for (uint32_t h = 0; h < kN; ++h) s.page_max[head + h][page] = max[h];
-  }
-  __syncthreads();
-  if (first >= last) return;
-  float2 p[kN];
-  float correction[kN];
-#pragma unroll
-  for (uint32_t h = 0; h < kN; ++h) {
-    float before = kNone;
-    for (uint32_t i = first_page; i < page; ++i) before = larger(before, s.page_max[head + h][i]);
-    max[h] = larger(before, max[h]);
-    p[h].x = in0 ? numerics::exp_f32(score[h].x - max[h]) : 0.0f;
-    p[h].y = in1 ? numerics::exp_f32(score[h].y - max[h]) : 0.0f;
-    correction[h] = numerics::exp_f32(before - max[h]);
-    *reinterpret_cast<float2*>(&s.p[head + h][page * kPageKeys + 2 * lane]) = p[h];
-  }
-#pragma unroll
-  for (int stride = 16; stride > 0; stride /= 2) {
-#pragma unroll
-    for (uint32_t h = 0; h < kN; ++h) {
-      p[h].x = p[h].x + __shfl_down_sync(~0u, p[h].x, stride);
-      p[h].y = p[h].y + __shfl_down_sync(~0u, p[h].y, stride);
-    }
-  }
-  if (lane == 0) {
-#pragma unroll
-    for (uint32_t h = 0; h < kN; ++h) {
-      s.correction[head + h][page] = correction[h];
-      s.page_sum[head + h][page] = p[h].x + p[h].y;
-    }
-  }
-}
-
-// Adds keys [first, last) of a page to the chains of one element of kN heads from `head` on.
-template <uint32_t kN>
-__device__ __forceinline__ void page_values(const Shared& s, const uint16_t* v, uint32_t head_dim,
-                                            uint32_t head, uint32_t page, uint32_t first, uint32_t last,
-                                            float (&o)[kN]) {
-  constexpr uint32_t kBatch = 16;
-  const float* p = s.p[head] + page * kPageKeys;
-#pragma unroll
-  for (uint32_t h = 0; h < kN; ++h) o[h] = o[h] * s.correction[head + h][page];
-  const auto one = [&](uint32_t j) {
-    const float value = half_value(v + j * head_dim);
-#pragma unroll
-    for (uint32_t h = 0; h < kN; ++h) o[h] = __fmaf_rn(p[h * kSplitKeys + j], value, o[h]);
-  };
-  uint32_t j = first;
-#pragma unroll 1
-  for (; j < last && j % kBatch != 0; ++j) one(j);
-#pragma unroll 1
-  for (; j + kBatch <= last; j += kBatch) {
-    float value[kBatch];
-#pragma unroll
-    for (uint32_t i = 0; i < kBatch; ++i) value[i] = half_value(v + (j + i) * head_dim);
-#pragma unroll
-    for (uint32_t i = 0; i < kBatch; i += 4) {
-#pragma unroll
-      for (uint32_t h = 0; h < kN; ++h) {
-        const float4 weight = *reinterpret_cast<const float4*>(p + h * kSplitKeys + j + i);
-        o[h] = __fmaf_rn(weight.x, value[i], o[h]);
-        o[h] = __fmaf_rn(weight.y, value[i + 1], o[h]);
-        o[h] = __fmaf_rn(weight.z, value[i + 2], o[h]);
-        o[h] = __fmaf_rn(weight.w, value[i + 3], o[h]);
-      }
-    }
-  }
-#pragma unroll 1
-  for (; j < last; ++j) one(j);
 }
 
 __device__ __forceinline__ void store_output(const DecodeArgs& a, uint32_t token, uint32_t head, uint32_t d,
@@ -294,7 +150,7 @@ __global__ void __launch_bounds__(kThreads<kDim>) decode_kernel(const DecodeArgs
   constexpr uint32_t kItems = ((kDim != 0 ? kDim : kMaxHeadDim) + kBlock - 1) / kBlock;
   constexpr uint32_t kOwn = kOneHead ? 1 : kHeads;
   extern __shared__ __align__(128) uint8_t slots[];
-  __shared__ __align__(16) Shared s;
+  __shared__ __align__(16) DecodeShared s;
   const RopeArgs& r = a.rope;
   const uint32_t warp = threadIdx.x >> 5, lane = threadIdx.x & 31, head_dim = dim_of<kDim>(a);
   const uint32_t my_page = warp % kPages, scored_head = warp / kPages * kScored;
