@@ -251,7 +251,7 @@ class Types:
         self.n_layers, self.tied, self.used = n_layers, tied, 0
 
     def choose(self, tensor):
-        if tensor.role == "ffn_gate_inp":  # converters and quantisers leave routers alone
+        if tensor.role in ("ffn_gate_inp", "position_embd"):  # converters and quantisers leave them alone
             return "F32"
         name = self.exceptions.get(tensor.role) or self._by_rule(tensor)
         while tensor.columns % FORMATS[name].elements:
@@ -270,6 +270,8 @@ class Types:
         if base not in MIXES:
             return base
         kind, size = base[:4], base[-1]
+        if tensor.role == "attn_qkv" and size == "M":
+            return {"Q4_K": "Q5_K", "Q5_K": "Q6_K"}[kind]
         if tensor.role in ("attn_v", "ffn_down", "ffn_down_exps"):
             eighth = self.n_layers // 8
             i = tensor.layer

@@ -73,6 +73,26 @@ def test_mix_chooses_the_formats_of_the_real_llama_3_8b_file():
     assert chosen["token_embd.weight"] == chosen["blk.4.ffn_down.weight"] == "Q4_K"
 
 
+# Parameters as the published models count them, a tied head once.
+PUBLISHED = {
+    "qwen2.5-0.5b": 494_032_768, "qwen3-0.6b": 596_049_920, "phi-3-mini-4k": 3_821_079_552, "gemma-2-2b": 2_614_341_888,
+    "granite-3.1-2b": 2_533_531_648, "smollm3-3b": 3_075_098_624, "gpt2": 124_439_808, "starcoder2-3b": 3_030_371_328,
+    "llama-1b": 1_235_814_400, "llama-3-8b": 8_030_261_248, "gpt-oss-20b": 20_914_757_184, "qwen3-30b-a3b": 30_532_122_624,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in make_model.PRESETS if name not in TINY])
+def test_published_shapes_have_as_many_parameters_as_published(name):
+    tensors = make_model.list_tensors(make_model.PRESETS[name])
+    assert sum(max(1, t.rows) * t.columns * max(1, t.experts) for t in tensors if t.kind != "factors") == PUBLISHED[name]
+
+
+def test_fused_and_position_tensors_keep_the_formats_of_real_files():
+    types = make_model.Types("Q4_K_M", 32, False)
+    choose = lambda name: types.choose(make_model.Tensor(f"{name}.weight", 4, 3072, "matrix", 9))  # noqa: E731
+    assert [choose("blk.9.attn_qkv"), choose("blk.9.ffn_up"), choose("position_embd")] == ["Q5_K", "Q4_K", "F32"]
+
+
 def test_rows_that_are_not_whole_blocks_fall_back():
     types = make_model.Types("Q4_K,output=Q6_K,attn_v=IQ4_XS", 1, False)
     choose = lambda role, columns: types.choose(make_model.Tensor(f"{role}.weight", 4, columns, "matrix"))  # noqa: E731
