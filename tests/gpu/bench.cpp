@@ -100,7 +100,7 @@ int run(const char* device_name, const char* path, bool digest_only) {
   b.device = open_device({device_name, 0});
   Limits limits;
   limits.context = std::min(4608u, b.program->spec.context_length);
-  limits.slots = digest_only ? 1 : 8;
+  limits.slots = digest_only ? 1 : 32;
   limits.batch_tokens = digest_only ? 512 : 2048;
   limits.logits_rows = digest_only ? 512 : 0;
   b.limits = b.device->resolve(*b.program, limits);
@@ -141,7 +141,7 @@ int run(const char* device_name, const char* path, bool digest_only) {
               b.prefill(0, b.tokens(512, 2), LogitsMode::kNone, nullptr, 512) * 1e3);
   for (uint32_t slot = 1; slot < b.limits.slots; ++slot)
     b.prefill(slot, b.tokens(512, 3 + slot), LogitsMode::kNone, nullptr, 512);
-  for (const uint32_t n_slots : {1u, 2u, 4u, 8u}) {
+  for (const uint32_t n_slots : {1u, 2u, 4u, 8u, 12u, 16u, 32u}) {
     b.decode(n_slots, 512, 16, nullptr);
     const double seconds = b.decode(n_slots, 512, 128, nullptr) / 128;
     uint64_t kv = 0;

@@ -2,6 +2,7 @@
 // device's tokens; the plan to the byte.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <cstring>
 
 #include "base/error.h"
@@ -62,6 +63,16 @@ std::vector<float> all_logits(Loaded& loaded, std::span<const int32_t> tokens, u
   return logits;
 }
 
+// A variable of the environment, for its lifetime.
+class Environment {
+ public:
+  Environment(const char* name, const char* value) : name_(name) { setenv(name, value, 1); }
+  ~Environment() { unsetenv(name_); }
+
+ private:
+  const char* name_;
+};
+
 // Number of values whose bits differ.
 size_t n_different(const std::vector<float>& want, const std::vector<float>& got) {
   size_t n = want.size() == got.size() ? 0 : ~size_t{0};
@@ -94,10 +105,13 @@ TEST(CudaExecutor, EveryFormatGivesTheReferencesBitsInEveryChunking) {
     const LoadedModel model(shape);
     const std::vector<int32_t> tokens = test::random_tokens(75, shape.n_vocab, 3);
     const std::vector<float> want = test::reference_logits(*model.program, tokens);
-    Loaded loaded(model, small_limits(75));
-    for (const uint32_t chunk : {75u, 1u, 7u, 16u, 64u})
-      EXPECT_EQ(n_different(want, all_logits(loaded, tokens, chunk)), 0u)
-          << tensor_type_name(type) << " chunk " << chunk;
+    for (const char* kernels : {"", "portable"}) {
+      const Environment forced("ORCD_CUDA_KERNELS", kernels);
+      Loaded loaded(model, small_limits(75));
+      for (const uint32_t chunk : {75u, 1u, 7u, 16u, 64u})
+        EXPECT_EQ(n_different(want, all_logits(loaded, tokens, chunk)), 0u)
+            << tensor_type_name(type) << " chunk " << chunk << " " << kernels;
+    }
   }
 }
 
@@ -263,6 +277,45 @@ TEST(CudaExecutor, SmallRunThroughEveryKindOfStep) {
       EXPECT_EQ(want[i].digest, got[i].digest) << i;
     }
   }
+}
+
+// More sequences than the graphs are made for, each with one token in a step.
+TEST(CudaExecutor, ManySequencesAtOnceGiveTheBitsOfEachAlone) {
+  SyntheticModel shape = shape_of("llama", {TensorType::kQ4_K, TensorType::kQ6_K}, 256, 512);
+  shape.n_vocab = 500;
+  const LoadedModel model(shape);
+  Limits limits = small_limits(0);
+  limits.slots = limits.logits_rows = 24;
+  limits.context = 128;
+  Loaded loaded(model, limits);
+  const auto first_tokens = [&](const std::vector<uint32_t>& members) {
+    std::vector<numerics::Digest> digests(24);
+    for (uint32_t position = 0; position < 70; ++position) {
+      std::vector<int32_t> tokens(24);
+      std::vector<std::vector<uint32_t>> pages(24);
+      std::vector<SequenceStep> steps;
+      for (const uint32_t i : members) {
+        if (position == 0) loaded.executor->begin_sequence(i, {}, {});
+        tokens[i] = static_cast<int32_t>((position * 31 + i * 7) % shape.n_vocab);
+        pages[i] = pages_of(loaded.resolved, i);
+        SequenceStep step;
+        step.slot = i;
+        step.first_position = position;
+        step.tokens = std::span(tokens).subspan(i, 1);
+        step.pages = pages[i];
+        step.logits = LogitsMode::kLast;
+        steps.push_back(step);
+      }
+      loaded.executor->submit(steps);
+      for (const SequenceResult& result : loaded.executor->collect())
+        numerics::digest_chain(&digests[result.slot], result.logits_digest);
+    }
+    return digests;
+  };
+  std::vector<uint32_t> all(24);
+  for (uint32_t i = 0; i < 24; ++i) all[i] = i;
+  const std::vector<numerics::Digest> together = first_tokens(all);
+  for (const uint32_t i : {0u, 7u, 8u, 15u, 23u}) EXPECT_EQ(first_tokens({i})[i], together[i]) << i;
 }
 
 TEST(CudaExecutor, PlanEqualsLedgerAndNothingIsAllocatedAfterLoad) {

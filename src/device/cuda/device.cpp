@@ -155,6 +155,15 @@ class CudaDevice final : public device::Device {
   std::shared_ptr<Context> context_;
 };
 
+// ORCD_CUDA_KERNELS=portable: the kernels of every architecture, where there are better ones too. For tests.
+bool only_portable_kernels() {
+  const char* wanted = std::getenv("ORCD_CUDA_KERNELS");
+  if (!wanted || std::string_view(wanted).empty()) return false;
+  if (std::string_view(wanted) == "portable") return true;
+  throw Error(ErrorCode::kInvalidRequest, "ORCD_CUDA_KERNELS names no kernels",
+              {{"ORCD_CUDA_KERNELS", std::string(wanted)}}, "use portable, or unset it");
+}
+
 }  // namespace
 
 Context::Context(uint32_t index_in, const FaultPlan& fault)
@@ -169,7 +178,8 @@ Context::Context(uint32_t index_in, const FaultPlan& fault)
     throw refuse(index, no->message, no->hint);
   n_sm = static_cast<uint32_t>(properties.multiProcessorCount);
   has_wgmma = properties.major == 9 &&
-              std::string_view(ORCD_COMPILED_ARCHITECTURES).find("90a") != std::string_view::npos;
+              std::string_view(ORCD_COMPILED_ARCHITECTURES).find("90a") != std::string_view::npos &&
+              !only_portable_kernels();
   pci_bus_id = calls->pci_bus_id();
   const device::DriverMemory before = read_driver_memory(pci_bus_id);
   calls->use_device();

@@ -11,6 +11,7 @@ namespace orcd::cuda {
 
 inline constexpr uint32_t kMostShared = 227 * 1024;  // bytes of shared memory of a block
 inline constexpr uint32_t kFragmentTokens = 64;      // most tokens that the mma kernels take in one pass
+inline constexpr uint32_t kFewTokens = 16;           // more go to wgmma where the device has it
 
 enum class NormMode : uint8_t { kNone, kRms, kLayer };
 
@@ -64,7 +65,7 @@ struct LinearArgs {
   InputNorm norm;
   const uint8_t* token_q;  // [cols], each group in the order of chunk_byte()
   const float2* token_s;   // [n_groups] {d, d * sum}
-  // Several tokens: up to kFragmentTokens as [n_tokens / 8][n_units][32 lanes] B fragments and
+  // Several tokens, for mma: [n_tokens / 8][n_units][32 lanes] B fragments and
   // [n_tokens / 8][n_groups][8] {d, d * sum}; more as [n_units][token_stride / 8][4][8 tokens][16] core
   // matrices and [n_groups][token_stride] {d, d * sum}.
   const uint4* xq;

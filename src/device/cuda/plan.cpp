@@ -110,8 +110,11 @@ CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& 
   xs = plan.add("quantized.scales", Category::kActivations, padded * (max_k / 32) * 8);
   max_splits = (limits.context + numerics::kPageKeys * numerics::kPagesPerSplit - 1) /
                (numerics::kPageKeys * numerics::kPagesPerSplit);
-  split_tokens = std::min({kSplitTokens, limits.slots, limits.batch_tokens});
-  partial = floats("attention.splits", uint64_t{split_tokens} * max_heads * max_splits * (max_head_dim + 2));
+  const uint64_t split_floats = uint64_t{max_heads} * max_splits * (max_head_dim + 2);  // of a token
+  const auto affordable = static_cast<uint32_t>(
+      std::clamp<uint64_t>(kMostSplitBytes / (split_floats * 4), kFewSplitTokens, kSplitTokens));
+  split_tokens = std::min({affordable, limits.slots, limits.batch_tokens});
+  partial = floats("attention.splits", split_tokens * split_floats);
   arrivals = floats("attention.arrivals", uint64_t{split_tokens} * max_heads);
   logits = floats("logits", rows * spec.n_vocab);
   layout = step_layout(limits);

@@ -9,7 +9,10 @@
 namespace orcd::cuda {
 
 // Tokens of a step up to which several blocks share the splits of one query.
-inline constexpr uint32_t kSplitTokens = 16;
+inline constexpr uint32_t kSplitTokens = 64;
+// Their partial results take at most this much, but for as many tokens as the decode graphs are made for.
+inline constexpr uint64_t kMostSplitBytes = 64 << 20;
+inline constexpr uint32_t kFewSplitTokens = 16;
 
 // The quantised activations have room for whole tiles of the prefill kernels.
 inline constexpr uint32_t kTokenAlignment = 128;

@@ -114,8 +114,7 @@ void Runner::linear_blocks(std::span<const Target> targets, const Input& input, 
   } else {
     args.xq = state_.as<const uint4>(state_.plan.xq);
     args.xs = state_.as<const float2>(state_.plan.xs);
-    if (state_.context->has_wgmma && input.n > kFragmentTokens)
-      args.token_stride = static_cast<uint32_t>(align_up(input.n, kTokenAlignment));
+    if (is_wide(input.n)) args.token_stride = static_cast<uint32_t>(align_up(input.n, kTokenAlignment));
     if (!*quantized) {
       QuantizeArgs quantize;
       quantize.x = input.x;
@@ -233,7 +232,7 @@ void Runner::run_decode(const model::AttentionOp& op, bool quantize) {
 void Runner::run(const model::AttentionOp& op) {
   constexpr uint32_t kBlocksPerSm = 2;
   if (shape_.decode) {
-    input_quantized_ = op.head_dim % 32 == 0 && projected_by_blocks_;
+    input_quantized_ = op.head_dim % 32 == 0 && projected_by_blocks_ && !is_wide(shape_.n_tokens);
     return run_decode(op, input_quantized_);
   }
   AttentionArgs args;

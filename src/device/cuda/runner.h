@@ -48,6 +48,8 @@ class Runner {
   // How many of the first targets go together: of one block format, or the first alone.
   size_t same_formats(std::span<const Target> targets) const;
   bool one_launch(std::span<const Target> targets, uint32_t n_tokens) const;
+  // Whether the matrix kernels for many tokens take them, with the layout of activations that these read.
+  bool is_wide(uint32_t n_tokens) const { return state_.context->has_wgmma && n_tokens > kFewTokens; }
 
   void run(const model::EmbedOp& op);
   void run(const model::QkvOp& op);
