@@ -271,8 +271,9 @@ void launch_format(Calls* calls, uint32_t n_sm, const LinearArgs& args) {
   if (args.n_tokens == 1) return launch_token<F>(calls, n_sm, args);
   if (args.token_stride != 0) return launch_prefill<F>(calls, n_sm, args);
   if (args.n_tokens <= 8) return launch_tiles<F, 1>(calls, n_sm, args);
-  // Pairs of 16 strips each need twice the room for partial results.
-  if (args.n_tokens <= 16 || (args.epilogue == Epilogue::kGlu && args.max_strips > 8))
+  // Passes of 16 tokens beat one of 64 up to there. Pairs of 16 strips each need twice the room for partial
+  // results.
+  if (args.n_tokens <= kFragmentTokens || (args.epilogue == Epilogue::kGlu && args.max_strips > 8))
     return launch_tiles<F, 2>(calls, n_sm, args);
   launch_tiles<F, 8>(calls, n_sm, args);
 }
