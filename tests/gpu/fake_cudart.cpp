@@ -128,6 +128,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   std::snprintf(properties->name, sizeof properties->name, "fake GPU");
   properties->major = 9;
   properties->multiProcessorCount = 132;
+  properties->sharedMemPerBlockOptin = 227 * 1024;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetPCIBusId(char* id, int length, int) {

@@ -1,6 +1,7 @@
 // Which devices this build has code for, and why one is refused. Plain C++, so that it is tested everywhere.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -28,7 +29,12 @@ struct Refusal {
   std::string message, hint;
 };
 
-inline std::optional<Refusal> refusal(bool integrated, int major, int minor, std::string_view compiled) {
+// Bytes of shared memory that a block of our kernels may take.
+inline constexpr uint32_t kMostShared = 227 * 1024;
+
+// shared_bytes: what the device gives a block at most.
+inline std::optional<Refusal> refusal(bool integrated, int major, int minor, std::string_view compiled,
+                                      uint64_t shared_bytes) {
   if (integrated)
     return Refusal{"an integrated GPU shares the host's memory, so nothing could be resident in VRAM",
                    "use a discrete GPU, or --device cpu"};
@@ -40,6 +46,11 @@ inline std::optional<Refusal> refusal(bool integrated, int major, int minor, std
     return Refusal{
         "this build has no code for compute capability " + capability + ", only for " + std::string(compiled),
         "configure with -DORCD_CUDA_ARCHITECTURES=" + std::to_string(major) + std::to_string(minor)};
+  if (shared_bytes < kMostShared)
+    return Refusal{
+        "a block has " + std::to_string(shared_bytes) + " bytes of shared memory, and the kernels need " +
+            std::to_string(kMostShared),
+        "use a GPU that gives a block 227 KiB (Hopper, Blackwell for data centres), or --device cpu"};
   return std::nullopt;
 }
 

@@ -174,7 +174,7 @@ Context::Context(uint32_t index_in, const FaultPlan& fault)
                  "see `devices`");
   const cudaDeviceProp properties = calls->properties();
   if (const auto no = refusal(properties.integrated != 0, properties.major, properties.minor,
-                              ORCD_COMPILED_ARCHITECTURES))
+                              ORCD_COMPILED_ARCHITECTURES, properties.sharedMemPerBlockOptin))
     throw refuse(index, no->message, no->hint);
   n_sm = static_cast<uint32_t>(properties.multiProcessorCount);
   has_wgmma = properties.major == 9 &&

@@ -3,15 +3,15 @@
 
 #include <cstdint>
 
+#include "device/cuda/architecture.h"
 #include "device/cuda/calls.h"
 #include "device/cuda/layout.h"
 #include "model/spec.h"
 
 namespace orcd::cuda {
 
-inline constexpr uint32_t kMostShared = 227 * 1024;  // bytes of shared memory of a block
-inline constexpr uint32_t kFragmentTokens = 64;      // most tokens that the mma kernels take in one pass
-inline constexpr uint32_t kFewTokens = 40;           // more go to wgmma where the device has it
+inline constexpr uint32_t kFragmentTokens = 64;  // most tokens that the mma kernels take in one pass
+inline constexpr uint32_t kFewTokens = 40;       // more go to wgmma where the device has it
 
 enum class NormMode : uint8_t { kNone, kRms, kLayer };
 

@@ -22,10 +22,12 @@ TEST(Architecture, SpecificCodeRunsOnItsOwnDeviceAlone) {
 }
 
 TEST(Architecture, RefusalsGiveTheReason) {
-  EXPECT_FALSE(refusal(false, 9, 0, "80,90a").has_value());
-  EXPECT_NE(refusal(true, 8, 7, "80")->message.find("integrated"), std::string::npos);
-  EXPECT_NE(refusal(false, 7, 5, "80")->message.find("7.5"), std::string::npos);
-  const auto no_code = refusal(false, 8, 6, "90a");
+  EXPECT_FALSE(refusal(false, 9, 0, "80,90a", 232448).has_value());
+  EXPECT_NE(refusal(true, 8, 7, "80", 166912)->message.find("integrated"), std::string::npos);
+  EXPECT_NE(refusal(false, 7, 5, "80", 65536)->message.find("7.5"), std::string::npos);
+  EXPECT_NE(refusal(false, 8, 9, "80", 101376)->message.find("101376 bytes of shared memory"),
+            std::string::npos);
+  const auto no_code = refusal(false, 8, 6, "90a", 101376);
   EXPECT_NE(no_code->message.find("8.6, only for 90a"), std::string::npos);
   EXPECT_NE(no_code->hint.find("=86"), std::string::npos);
 }
