@@ -241,6 +241,11 @@ std::vector<Sequence> generate(Loaded& loaded, const std::vector<uint32_t>& memb
   return sequences;
 }
 
+void expect_same(const Sequence& want, const Sequence& got, uint32_t index) {
+  EXPECT_EQ(want.drawn, got.drawn) << index;
+  EXPECT_EQ(want.digest, got.digest) << index;
+}
+
 TEST(CudaExecutor, SampledTokensAndDigestsEqualTheCpusAloneAndInABatch) {
   SyntheticModel shape = shape_of("llama", {TensorType::kQ4_K, TensorType::kQ6_K}, 512, 1024);
   shape.n_heads = 8;
@@ -253,10 +258,8 @@ TEST(CudaExecutor, SampledTokensAndDigestsEqualTheCpusAloneAndInABatch) {
   for (uint32_t i = 0; i < 4; ++i) {
     const std::vector<Sequence> alone = generate(cuda, {i}, 64, shape.n_vocab);
     EXPECT_EQ(want[i].drawn.size(), 40u);
-    EXPECT_EQ(want[i].drawn, together[i].drawn) << i;
-    EXPECT_EQ(want[i].drawn, alone[i].drawn) << i;
-    EXPECT_EQ(want[i].digest, together[i].digest) << i;
-    EXPECT_EQ(want[i].digest, alone[i].digest) << i;
+    expect_same(want[i], together[i], i);
+    expect_same(want[i], alone[i], i);
   }
 }
 
@@ -273,8 +276,7 @@ TEST(CudaExecutor, SmallRunThroughEveryKindOfStep) {
     const std::vector<Sequence> got = generate(cuda, members, 80, shape.n_vocab, 3);
     for (const uint32_t i : members) {
       EXPECT_EQ(want[i].drawn.size(), 3u);
-      EXPECT_EQ(want[i].drawn, got[i].drawn) << i;
-      EXPECT_EQ(want[i].digest, got[i].digest) << i;
+      expect_same(want[i], got[i], i);
     }
   }
 }

@@ -21,13 +21,9 @@ void StepRunner::router_logits(const model::MoeGateUpOp& op, Turn turn) {
   float* logits = state_.floats(state_.plan.experts.router);
   const uint64_t n_tiles = tile_count(op.n_experts);
   for (Range mine; take(turn, n_tiles, n_tiles, &mine);) {
-    LinearArgs args =
+    const LinearArgs args =
         linear_args(op.router, state_.floats(state_.plan.xn), state_.plan.max_k, n, turn.thread);
-    args.y = logits;
-    args.y_stride = op.n_experts;
-    args.tile_begin = mine.begin;
-    args.tile_end = mine.end;
-    state_.kernels.linear(args);
+    run_tiles(args, mine, logits, op.n_experts);
     add_bias(op.router_bias, mine.begin * kTileRows, std::min(mine.end * kTileRows, args.rows), n, logits,
              op.n_experts);
   }
@@ -125,19 +121,9 @@ void StepRunner::expert_gate_up(const model::MoeGateUpOp& op, uint32_t expert, R
   float* h = state_.floats(state_.plan.h) + words(state_, state_.plan.experts.begin)[expert] * ffn;
   float* up = state_.floats(state_.plan.up_scratch[thread]);
   // The gate goes to h, up to this thread's scratch.
-  LinearArgs args = expert_args(op.gate, expert, input, thread);
-  args.y = h;
-  args.y_stride = ffn;
-  args.tile_begin = tiles.begin;
-  args.tile_end = tiles.end;
-  state_.kernels.linear(args);
-  args = expert_args(op.up, expert, input, thread);
-  args.y = up;
-  args.y_stride = kUpRows;
-  args.y_row = begin;
-  args.tile_begin = tiles.begin;
-  args.tile_end = tiles.end;
-  state_.kernels.linear(args);
+  run_tiles(expert_args(op.gate, expert, input, thread), tiles, h, ffn);
+  const LinearArgs args = expert_args(op.up, expert, input, thread);
+  run_tiles(args, tiles, up, kUpRows, begin);
   const float* gate_bias = expert_bias(op.gate_bias, expert);
   const float* up_bias = expert_bias(op.up_bias, expert);
   for (uint32_t row = 0; row < args.n_tokens; ++row) {
@@ -186,16 +172,13 @@ void StepRunner::op(const model::MoeDownOp& op, Turn turn) {
   barrier();
   const uint64_t n_tiles = tile_count(w.rows);
   each_expert_tile(turn, n_tiles, n_tiles, [&](uint32_t expert, Range tiles) {
-    LinearArgs args = expert_args(op.w, expert, h, turn.thread);
-    args.y = output + words(state_, plan.begin)[expert] * dim;
-    args.y_stride = dim;
-    args.tile_begin = tiles.begin;
-    args.tile_end = tiles.end;
-    state_.kernels.linear(args);
+    const LinearArgs args = expert_args(op.w, expert, h, turn.thread);
+    float* y = output + words(state_, plan.begin)[expert] * dim;
+    run_tiles(args, tiles, y, dim);
     const float* bias = expert_bias(op.bias, expert);
     const uint64_t begin = tiles.begin * kTileRows, end = std::min(tiles.end * kTileRows, dim);
     for (uint32_t row = 0; row < args.n_tokens && bias != nullptr; ++row)
-      state_.kernels.add(bias + begin, end - begin, args.y + row * dim + begin);
+      state_.kernels.add(bias + begin, end - begin, y + row * dim + begin);
   });
   barrier();
   const Range mine = share(n, turn.thread);

@@ -106,6 +106,15 @@ void StepRunner::quantize_rows(const float* x, uint64_t stride, uint64_t width, 
   }
 }
 
+void StepRunner::run_tiles(LinearArgs args, Range tiles, float* y, uint64_t y_stride, uint64_t y_row) const {
+  args.y = y;
+  args.y_stride = y_stride;
+  args.y_row = y_row;
+  args.tile_begin = tiles.begin;
+  args.tile_end = tiles.end;
+  state_.kernels.linear(args);
+}
+
 LinearArgs StepRunner::linear_args(model::WeightId id, const float* xf, uint64_t xf_stride, uint32_t n_rows,
                                    uint32_t thread) const {
   const model::Weight& weight = state_.weight(id);
@@ -148,14 +157,11 @@ void StepRunner::linear(std::span<const Matrix> matrices, const float* xf, uint6
       const uint64_t count = tile_count(state_.weight(matrix.id).rows);
       const uint64_t begin = std::max(mine.begin, first), end = std::min(mine.end, first + count);
       if (begin < end) {
-        LinearArgs args = linear_args(matrix.id, xf, xf_stride, n_rows, turn.thread);
-        args.y = matrix.y;
-        args.y_stride = matrix.y_stride;
-        args.tile_begin = begin - first;
-        args.tile_end = end - first;
-        state_.kernels.linear(args);
-        const uint64_t row_begin = args.tile_begin * kTileRows;
-        const uint64_t row_end = std::min(args.tile_end * kTileRows, args.rows);
+        const Range tiles = {begin - first, end - first};
+        const LinearArgs args = linear_args(matrix.id, xf, xf_stride, n_rows, turn.thread);
+        run_tiles(args, tiles, matrix.y, matrix.y_stride);
+        const uint64_t row_begin = tiles.begin * kTileRows;
+        const uint64_t row_end = std::min(tiles.end * kTileRows, args.rows);
         add_bias(matrix.bias, row_begin, row_end, n_rows, matrix.y, matrix.y_stride);
         after(row_begin, row_end);
       }
@@ -343,22 +349,9 @@ void StepRunner::op(const model::GateUpOp& op, Turn turn) {
   for (Range tiles; take(turn, tile_count(ffn), kUpRows / kTileRows, &tiles);) {
     const uint64_t begin = tiles.begin * kTileRows, end = std::min(tiles.end * kTileRows, ffn);
     // The gate goes to h; up, where there is a gate, to this turn.thread's scratch.
-    LinearArgs args = linear_args(gated ? op.gate : op.up, xn, max_k, n, turn.thread);
-    args.y = h;
-    args.y_stride = ffn;
-    args.tile_begin = tiles.begin;
-    args.tile_end = tiles.end;
-    state_.kernels.linear(args);
+    run_tiles(linear_args(gated ? op.gate : op.up, xn, max_k, n, turn.thread), tiles, h, ffn);
     add_bias(gated ? op.gate_bias : op.up_bias, begin, end, n, h, ffn);
-    if (gated) {
-      args = linear_args(op.up, xn, max_k, n, turn.thread);
-      args.y = up;
-      args.y_stride = kUpRows;
-      args.y_row = begin;
-      args.tile_begin = tiles.begin;
-      args.tile_end = tiles.end;
-      state_.kernels.linear(args);
-    }
+    if (gated) run_tiles(linear_args(op.up, xn, max_k, n, turn.thread), tiles, up, kUpRows, begin);
     const float* up_bias = gated ? state_.vector(op.up_bias) : nullptr;
     for (uint32_t row = 0; row < n; ++row) {
       float* gate = h + row * ffn + begin;

@@ -125,6 +125,8 @@ class StepRunner {
   void sort_by_expert(uint32_t n_experts, uint32_t n_used);
   // The normed and quantised tokens of this thread's places, copied there. No barrier.
   void gather(uint32_t n_used, bool floats, uint32_t thread);
+  // The rows of these tiles: row r goes to y[r - y_row] of each token.
+  void run_tiles(LinearArgs args, Range tiles, float* y, uint64_t y_stride, uint64_t y_row = 0) const;
   // What linear_args() gives, for the places of one expert. xf: by place.
   LinearArgs expert_args(model::WeightId id, uint32_t expert, const float* xf, uint32_t thread) const;
   void expert_gate_up(const model::MoeGateUpOp& op, uint32_t expert, Range tiles, uint32_t thread);

@@ -97,6 +97,29 @@ void pack_matrix(TensorType type, uint64_t rows, uint64_t cols, const std::vecto
 
 class CpuKernels : public testing::TestWithParam<Isa> {
  protected:
+  // y [rows] = the packed matrix times x [cols], quantised here: one token, one strip.
+  void multiply(TensorType type, const uint8_t* packed, uint64_t rows, uint64_t cols,
+                const std::vector<float>& x, Buffer<float>* y) {
+    Buffer<int8_t> xq(cols);
+    Buffer<GroupScale> xs(cols / 32);
+    kernels_.quantize(x.data(), cols, xq.data(), xs.data());
+    Buffer<uint8_t> scratch(linear_scratch_bytes(cols));
+    LinearArgs args{};
+    args.type = type;
+    args.weights = packed;
+    args.rows = rows;
+    args.cols = cols;
+    args.strips = 1;
+    args.xq = xq.data();
+    args.xs = xs.data();
+    args.n_tokens = 1;
+    args.y = y->data();
+    args.y_stride = rows;
+    args.tile_end = tile_count(rows);
+    args.scratch = scratch.data();
+    kernels_.linear(args);
+  }
+
   const Kernels& kernels_ = kernels_of(GetParam());
 };
 
@@ -199,27 +222,10 @@ TEST_P(CpuKernels, ExtremeCodesDoNotSaturate) {
       pack_matrix(type, rows, cols, file, &packed);
       std::vector<float> x(cols);
       for (size_t i = 0; i < cols; ++i) x[i] = i / 32 % 2 ? -3.0f : 3.0f;
-      Buffer<int8_t> xq(cols);
-      Buffer<GroupScale> xs(cols / 32);
-      kernels_.quantize(x.data(), cols, xq.data(), xs.data());
       std::vector<numerics::QuantizedGroup> definition(cols / 32);
       for (size_t g = 0; g < cols / 32; ++g) numerics::quantize_group(&x[g * 32], 32, &definition[g]);
-      Buffer<uint8_t> scratch(linear_scratch_bytes(cols));
       Buffer<float> y(rows);
-      LinearArgs args{};
-      args.type = type;
-      args.weights = packed.data();
-      args.rows = rows;
-      args.cols = cols;
-      args.strips = 1;
-      args.xq = xq.data();
-      args.xs = xs.data();
-      args.n_tokens = 1;
-      args.y = y.data();
-      args.y_stride = rows;
-      args.tile_end = 1;
-      args.scratch = scratch.data();
-      kernels_.linear(args);
+      multiply(type, packed.data(), rows, cols, x, &y);
       const float want = numerics::linear_blocks(type, file.data(), definition.data(), cols, 1);
       for (uint64_t row = 0; row < rows; ++row) {
         ASSERT_EQ(numerics::float_bits(want), numerics::float_bits(y[row]))
@@ -237,25 +243,8 @@ TEST_P(CpuKernels, EveryMxfp4ExponentIsThePowerOfTwoOfTheDefinition) {
   pack_matrix(TensorType::kMXFP4, rows, cols, file, &packed);
   std::vector<float> x(cols, 0.0f);
   x[5] = 127.0f;  // d = 1, so the sum is 2 * 127
-  Buffer<int8_t> xq(cols);
-  Buffer<GroupScale> xs(1);
-  kernels_.quantize(x.data(), cols, xq.data(), xs.data());
-  Buffer<uint8_t> scratch(linear_scratch_bytes(cols));
   Buffer<float> y(rows);
-  LinearArgs args{};
-  args.type = TensorType::kMXFP4;
-  args.weights = packed.data();
-  args.rows = rows;
-  args.cols = cols;
-  args.strips = 1;
-  args.xq = xq.data();
-  args.xs = xs.data();
-  args.n_tokens = 1;
-  args.y = y.data();
-  args.y_stride = rows;
-  args.tile_end = tile_count(rows);
-  args.scratch = scratch.data();
-  kernels_.linear(args);
+  multiply(TensorType::kMXFP4, packed.data(), rows, cols, x, &y);
   for (uint64_t row = 0; row < rows; ++row)
     ASSERT_EQ(y[row], std::ldexp(254.0f, static_cast<int>(row) - 128)) << row;
 }
