@@ -89,9 +89,11 @@ SyntheticModel shape_of(const char* family, std::vector<TensorType> types, uint3
   return shape;
 }
 
-constexpr TensorType kAll[] = {TensorType::kF32,  TensorType::kF16,  TensorType::kBF16, TensorType::kQ4_0,
-                               TensorType::kQ4_1, TensorType::kQ5_0, TensorType::kQ5_1, TensorType::kQ8_0,
-                               TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K};
+constexpr TensorType kAll[] = {
+    TensorType::kF32,  TensorType::kF16,    TensorType::kBF16,   TensorType::kQ4_0,
+    TensorType::kQ4_1, TensorType::kQ5_0,   TensorType::kQ5_1,   TensorType::kQ8_0,
+    TensorType::kQ4_K, TensorType::kQ5_K,   TensorType::kQ6_K,   TensorType::kQ2_K,
+    TensorType::kQ3_K, TensorType::kIQ4_NL, TensorType::kIQ4_XS, TensorType::kMXFP4};
 
 bool is_k(TensorType type) { return find_format(type)->block_elements == 256; }
 
@@ -146,6 +148,62 @@ TEST(CudaExecutor, MixedFormatsWindowsAndWideShapesGiveTheReferencesBits) {
       EXPECT_EQ(n_different(want, all_logits(loaded, tokens, chunk)), 0u)
           << shape.family << shape.dim << " chunk " << chunk;
   }
+}
+
+// Experts pair by pair and sorted, on every matrix kernel; sinks past one split; the windows of gpt-oss.
+TEST(CudaExecutor, ExpertsAndSinksGiveTheReferencesBits) {
+  SyntheticModel oss =
+      shape_of("gpt-oss", {TensorType::kQ8_0, TensorType::kMXFP4, TensorType::kMXFP4}, 288, 320);
+  oss.n_experts = 8;
+  oss.n_experts_used = 4;
+  oss.n_heads = 8;
+  oss.window = 128;
+  SyntheticModel qwen =
+      shape_of("qwen3moe", {TensorType::kQ4_K, TensorType::kQ4_K, TensorType::kQ6_K}, 256, 256);
+  qwen.n_experts = 12;
+  qwen.n_experts_used = 3;
+  SyntheticModel mixtral = shape_of("llama", {kAll[7], kAll[3], kAll[0], kAll[12], kAll[11]}, 256, 512);
+  mixtral.n_experts = 4;
+  SyntheticModel floats = shape_of("llama", {kAll[1], kAll[7], kAll[2], kAll[8], kAll[0]}, 256, 256);
+  floats.n_experts = 40;
+  floats.n_experts_used = 5;
+  for (const SyntheticModel& shape : {oss, qwen, mixtral, floats}) {
+    const LoadedModel model(shape);
+    const std::vector<int32_t> tokens = test::random_tokens(420, shape.n_vocab, 6);
+    const std::vector<float> want = test::reference_logits(*model.program, tokens);
+    for (const char* kernels : {"", "portable"}) {
+      const Environment forced("ORCD_CUDA_KERNELS", kernels);
+      Loaded loaded(model, small_limits(420));
+      for (const uint32_t chunk : {420u, 1u, 6u, 13u, 90u})
+        EXPECT_EQ(n_different(want, all_logits(loaded, tokens, chunk)), 0u)
+            << shape.family << " chunk " << chunk << " " << kernels;
+    }
+  }
+}
+
+// Experts in every block format.
+TEST(CudaExecutor, ExpertsOfEveryFormatGiveTheReferencesBits) {
+  for (const TensorType type : kAll) {
+    SyntheticModel shape = shape_of("llama", {type}, 256, 512);
+    shape.n_layers = 1;
+    shape.n_experts = 5;
+    const LoadedModel model(shape);
+    const std::vector<int32_t> tokens = test::random_tokens(130, shape.n_vocab, 4);
+    const std::vector<float> want = test::reference_logits(*model.program, tokens);
+    Loaded loaded(model, small_limits(130));
+    for (const uint32_t chunk : {130u, 1u, 12u})
+      EXPECT_EQ(n_different(want, all_logits(loaded, tokens, chunk)), 0u)
+          << tensor_type_name(type) << " " << chunk;
+  }
+}
+
+TEST(CudaExecutor, AResidualScaleGivesTheReferencesBits) {
+  const LoadedModel model(shape_of("granite", {kAll[8], kAll[1], kAll[7]}, 256, 512));
+  const std::vector<int32_t> tokens = test::random_tokens(100, 300, 7);
+  const std::vector<float> want = test::reference_logits(*model.program, tokens);
+  Loaded loaded(model, small_limits(100));
+  for (const uint32_t chunk : {100u, 1u, 9u})
+    EXPECT_EQ(n_different(want, all_logits(loaded, tokens, chunk)), 0u) << chunk;
 }
 
 // As in llama.cpp's Q4_K_M and Q5_K_M mixes; heads of 128 dimensions, three of them on one of keys, past one

@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(256) norm_kernel(const NormArgs a) {
   const RowNorm row = row_statistics(LoadGlobal{x}, a.cols, a.norm, red);
   for (uint32_t i = threadIdx.x; i < a.cols; i += 256) {
     const float value = normalise(__ldcg(x + i), i, a.norm, row);
-    y[i] = a.add ? __ldcg(y + i) + value : value;
+    y[i] = a.add ? __ldcg(y + i) + value * a.scale : value;
   }
 }
 
@@ -98,17 +98,20 @@ __global__ void __launch_bounds__(numerics::kMaxStrips * 32) float_linear_kernel
   __shared__ float part[numerics::kMaxStrips][kFloatTokens][32];
   wait_for_inputs();
   const uint32_t warp = threadIdx.x >> 5, lane = threadIdx.x & 31, tile = blockIdx.x;
-  const uint32_t first_token = blockIdx.y * kFloatTokens;
-  const uint32_t n = min(kFloatTokens, a.n_tokens - first_token);
+  const uint32_t first_token = blockIdx.y * (a.chosen ? 1 : kFloatTokens);
+  const uint32_t n = a.chosen ? 1 : min(kFloatTokens, a.n_tokens - first_token);
   const uint64_t cols = a.weight.cols;
+  const uint64_t expert = a.chosen ? __ldcg(a.chosen + first_token) : 0;
+  const uint8_t* weights = a.weight.data + expert * packed_bytes(F, a.weight.rows, cols);
+  const float* x = a.x + (a.chosen ? first_token / a.pairs_per_row : first_token) * cols;
   const uint64_t end = numerics::strip_begin(cols, a.strips, warp + 1);
   float acc[kFloatTokens] = {};
 #pragma unroll 4
   for (uint64_t k = numerics::strip_begin(cols, a.strips, warp); k < end; ++k) {
-    const float w = load_weight<F>(a.weight.data, (tile * cols + k) * 32 + lane);
+    const float w = load_weight<F>(weights, (tile * cols + k) * 32 + lane);
 #pragma unroll
     for (uint32_t m = 0; m < kFloatTokens; ++m)
-      if (m < n) acc[m] = __fmaf_rn(w, __ldcg(a.x + (first_token + m) * cols + k), acc[m]);
+      if (m < n) acc[m] = __fmaf_rn(w, __ldcg(x + m * cols + k), acc[m]);
   }
 #pragma unroll
   for (uint32_t m = 0; m < kFloatTokens; ++m) part[warp][m][lane] = acc[m];
@@ -118,9 +121,9 @@ __global__ void __launch_bounds__(numerics::kMaxStrips * 32) float_linear_kernel
     if (row >= a.weight.rows) continue;
     float y = part[0][m][lane];
     for (uint32_t s = 1; s < a.strips; ++s) y = __fadd_rn(y, part[s][m][lane]);
-    if (a.bias) y = __fadd_rn(y, __ldg(a.bias + row));
+    if (a.bias) y = __fadd_rn(y, __ldg(a.bias + expert * a.weight.rows + row));
     float* out = a.out + static_cast<uint64_t>(first_token + m) * a.out_stride + row;
-    if (a.epilogue == Epilogue::kAdd) y = __fadd_rn(__ldcg(out), y);
+    if (a.epilogue == Epilogue::kAdd) y = __fadd_rn(__ldcg(out), __fmul_rn(y, a.scale));
     if (a.epilogue == Epilogue::kHead) {
       y = __fmul_rn(y, a.scale);
       if (a.softcap > 0.0f) y = numerics::softcap(y, a.softcap);
@@ -133,7 +136,7 @@ __global__ void __launch_bounds__(256) glu_kernel(const GluArgs a) {
   wait_for_inputs();
   for (uint64_t i = blockIdx.x * 256 + threadIdx.x; i < a.n; i += static_cast<uint64_t>(gridDim.x) * 256) {
     const float up = __ldcg(a.up + i);
-    a.out[i] = a.gate ? activate(a.activation, __ldcg(a.gate + i)) * up : activate(a.activation, up);
+    a.out[i] = a.gate ? gated(a.activation, __ldcg(a.gate + i), up) : activate(a.activation, up);
   }
 }
 
@@ -157,9 +160,10 @@ void launch_norm(Calls* calls, uint32_t n_tokens, const NormArgs& args) {
 }
 
 void launch_float_linear(Calls* calls, const FloatLinearArgs& args) {
-  const LaunchShape shape = {dim3(static_cast<uint32_t>((args.weight.rows + 31) / 32),
-                                  (args.n_tokens + kFloatTokens - 1) / kFloatTokens),
-                             dim3(args.strips * 32)};
+  const LaunchShape shape = {
+      dim3(static_cast<uint32_t>((args.weight.rows + 31) / 32),
+           args.chosen ? args.n_tokens : (args.n_tokens + kFloatTokens - 1) / kFloatTokens),
+      dim3(args.strips * 32)};
   switch (args.weight.type) {
     case TensorType::kF32:
       return calls->launch("linear f32", float_linear_kernel<TensorType::kF32>, shape, args);

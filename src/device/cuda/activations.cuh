@@ -198,4 +198,13 @@ __device__ __noinline__ static float activate(model::Activation activation, floa
   return activation == model::Activation::kGeluTanh ? numerics::gelu_tanh(x) : numerics::gelu_erf(x);
 }
 
+__device__ __noinline__ static float clamped_swiglu_call(float gate, float up) {
+  return numerics::clamped_swiglu(gate, up);
+}
+
+__device__ __forceinline__ float gated(model::Activation activation, float gate, float up) {
+  if (activation == model::Activation::kClampedSwiglu) return clamped_swiglu_call(gate, up);
+  return __fmul_rn(activate(activation, gate), up);
+}
+
 }  // namespace orcd::cuda

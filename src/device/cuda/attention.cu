@@ -269,10 +269,12 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionArgs
         started = true;
       }
     }
+    const float correction = add_sink(a.sinks, first_head + head, &state[i]);
     const float inverse = 1.0f / state[i].sum;
     float* out =
         a.a + static_cast<uint64_t>(token) * a.a_stride + (first_head + head) * a.head_dim + 2 * pair;
-    *reinterpret_cast<float2*>(out) = make_float2(total[i].x * inverse, total[i].y * inverse);
+    *reinterpret_cast<float2*>(out) =
+        make_float2(total[i].x * correction * inverse, total[i].y * correction * inverse);
   }
 }
 

@@ -86,8 +86,8 @@ __device__ __forceinline__ void store_output(const DecodeArgs& a, uint32_t token
 }
 
 // One element of a head over all splits: the left fold of merge_splits, then the division.
-__device__ __forceinline__ float merge_element(const float* partial, uint32_t stride, uint32_t n_splits,
-                                               uint32_t d) {
+__device__ __forceinline__ float merge_element(const DecodeArgs& a, const float* partial, uint32_t head,
+                                               uint32_t stride, uint32_t n_splits, uint32_t d) {
   constexpr uint32_t kBatch = 8;
   float o = 0.0f;
   numerics::SoftmaxState state = {0.0f, 0.0f};
@@ -116,6 +116,7 @@ __device__ __forceinline__ float merge_element(const float* partial, uint32_t st
       state.max = max;
     }
   }
+  o = o * add_sink(a.sinks, head, &state);
   return o * (1.0f / state.sum);
 }
 
@@ -306,13 +307,19 @@ __global__ void __launch_bounds__(kThreads<kDim>) decode_kernel(const DecodeArgs
       float* to = a.partial +
                   ((static_cast<uint64_t>(token) * r.n_heads + first_head + head) * a.max_splits + split) *
                       (head_dim + 2);
+      float correction = 1.0f;
+      if (n_splits == 1 && head < n_heads) {
+        numerics::SoftmaxState state = {max, sum};
+        correction = add_sink(a.sinks, first_head + head, &state);
+        sum = state.sum;
+      }
 #pragma unroll
       for (uint32_t i = 0; i < kItems; ++i) {
         const uint32_t d = my_d + i * kBlock;
         const bool inside = d < head_dim && head < n_heads;
         if (n_splits == 1) {
           if (d / 32 * 32 < head_dim)
-            store_output(a, token, first_head + head, d, o[i][n] * (1.0f / sum), inside);
+            store_output(a, token, first_head + head, d, o[i][n] * correction * (1.0f / sum), inside);
         } else if (inside) {
           to[d] = o[i][n];
           if (d == 0) *reinterpret_cast<float2*>(to + head_dim) = make_float2(max, sum);
@@ -343,7 +350,8 @@ __global__ void __launch_bounds__(kThreads<kDim>) decode_kernel(const DecodeArgs
           ((static_cast<uint64_t>(token) * r.n_heads + first_head + head) * a.max_splits + first_split) *
               (head_dim + 2);
       store_output(a, token, first_head + head, d,
-                   inside ? merge_element(partial, head_dim + 2, n_splits, d) : 0.0f, inside);
+                   inside ? merge_element(a, partial, first_head + head, head_dim + 2, n_splits, d) : 0.0f,
+                   inside);
     }
   }
 }

@@ -290,21 +290,24 @@ __global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
       }
     }
     __syncthreads();
-    if (row < T::kRows && threadIdx.x % 4 == 0) s.correction[row] = 1.0f / total.sum;
+    if (row < T::kRows && threadIdx.x % 4 == 0) {
+      s.merge_a[row] = row % heads < n_heads ? add_sink(a.sinks, first_head + row % heads, &total) : 1.0f;
+      s.correction[row] = 1.0f / total.sum;
+    }
     __syncthreads();
 #pragma unroll
     for (uint32_t r = 0; r < T::kValueRows; ++r) {
       const uint32_t i = value_row + r, to_token = tile_begin + i / heads, head = i % heads;
       if (to_token < run || to_token >= run_end || head >= n_heads) continue;
-      const float inverse = s.correction[i];
+      const float with_sink = s.merge_a[i], inverse = s.correction[i];
       float* out =
           a.a + static_cast<uint64_t>(to_token) * a.a_stride + (first_head + head) * head_dim + tx * 4;
 #pragma unroll
       for (uint32_t f = 0; f < T::kFours; ++f) {
         if (!kExact && f * 4 * T::kColumns + tx * 4 >= head_dim) break;
         *reinterpret_cast<float4*>(out + f * 4 * T::kColumns) =
-            make_float4(sums[r][f * 4] * inverse, sums[r][f * 4 + 1] * inverse, sums[r][f * 4 + 2] * inverse,
-                        sums[r][f * 4 + 3] * inverse);
+            make_float4(sums[r][f * 4] * with_sink * inverse, sums[r][f * 4 + 1] * with_sink * inverse,
+                        sums[r][f * 4 + 2] * with_sink * inverse, sums[r][f * 4 + 3] * with_sink * inverse);
       }
     }
     run = run_end;

@@ -11,6 +11,7 @@
 #include "base/units.h"
 #include "device/cuda/architecture.h"
 #include "device/cuda/executor.h"
+#include "device/cuda/experts.h"
 #include "device/cuda/linear.h"
 #include "device/cuda/nvml.h"
 #include "device/cuda_device.h"
@@ -186,6 +187,7 @@ Context::Context(uint32_t index_in, const FaultPlan& fault)
   calls->set_limit(cudaLimitMallocHeapSize, 0, "set the heap limit");
   calls->create_stream();
   prepare_linear(calls.get());
+  prepare_sort(calls.get());
   prepare_quantize(calls.get());
   prepare_attention(calls.get());
   prepare_decode(calls.get());

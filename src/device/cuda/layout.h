@@ -7,15 +7,23 @@
 //   in stream 2.
 // Lane l = 4 g + t holds, in register r and byte j, element row = g + 8 (r & 1), k = 16 (r >> 1) + 4 t + j of
 // a group of 32: the A fragment. Nibble formats hold the unit's first group in the low nibbles and the second
-// in the high ones. Formats with a zero point (Q4_0, Q5_0, Q6_K) hold two's complement: value = code - zero
-// point is stored with code's top bit flipped.
+// in the high ones. Formats with a zero point (Q4_0, Q5_0, Q6_K, Q3_K) hold two's complement: value = code -
+// zero point is stored with code's top bit flipped.
 //   Q5_x, Q5_K  high bits: lane: u32, fifth bit of (register r, group h, byte j) at bit 8 j + 4 h + r
 //   Q6_K        high bits: lane: 2 u32, of group h: bits 4, 5 of (r, j) at bits 8 j + 2 r
+// Formats of two and three bits have no nibbles:
+//   Q2_K, Q3_K  lane: 2 u32, of group h: bits 0, 1 of (r, j) at bits 8 j + 2 r
+//   Q3_K        then lane: u32, third bit of (r, h, j) at bit 8 j + 4 h + r
+// Formats with a codebook keep the codes of a register together, as the look-up wants them:
+//   IQ4_NL, IQ4_XS, MXFP4  lane: 4 u32, of register r: code of (h, j) at bits 16 h + 4 j
 // Scales and stream 2 are by row, 0..15:
-//   Q4_0, Q5_0, Q8_0  {d of group 0, d of group 1}           (f16)
+//   Q4_0, Q5_0, Q8_0, IQ4_NL  {d of group 0, d of group 1}   (f16)
 //   Q4_1, Q5_1        {d, m of group 0, d, m of group 1}     (f16)
 //   Q4_K, Q5_K        {sc0, mn0, sc1, mn1} (u8); stream 2: {d, dmin} (f16)
-//   Q6_K              {low, high half of group 0, of group 1} (i8); stream 2: d (f16)
+//   Q6_K, Q3_K        {low, high half of group 0, of group 1} (i8); stream 2: d (f16)
+//   Q2_K              {scale | minimum << 4 of low, high half of group 0, of group 1} (u8); stream 2: {d,
+//   dmin} IQ4_XS            {scale of group 0, of group 1} (i8); stream 2: d (f16) MXFP4 {exponent of group
+//   0, of group 1} (u8)
 // A unit of a K that is an odd multiple of 32 has an empty second group, which no chain visits.
 #pragma once
 
@@ -53,6 +61,16 @@ ORCD_HD constexpr PackedShape packed_shape(TensorType type) {
       return {704, 64, 640};
     case TensorType::kQ6_K:
       return {832, 32, 768};
+    case TensorType::kQ2_K:
+      return {320, 64, 256};
+    case TensorType::kQ3_K:
+      return {448, 32, 384};
+    case TensorType::kIQ4_NL:
+      return {576, 0, 512};
+    case TensorType::kIQ4_XS:
+      return {544, 32, 512};
+    case TensorType::kMXFP4:
+      return {544, 0, 512};
     default:
       return {0, 0, 0};
   }
@@ -84,7 +102,23 @@ struct Matrix {
 // The zero point of a format's codes in a file, which is the value of their top bit too; 0 where they have
 // none.
 ORCD_HD constexpr int32_t zero_point(TensorType type) {
-  return type == TensorType::kQ4_0 ? 8 : type == TensorType::kQ5_0 ? 16 : type == TensorType::kQ6_K ? 32 : 0;
+  switch (type) {
+    case TensorType::kQ3_K:
+      return 4;
+    case TensorType::kQ4_0:
+      return 8;
+    case TensorType::kQ5_0:
+      return 16;
+    case TensorType::kQ6_K:
+      return 32;
+    default:
+      return 0;
+  }
+}
+
+// Formats of two and three bits.
+ORCD_HD constexpr bool has_pairs(TensorType type) {
+  return type == TensorType::kQ2_K || type == TensorType::kQ3_K;
 }
 
 ORCD_HD constexpr bool has_fifth_bit(TensorType type) {
@@ -99,6 +133,15 @@ ORCD_HD int32_t packed_value(const Matrix& m, uint64_t row, uint64_t k) {
   const uint32_t h = in / 32, e = in % 32, j = e % 4, t = (e % 16) / 4;
   const uint32_t lane = (r16 % 8) * 4 + t, r = r16 / 8 + 2 * (e / 16);
   if (m.type == TensorType::kQ8_0) return static_cast<int8_t>(unit[h * 512 + lane * 16 + r * 4 + j]);
+  if (numerics::has_codebook(m.type)) {
+    const uint8_t codes = unit[lane * 16 + r * 4 + h * 2 + j / 2];
+    return numerics::codebook_value(m.type, j % 2 ? codes >> 4 : codes & 15);
+  }
+  if (has_pairs(m.type)) {
+    int32_t pair = (unit[lane * 8 + h * 4 + j] >> (2 * r)) & 3;
+    if (m.type == TensorType::kQ3_K) pair |= ((unit[256 + lane * 4 + j] >> (4 * h + r)) & 1) << 2;
+    return (pair ^ zero_point(m.type)) - zero_point(m.type);
+  }
   const uint8_t byte = unit[lane * 16 + r * 4 + j];
   int32_t value = h ? byte >> 4 : byte & 15;
   if (has_fifth_bit(m.type)) value |= ((unit[512 + lane * 4 + j] >> (4 * h + r)) & 1) << 4;
@@ -122,6 +165,7 @@ ORCD_HD numerics::WeightGroup packed_scales(const Matrix& m, uint64_t row, uint6
     case TensorType::kQ4_0:
     case TensorType::kQ5_0:
     case TensorType::kQ8_0:
+    case TensorType::kIQ4_NL:
       w.d = half_to_float(load_u16(scales + r16 * 4 + h * 2));
       break;
     case TensorType::kQ4_1:
@@ -130,6 +174,22 @@ ORCD_HD numerics::WeightGroup packed_scales(const Matrix& m, uint64_t row, uint6
       w.dm = half_to_float(load_u16(scales + r16 * 8 + h * 4 + 2));
       w.min[0] = w.min[1] = 1;
       break;
+    case TensorType::kIQ4_XS:
+      w.d = half_to_float(load_u16(super + r16 * 2)) *
+            static_cast<float>(static_cast<int8_t>(scales[r16 * 2 + h]));
+      break;
+    case TensorType::kMXFP4:
+      w.d = numerics::e8m0_half(scales[r16 * 2 + h]);
+      break;
+    case TensorType::kQ2_K:
+      w.d = half_to_float(load_u16(super + r16 * 4));
+      w.dm = -half_to_float(load_u16(super + r16 * 4 + 2));
+      for (uint32_t half = 0; half < 2; ++half) {
+        w.scale[half] = scales[r16 * 4 + h * 2 + half] & 15;
+        w.min[half] = scales[r16 * 4 + h * 2 + half] >> 4;
+      }
+      break;
+    case TensorType::kQ3_K:
     case TensorType::kQ6_K:
       w.d = half_to_float(load_u16(super + r16 * 2));
       w.scale[0] = static_cast<int8_t>(scales[r16 * 4 + h * 2]);

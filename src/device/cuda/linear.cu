@@ -1,23 +1,25 @@
 // Chooses the matrix kernel of a weight format, and what follows from the shape.
 #include "device/cuda/linear.h"
 
+#include <algorithm>
 #include <bit>
+#include <iterator>
 
 #include "numerics/strips.h"
 
 namespace orcd::cuda {
 
-#define ORCD_DECLARE(name)           \
-  void prepare_##name(Calls* calls); \
-  void launch_##name(Calls* calls, uint32_t n_sm, const LinearArgs& args)
-ORCD_DECLARE(Q4_0);
-ORCD_DECLARE(Q4_1);
-ORCD_DECLARE(Q5_0);
-ORCD_DECLARE(Q5_1);
-ORCD_DECLARE(Q8_0);
-ORCD_DECLARE(Q4_K);
-ORCD_DECLARE(Q5_K);
-ORCD_DECLARE(Q6_K);
+// The block formats, each with its kernels in a translation unit of its own.
+#define ORCD_EACH_FORMAT(DO)                                                                             \
+  DO(Q4_0)                                                                                               \
+  DO(Q4_1) DO(Q5_0) DO(Q5_1) DO(Q8_0) DO(Q2_K) DO(Q3_K) DO(Q4_K) DO(Q5_K) DO(Q6_K) DO(IQ4_NL) DO(IQ4_XS) \
+      DO(MXFP4)
+
+#define ORCD_DECLARE(name)                                                 \
+  void prepare_##name(Calls* calls);                                       \
+  void launch_##name(Calls* calls, uint32_t n_sm, const LinearArgs& args); \
+  void launch_experts_##name(Calls* calls, uint32_t n_sm, const ExpertArgs& args);
+ORCD_EACH_FORMAT(ORCD_DECLARE)
 #undef ORCD_DECLARE
 void prepare_mixed(Calls* calls);
 void launch_mixed_token(Calls* calls, uint32_t n_sm, TensorType type, TensorType other,
@@ -45,12 +47,27 @@ void shape_segments(LinearArgs& args, TypeOf type_of) {
   args.max_shift = static_cast<uint32_t>(std::countr_zero(args.max_strips));
 }
 
+struct FormatKernels {
+  TensorType type;
+  void (*prepare)(Calls* calls);
+  void (*launch)(Calls* calls, uint32_t n_sm, const LinearArgs& args);
+  void (*launch_experts)(Calls* calls, uint32_t n_sm, const ExpertArgs& args);
+};
+#define ORCD_ROW(name) {TensorType::k##name, prepare_##name, launch_##name, launch_experts_##name},
+constexpr FormatKernels kFormats[] = {ORCD_EACH_FORMAT(ORCD_ROW)};
+#undef ORCD_ROW
+
+// REQUIRES a block format that packed_shape() knows.
+const FormatKernels& kernels_of(TensorType type) {
+  return *std::find_if(std::begin(kFormats), std::end(kFormats),
+                       [&](const FormatKernels& format) { return format.type == type; });
+}
+
 }  // namespace
 
 void prepare_linear(Calls* calls) {
-  for (const auto prepare : {prepare_Q4_0, prepare_Q4_1, prepare_Q5_0, prepare_Q5_1, prepare_Q8_0,
-                             prepare_Q4_K, prepare_Q5_K, prepare_Q6_K, prepare_mixed})
-    prepare(calls);
+  for (const FormatKernels& format : kFormats) format.prepare(calls);
+  prepare_mixed(calls);
 }
 
 void launch_mixed(Calls* calls, uint32_t n_sm, TensorType type, TensorType other, LinearArgs args) {
@@ -61,24 +78,16 @@ void launch_mixed(Calls* calls, uint32_t n_sm, TensorType type, TensorType other
 void launch_linear(Calls* calls, uint32_t n_sm, TensorType type, LinearArgs args) {
   args.other_segment = args.n_segments;
   shape_segments(args, [&](uint32_t) { return type; });
-  switch (type) {
-    case TensorType::kQ4_0:
-      return launch_Q4_0(calls, n_sm, args);
-    case TensorType::kQ4_1:
-      return launch_Q4_1(calls, n_sm, args);
-    case TensorType::kQ5_0:
-      return launch_Q5_0(calls, n_sm, args);
-    case TensorType::kQ5_1:
-      return launch_Q5_1(calls, n_sm, args);
-    case TensorType::kQ8_0:
-      return launch_Q8_0(calls, n_sm, args);
-    case TensorType::kQ4_K:
-      return launch_Q4_K(calls, n_sm, args);
-    case TensorType::kQ5_K:
-      return launch_Q5_K(calls, n_sm, args);
-    default:
-      return launch_Q6_K(calls, n_sm, args);
-  }
+  kernels_of(type).launch(calls, n_sm, args);
+}
+
+void launch_experts(Calls* calls, uint32_t n_sm, TensorType type, ExpertArgs args) {
+  LinearArgs& linear = args.linear;
+  linear.other_segment = linear.n_segments;
+  shape_segments(linear, [&](uint32_t) { return type; });
+  for (uint32_t i = 0; i < linear.n_segments; ++i)
+    args.expert_bytes[i] = packed_bytes(type, linear.segments[i].rows, linear.cols);
+  kernels_of(type).launch_experts(calls, n_sm, args);
 }
 
 }  // namespace orcd::cuda

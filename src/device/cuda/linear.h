@@ -25,8 +25,8 @@ struct InputNorm {
 
 enum class Epilogue : uint8_t {
   kStore,  // out = y + bias
-  kAdd,    // out += y + bias
-  kGlu,    // out = act(y0 + bias0) * (y1 + bias1), segments 0 and 1 of the same shape
+  kAdd,    // out += (y + bias) * scale
+  kGlu,    // out = gated(y0 + bias0, y1 + bias1), segments 0 and 1 of the same shape
   kHead,   // out = softcap((y + bias) * scale)
 };
 
@@ -78,11 +78,33 @@ struct LinearArgs {
   float2* out_s;
 };
 
+// Tokens of one expert that a block takes together: places [first, end) of those sorted by expert; first is a
+// multiple of 8.
+struct ExpertTile {
+  uint32_t expert, first, end;
+};
+
+// A linear layer of experts: the segments of `linear` name those of expert 0, the others follow. Either the
+// kernel of one token for each pair of a token and a rank, or those of many tokens for places sorted by
+// expert; outputs are by pair, or by place.
+struct ExpertArgs {
+  LinearArgs linear;
+  uint64_t expert_bytes[2];         // of the segments
+  const uint32_t* chosen;           // [n_pairs] experts; nullptr: by place
+  uint32_t n_pairs, pairs_per_row;  // pairs that share a row of linear.x
+  const ExpertTile* tiles;
+  const uint32_t* n_tiles;       // on the device; at most max_tiles
+  uint32_t max_tiles, n_active;  // n_active: experts that have places, at most
+};
+inline constexpr uint32_t kWideExpertTokens = 64;  // of an ExpertTile for wgmma
+inline constexpr uint32_t kFewExpertTokens = 16;   // and for mma
+
 // A launch over block formats; fills in what follows from the shape. All segments are of one format, but for
 // one token, where those from `other_segment` on may be of another if can_mix() of the two.
 void launch_linear(Calls* calls, uint32_t n_sm, TensorType type, LinearArgs args);
 void launch_mixed(Calls* calls, uint32_t n_sm, TensorType type, TensorType other, LinearArgs args);
 bool can_mix(TensorType type, TensorType other);
+void launch_experts(Calls* calls, uint32_t n_sm, TensorType type, ExpertArgs args);
 void prepare_linear(Calls* calls);  // once per context: shared memory limits
 
 // Several tokens: x (rows row_index, or all) normalised and quantised into xq, xs.
@@ -98,7 +120,7 @@ struct QuantizeArgs {
 void prepare_quantize(Calls* calls);  // once per context
 void launch_quantize(Calls* calls, uint32_t n_tokens, const QuantizeArgs& args);
 
-// The same norm, to f32: in front of float formats, and after projections (add: y += norm(x)).
+// The same norm, to f32: in front of float formats, and after projections (add: y += norm(x) * scale).
 struct NormArgs {
   const float* x;
   const int32_t* row_index;
@@ -106,12 +128,16 @@ struct NormArgs {
   uint32_t cols;
   float* y;
   bool add;
+  float scale = 1.0f;
 };
 void launch_norm(Calls* calls, uint32_t n_tokens, const NormArgs& args);
 
-// F32, F16 and BF16 weights; x: [n_tokens, cols] f32, already normalised.
+// F32, F16 and BF16 weights; x: [n_tokens, cols] f32, already normalised. With `chosen`: experts, by pair as
+// ExpertArgs has them, n_tokens pairs; weight and bias are those of expert 0.
 struct FloatLinearArgs {
   Matrix weight;
+  const uint32_t* chosen;
+  uint32_t pairs_per_row;
   const float* x;
   const float* bias;
   float* out;
@@ -121,7 +147,7 @@ struct FloatLinearArgs {
 };
 void launch_float_linear(Calls* calls, const FloatLinearArgs& args);
 
-// h = act(g) * u (g nullptr: act(u)), n values.
+// h = gated(g, u) (g nullptr: act(u)), n values.
 struct GluArgs {
   const float* gate;
   const float* up;

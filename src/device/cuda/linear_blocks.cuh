@@ -81,24 +81,34 @@ __device__ __forceinline__ void fetch(const LinearArgs& a, uint32_t first_tile, 
   copy_async_commit();
 }
 
-// One link of the chains of a lane: two rows times two columns.
+// One link of the chains of a lane: two rows times two columns. mins: of Q2_K.
 template <TensorType F>
-__device__ __forceinline__ void link(const uint32_t (&reg)[4], const RowScales<F> (&rows)[2],
-                                     const float2 (&factors)[2], int h, uint32_t b0, uint32_t b1,
-                                     const float2 (&x)[2], float (&acc)[4]) {
+__device__ __forceinline__ void link(const uint32_t (&reg)[4], const uint32_t (&mins)[4],
+                                     const RowScales<F> (&rows)[2], const float2 (&factors)[2], int h,
+                                     uint32_t b0, uint32_t b1, const float2 (&x)[2], float (&acc)[4]) {
   int32_t k[4] = {0, 0, 0, 0};
-  if constexpr (F == TensorType::kQ6_K) {
-    int32_t high[4] = {0, 0, 0, 0};
-    mma_s8_half(k, reg[0], reg[1], b0);
-    mma_s8_half(high, reg[2], reg[3], b1);
+  if constexpr (F == TensorType::kQ2_K) {
+    int32_t minimums[4] = {0, 0, 0, 0};
+    mma_s8(k, reg[0], reg[1], reg[2], reg[3], b0, b1);
+    mma_s8(minimums, mins[0], mins[1], mins[2], mins[3], b0, b1);
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      k[i] = half_scale(rows[i / 2].words[0], h, 0) * k[i] + half_scale(rows[i / 2].words[0], h, 1) * high[i];
+      acc[i] = chain_link<F>(factors[i / 2], k[i], with_minimums(x[i % 2], minimums[i]), acc[i]);
   } else {
-    mma_s8(k, reg[0], reg[1], reg[2], reg[3], b0, b1);
-  }
+    if constexpr (numerics::has_half_scales(F)) {
+      int32_t high[4] = {0, 0, 0, 0};
+      mma_s8_half(k, reg[0], reg[1], b0);
+      mma_s8_half(high, reg[2], reg[3], b1);
 #pragma unroll
-  for (int i = 0; i < 4; ++i) acc[i] = chain_link<F>(factors[i / 2], k[i], x[i % 2], acc[i]);
+      for (int i = 0; i < 4; ++i)
+        k[i] =
+            half_scale(rows[i / 2].words[0], h, 0) * k[i] + half_scale(rows[i / 2].words[0], h, 1) * high[i];
+    } else {
+      mma_s8(k, reg[0], reg[1], reg[2], reg[3], b0, b1);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) acc[i] = chain_link<F>(factors[i / 2], k[i], x[i % 2], acc[i]);
+  }
 }
 
 // kTiles8: tiles of 8 tokens.
@@ -125,10 +135,10 @@ __device__ __forceinline__ void fold_round(const LinearArgs& a, const float* par
     float y = fold(from, s.strips, stride, s.bias, row);
     float* out = s.out + static_cast<uint64_t>(first_token + token) * s.out_stride + row;
     if (glu) {
-      y = __fmul_rn(activate(a.activation, y),
-                    fold(from + a.max_strips * stride, s.strips, stride, a.segments[1].bias, row));
+      y = gated(a.activation, y,
+                fold(from + a.max_strips * stride, s.strips, stride, a.segments[1].bias, row));
     } else if (a.epilogue == Epilogue::kAdd) {
-      y = __fadd_rn(__ldcg(out), y);
+      y = __fadd_rn(__ldcg(out), __fmul_rn(y, a.scale));
     } else if (a.epilogue == Epilogue::kHead) {
       y = __fmul_rn(y, a.scale);
       if (a.softcap > 0.0f) y = numerics::softcap(y, a.softcap);
@@ -165,9 +175,8 @@ __device__ __forceinline__ UnitInput load_input(const LinearArgs& a, uint32_t ti
 }
 
 template <TensorType F, int kTiles>
-__global__ void __launch_bounds__(kLinearWarps * 32, kTiles <= 1 ? 2 : 1) linear_kernel(const LinearArgs a) {
+__device__ __forceinline__ void linear_block(const LinearArgs& a, uint32_t first_token, uint8_t* shared) {
   using S = Stage<F>;
-  extern __shared__ __align__(128) uint8_t shared[];
   const uint32_t warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
   uint8_t* ring = shared + warp * S::kDepth * S::kBytes;
   float* part = reinterpret_cast<float*>(shared + kLinearWarps * S::kDepth * S::kBytes);
@@ -176,8 +185,6 @@ __global__ void __launch_bounds__(kLinearWarps * 32, kTiles <= 1 ? 2 : 1) linear
   const uint32_t first_tile = blockIdx.x * a.tiles_per_block;
   const uint32_t last_tile = min(first_tile + a.tiles_per_block, a.n_tiles);
   const uint32_t n_items = (last_tile - first_tile) * a.max_strips;
-  const uint32_t first_token = blockIdx.y * kTiles * 8;
-
   launch_dependents();
   Cursor ahead = {warp, 0, 0, nullptr, nullptr};
   seek<F>(a, first_tile, n_items, &ahead);
@@ -216,8 +223,12 @@ __global__ void __launch_bounds__(kLinearWarps * 32, kTiles <= 1 ? 2 : 1) linear
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
           if (h >= n_halves) break;
-          uint32_t regs[4];
-          exact_codes<F>(bits, h, regs);
+          uint32_t regs[4], mins[4] = {};
+          if constexpr (F == TensorType::kQ2_K) {
+            weighted_codes(bits, {rows[0].words[0], rows[1].words[0]}, h, regs, mins);
+          } else {
+            exact_codes<F>(bits, h, regs);
+          }
           const float2 factors[2] = {group_factors<F>(rows[0], super[0], h),
                                      group_factors<F>(rows[1], super[1], h)};
 #pragma unroll
@@ -229,7 +240,7 @@ __global__ void __launch_bounds__(kLinearWarps * 32, kTiles <= 1 ? 2 : 1) linear
                 h == 0 ? make_uint2(x.fragments.x, x.fragments.y) : make_uint2(x.fragments.z, x.fragments.w);
             const float4 pair = x.scales[h];
             const float2 xs[2] = {make_float2(pair.x, pair.y), make_float2(pair.z, pair.w)};
-            link<F>(regs, rows, factors, h, b.x, b.y, xs, acc[n]);
+            link<F>(regs, mins, rows, factors, h, b.x, b.y, xs, acc[n]);
           }
         }
       }
@@ -250,12 +261,51 @@ __global__ void __launch_bounds__(kLinearWarps * 32, kTiles <= 1 ? 2 : 1) linear
   }
 }
 
+template <TensorType F, int kTiles>
+__global__ void __launch_bounds__(kLinearWarps * 32, kTiles <= 1 ? 2 : 1)
+    linear_kernel(const __grid_constant__ LinearArgs a) {
+  extern __shared__ __align__(128) uint8_t shared[];
+  linear_block<F, kTiles>(a, blockIdx.y * kTiles * 8, shared);
+}
+
+// A row of blocks is one ExpertTile.
+template <TensorType F>
+__global__ void __launch_bounds__(kLinearWarps * 32, 1)
+    linear_experts_kernel(const __grid_constant__ ExpertArgs a) {
+  extern __shared__ __align__(128) uint8_t shared[];
+  __shared__ LinearArgs mine;
+  wait_for_inputs();
+  if (blockIdx.y >= __ldcg(a.n_tiles)) return;
+  copy_args(a.linear, &mine);
+  const uint32_t first = place_arguments(a, a.tiles[blockIdx.y], &mine);
+  linear_block<F, kFewExpertTokens / 8>(mine, first, shared);
+}
+
+template <int kTiles8>
+uint32_t items_per_warp(const LinearArgs& args) {
+  const uint32_t items = kTiles8 == 1 ? 4 : 1;
+  // A gate and its up tile are folded together.
+  return args.epilogue == Epilogue::kGlu && items * kLinearWarps < 2 * args.max_strips ? 2 : items;
+}
+
+template <TensorType F>
+void launch_tiles_of_experts(Calls* calls, uint32_t n_sm, ExpertArgs args) {
+  constexpr int kTiles8 = kFewExpertTokens / 8;
+  LinearArgs& linear = args.linear;
+  linear.items_per_warp = items_per_warp<kTiles8>(linear);
+  const uint32_t step = linear.epilogue == Epilogue::kGlu ? 2 : 1;
+  const uint32_t blocks = std::max(1u, n_sm / args.n_active);
+  linear.tiles_per_block = (linear.n_tiles / step + blocks - 1) / blocks * step;
+  LaunchShape shape;
+  shape.grid = dim3((linear.n_tiles + linear.tiles_per_block - 1) / linear.tiles_per_block, args.max_tiles);
+  shape.block = dim3(kLinearWarps * 32);
+  shape.shared_bytes = linear_shared_bytes<F, kTiles8>(linear);
+  calls->launch("experts", linear_experts_kernel<F>, shape, args);
+}
+
 template <TensorType F, int kTiles8>
 void launch_tiles(Calls* calls, uint32_t n_sm, LinearArgs args) {
-  args.items_per_warp = kTiles8 == 1 ? 4 : 1;
-  // A gate and its up tile are folded together.
-  if (args.epilogue == Epilogue::kGlu && args.items_per_warp * kLinearWarps < 2 * args.max_strips)
-    args.items_per_warp = 2;
+  args.items_per_warp = items_per_warp<kTiles8>(args);
   const uint32_t step = args.epilogue == Epilogue::kGlu ? 2 : 1;
   args.tiles_per_block = (args.n_tiles / step + n_sm - 1) / n_sm * step;
   LaunchShape shape;
@@ -279,7 +329,18 @@ void launch_format(Calls* calls, uint32_t n_sm, const LinearArgs& args) {
 }
 
 template <TensorType F>
+void launch_format_experts(Calls* calls, uint32_t n_sm, const ExpertArgs& args) {
+  if (args.chosen) return launch_token_experts<F>(calls, n_sm, args);
+  if (args.linear.token_stride != 0) return launch_prefill_experts<F>(calls, args);
+  launch_tiles_of_experts<F>(calls, n_sm, args);
+}
+
+template <TensorType F>
 void prepare_format(Calls* calls) {
+  calls->allow_shared(reinterpret_cast<const void*>(token_experts_kernel<F>),
+                      kMostShared - sizeof(LinearArgs));
+  calls->allow_shared(reinterpret_cast<const void*>(linear_experts_kernel<F>),
+                      kMostShared - sizeof(LinearArgs));
   calls->allow_shared(reinterpret_cast<const void*>(token_kernel<F, F>), kMostShared);
   prepare_prefill<F>(calls);
   calls->allow_shared(reinterpret_cast<const void*>(linear_kernel<F, 1>), kMostShared);
@@ -292,6 +353,9 @@ void prepare_format(Calls* calls) {
   void prepare_##name(Calls* calls) { prepare_format<TensorType::k##name>(calls); } \
   void launch_##name(Calls* calls, uint32_t n_sm, const LinearArgs& args) {         \
     launch_format<TensorType::k##name>(calls, n_sm, args);                          \
+  }                                                                                 \
+  void launch_experts_##name(Calls* calls, uint32_t n_sm, const ExpertArgs& args) { \
+    launch_format_experts<TensorType::k##name>(calls, n_sm, args);                  \
   }
 
 }  // namespace orcd::cuda

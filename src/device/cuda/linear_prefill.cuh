@@ -19,12 +19,12 @@ inline constexpr uint32_t kPrefillStageBytes = kN* kUnit + 2 * kN * 8;
 template <uint32_t kN>
 inline constexpr uint32_t kPrefillShared = kPrefillStages*(kPrefillStageBytes<kN> + 8) + kN* kOutStride * 4;
 
-// Most tokens of a block: sums of two halves (Q6_K) need twice the registers.
+// Most tokens of a block: with scales of halves a link needs two sums, and so twice the registers.
 template <TensorType F>
-inline constexpr uint32_t kPrefillTokens = F == TensorType::kQ6_K ? 64 : 128;
+inline constexpr uint32_t kPrefillTokens = numerics::has_half_scales(F) ? 64 : 128;
 // Blocks of a multiprocessor, by registers.
 template <TensorType F, uint32_t kN>
-inline constexpr uint32_t kPrefillBlocks = kN == 64 && F != TensorType::kQ6_K ? 4 : 3;
+inline constexpr uint32_t kPrefillBlocks = kN == 64 && !numerics::has_half_scales(F) ? 4 : 3;
 
 template <TensorType F>
 struct UnitRegisters {
@@ -46,16 +46,24 @@ __device__ __forceinline__ UnitRegisters<F> load_unit(const uint8_t* unit, uint3
 template <TensorType F, uint32_t kN>
 __device__ __forceinline__ void link_group(const UnitRegisters<F>& unit, const uint32_t (&super)[2], int h,
                                            const uint8_t* x, const float4* xs, float (&acc)[kN / 2]) {
-  uint32_t regs[4];
-  exact_codes<F>(unit.bits, h, regs);
   const uint64_t b = core_descriptor(x + h * 256);
   int d[kN / 2];
-  if constexpr (F == TensorType::kQ6_K) {
+  if constexpr (numerics::has_half_scales(F)) {
+    // The two products: of the halves, or of Q2_K's codes and minimums.
     int high[kN / 2];
-    const uint32_t low_half[4] = {regs[0], regs[1], 0, 0}, high_half[4] = {0, 0, regs[2], regs[3]};
+    uint32_t first[4], second[4];
+    if constexpr (F == TensorType::kQ2_K) {
+      weighted_codes(unit.bits, {unit.scales[0].words[0], unit.scales[1].words[0]}, h, first, second);
+    } else {
+      exact_codes<F>(unit.bits, h, first);
+      second[0] = second[1] = 0;
+      second[2] = first[2];
+      second[3] = first[3];
+      first[2] = first[3] = 0;
+    }
     wgmma_fence();
-    wgmma_s8(d, low_half, b);
-    wgmma_s8(high, high_half, b);
+    wgmma_s8(d, first, b);
+    wgmma_s8(high, second, b);
     wgmma_commit();
     const float2 factors[2] = {group_factors<F>(unit.scales[0], row_super<F>(super[0]), h),
                                group_factors<F>(unit.scales[1], row_super<F>(super[1]), h)};
@@ -71,12 +79,19 @@ __device__ __forceinline__ void link_group(const UnitRegisters<F>& unit, const u
       const float4 v = xs[n * 4];
 #pragma unroll
       for (uint32_t i = 0; i < 4; ++i) {
-        const int32_t isum = scale[i / 2][0] * d[n * 4 + i] + scale[i / 2][1] * high[n * 4 + i];
-        acc[n * 4 + i] = chain_link<F>(factors[i / 2], isum,
-                                       i % 2 ? make_float2(v.z, v.w) : make_float2(v.x, v.y), acc[n * 4 + i]);
+        const float2 xs = i % 2 ? make_float2(v.z, v.w) : make_float2(v.x, v.y);
+        float& to = acc[n * 4 + i];
+        if constexpr (F == TensorType::kQ2_K) {
+          to = chain_link<F>(factors[i / 2], d[n * 4 + i], with_minimums(xs, high[n * 4 + i]), to);
+        } else {
+          const int32_t isum = scale[i / 2][0] * d[n * 4 + i] + scale[i / 2][1] * high[n * 4 + i];
+          to = chain_link<F>(factors[i / 2], isum, xs, to);
+        }
       }
     }
   } else {
+    uint32_t regs[4];
+    exact_codes<F>(unit.bits, h, regs);
     wgmma_fence();
     wgmma_s8(d, regs, b);
     wgmma_commit();
@@ -120,9 +135,9 @@ __device__ __forceinline__ void store_tile(const LinearArgs& a, const float* sta
       if (glu) {
         const float* bias = a.segments[1].bias;
         const float up = bias ? __fadd_rn(from[32 + j], __ldg(bias + row + j)) : from[32 + j];
-        y[j] = __fmul_rn(activate(a.activation, y[j]), up);
+        y[j] = gated(a.activation, y[j], up);
       } else if (a.epilogue == Epilogue::kAdd) {
-        y[j] = __fadd_rn(__ldcg(out + j), y[j]);
+        y[j] = __fadd_rn(__ldcg(out + j), __fmul_rn(y[j], a.scale));
       } else if (a.epilogue == Epilogue::kHead) {
         y[j] = __fmul_rn(y[j], a.scale);
         if (a.softcap > 0.0f) y[j] = numerics::softcap(y[j], a.softcap);
@@ -133,15 +148,14 @@ __device__ __forceinline__ void store_tile(const LinearArgs& a, const float* sta
 }
 
 template <TensorType F, uint32_t kN>
-__global__ void __launch_bounds__(kPrefillThreads, kPrefillBlocks<F, kN>) prefill_kernel(const LinearArgs a) {
+__device__ __forceinline__ void prefill_block(const LinearArgs& a, uint32_t first_token, uint8_t* shared) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   constexpr uint32_t kStage = kPrefillStageBytes<kN>;
   constexpr PackedShape kShape = packed_shape(F);
-  extern __shared__ __align__(128) uint8_t shared[];
   float* staged = reinterpret_cast<float*>(shared + kPrefillStages * kStage);
   const uint32_t warp = __shfl_sync(~0u, threadIdx.x >> 5, 0);  // known to be the same in the whole warp
   const uint32_t lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
-  const uint32_t first_token = blockIdx.x * kN, first_tile = blockIdx.y * 4;
+  const uint32_t first_tile = blockIdx.y * 4;
   launch_dependents();
   TilePlace at = place_of(a, first_tile + warp);
   const Segment& segment = a.segments[at.segment];
@@ -231,6 +245,35 @@ __global__ void __launch_bounds__(kPrefillThreads, kPrefillBlocks<F, kN>) prefil
 }
 
 template <TensorType F, uint32_t kN>
+__global__ void __launch_bounds__(kPrefillThreads, kPrefillBlocks<F, kN>)
+    prefill_kernel(const __grid_constant__ LinearArgs a) {
+  extern __shared__ __align__(128) uint8_t shared[];
+  prefill_block<F, kN>(a, blockIdx.x * kN, shared);
+}
+
+// A column of blocks is one ExpertTile.
+template <TensorType F>
+__global__ void __launch_bounds__(kPrefillThreads, kPrefillBlocks<F, kWideExpertTokens>)
+    prefill_experts_kernel(const __grid_constant__ ExpertArgs a) {
+  extern __shared__ __align__(128) uint8_t shared[];
+  __shared__ LinearArgs mine;
+  wait_for_inputs();
+  if (blockIdx.x >= __ldcg(a.n_tiles)) return;
+  copy_args(a.linear, &mine);
+  const uint32_t first = place_arguments(a, a.tiles[blockIdx.x], &mine);
+  prefill_block<F, kWideExpertTokens>(mine, first, shared);
+}
+
+template <TensorType F>
+void launch_prefill_experts(Calls* calls, ExpertArgs args) {
+  if (args.linear.epilogue == Epilogue::kGlu)
+    args.linear.n_tiles = (args.linear.segments[0].rows + 31) / 32 * 4;
+  const LaunchShape shape = {dim3(args.max_tiles, (args.linear.n_tiles + 3) / 4), dim3(kPrefillThreads),
+                             kPrefillShared<kWideExpertTokens>};
+  calls->launch("experts, many tokens", prefill_experts_kernel<F>, shape, args);
+}
+
+template <TensorType F, uint32_t kN>
 void launch_prefill_tiles(Calls* calls, const LinearArgs& args) {
   const LaunchShape shape = {dim3((args.n_tokens + kN - 1) / kN, (args.n_tiles + 3) / 4),
                              dim3(kPrefillThreads), kPrefillShared<kN>};
@@ -251,6 +294,8 @@ void launch_prefill(Calls* calls, uint32_t n_sm, LinearArgs args) {
 template <TensorType F>
 void prepare_prefill(Calls* calls) {
   calls->allow_shared(reinterpret_cast<const void*>(prefill_kernel<F, 64>), kPrefillShared<64>);
+  calls->allow_shared(reinterpret_cast<const void*>(prefill_experts_kernel<F>),
+                      kPrefillShared<kWideExpertTokens>);
   if constexpr (kPrefillTokens<F> == 128)
     calls->allow_shared(reinterpret_cast<const void*>(prefill_kernel<F, 128>), kPrefillShared<128>);
 }

@@ -21,8 +21,9 @@ static_assert(kTokenWarps % numerics::kMaxStrips == 0, "a warp keeps its strip")
 template <TensorType F>
 struct TokenSet {
   static constexpr PackedShape kShape = packed_shape(F);
-  static constexpr uint32_t kUnits = F == TensorType::kQ6_K || F == TensorType::kQ8_0 ? 2 : 4;
-  static constexpr uint32_t kColumns = F == TensorType::kQ6_K ? 2 : 1;  // a group's; Q6_K: one a half
+  // Columns of a group: with scales of halves one a half; Q2_K: one of codes and one of minimums.
+  static constexpr uint32_t kColumns = numerics::has_half_scales(F) ? 2 : 1;
+  static constexpr uint32_t kUnits = kColumns == 2 || F == TensorType::kQ8_0 ? 2 : 4;
   static constexpr uint32_t kUnitBytes = kUnits * kShape.unit_bytes;
   static constexpr uint32_t kBytes = kUnitBytes + kShape.super_bytes;
 };
@@ -216,6 +217,8 @@ struct SetRegisters {
   LaneBits bits[2][TokenSet<F>::kUnits];
   RowScales<F> scales[TokenSet<F>::kUnits];
   float2 super;
+  // Q2_K: scales of rows g and g + 8 of both tiles.
+  uint32_t weights[F == TensorType::kQ2_K ? 2 : 1][TokenSet<F>::kUnits][2];
 };
 template <TensorType F>
 __device__ __forceinline__ void load_set(const uint8_t* slot, SetRegisters<F>* set) {
@@ -226,8 +229,14 @@ __device__ __forceinline__ void load_set(const uint8_t* slot, SetRegisters<F>* s
   for (uint32_t u = 0; u < T::kUnits; ++u) {
     set->scales[u] = load_row_scales<F>(mine + u * T::kShape.unit_bytes, lane % 16);
 #pragma unroll
-    for (int half = 0; half < 2; ++half)
-      set->bits[half][u] = load_bits<F>(slot + half * T::kBytes + u * T::kShape.unit_bytes, lane);
+    for (int half = 0; half < 2; ++half) {
+      const uint8_t* unit = slot + half * T::kBytes + u * T::kShape.unit_bytes;
+      set->bits[half][u] = load_bits<F>(unit, lane);
+      if constexpr (F == TensorType::kQ2_K) {
+        set->weights[half][u][0] = load_row_scales<F>(unit, lane >> 2).words[0];
+        set->weights[half][u][1] = load_row_scales<F>(unit, (lane >> 2) + 8).words[0];
+      }
+    }
   }
   set->super = load_row_super<F>(mine + T::kUnitBytes, lane % 16);
 }
@@ -242,7 +251,7 @@ __device__ __forceinline__ void sum_set(uint32_t unit, const SetRegisters<F>& se
   // Lane column g of B holds the group that this column belongs to, and is zero for the others.
   const uint32_t group = g / T::kColumns;
   uint2 x = *reinterpret_cast<const uint2*>(codes + (unit * 2 + group) * 32 + t * 8);
-  if constexpr (T::kColumns == 2) (g & 1 ? x.x : x.y) = 0;
+  if constexpr (T::kColumns == 2 && F != TensorType::kQ2_K) (g & 1 ? x.x : x.y) = 0;
   int k[2][4] = {};
 #pragma unroll
   for (uint32_t u = 0; u < T::kUnits; ++u) {
@@ -253,8 +262,16 @@ __device__ __forceinline__ void sum_set(uint32_t unit, const SetRegisters<F>& se
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         uint32_t regs[4];
-        scaled_codes<F>(set.bits[half][u], h, regs);
-        mma_group<F>(k[half], regs, b0, b1);
+        if constexpr (F == TensorType::kQ2_K) {
+          uint32_t minimums[4];
+          weighted_codes(set.bits[half][u], set.weights[half][u], h, regs, minimums);
+          const bool odd = g & 1;
+          mma_s8(k[half], regs[0], regs[1], regs[2], regs[3], odd ? 0 : b0, odd ? 0 : b1);
+          mma_s8(k[half], minimums[0], minimums[1], minimums[2], minimums[3], odd ? b0 : 0, odd ? b1 : 0);
+        } else {
+          scaled_codes<F>(set.bits[half][u], h, regs);
+          mma_group<F>(k[half], regs, b0, b1);
+        }
       }
     }
   }
@@ -276,9 +293,12 @@ __device__ __forceinline__ float chain_set(const SetRegisters<F>& set, uint32_t 
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const uint32_t group = 2 * u + h;
-      const float2 xs = h ? make_float2(both.z, both.w) : make_float2(both.x, both.y);
+      float2 xs = h ? make_float2(both.z, both.w) : make_float2(both.x, both.y);
       int32_t isum;
-      if constexpr (F == TensorType::kQ6_K) {
+      if constexpr (F == TensorType::kQ2_K) {
+        isum = sums[2 * group * kSumStride];
+        xs = with_minimums(xs, sums[(2 * group + 1) * kSumStride]);
+      } else if constexpr (T::kColumns == 2) {
         const int32_t low = sums[2 * group * kSumStride], high = sums[(2 * group + 1) * kSumStride];
         isum = (half_scale(set.scales[u].words[0], h, 0) * low +
                 half_scale(set.scales[u].words[0], h, 1) * high) >>
@@ -320,8 +340,8 @@ __device__ __forceinline__ void finish_token(const LinearArgs& a, const float* p
     if (glu) {
       const Segment& up = a.segments[1];
       if (inside) {
-        y = __fmul_rn(activate(a.activation, y),
-                      fold(from + (2 * kTileRows << up.strip_shift), up.strips, kTileRows, up.bias, row));
+        y = gated(a.activation, y,
+                  fold(from + (2 * kTileRows << up.strip_shift), up.strips, kTileRows, up.bias, row));
       }
       if (a.out_q) {
         const QuantizedLane q = quantize_lane(y);
@@ -331,7 +351,7 @@ __device__ __forceinline__ void finish_token(const LinearArgs& a, const float* p
       }
       if (!inside) continue;
     } else if (a.epilogue == Epilogue::kAdd) {
-      y = __fadd_rn(i < kTokenThreads ? residual : __ldcg(s.out + row), y);
+      y = __fadd_rn(i < kTokenThreads ? residual : __ldcg(s.out + row), __fmul_rn(y, a.scale));
     } else if (a.epilogue == Epilogue::kHead) {
       y = __fmul_rn(y, a.scale);
       if (a.softcap > 0.0f) y = softcap_call(y, a.softcap);
@@ -419,6 +439,34 @@ __device__ __forceinline__ void token_block(const LinearArgs& a, uint8_t* shared
   finish_token(a, parts, share, residual);
 }
 
+// The arguments of a launch to where they can be changed; a barrier must follow.
+__device__ __forceinline__ void copy_args(const LinearArgs& from, LinearArgs* to) {
+  static_assert(sizeof(LinearArgs) % 4 == 0);
+  for (uint32_t i = threadIdx.x; i < sizeof(LinearArgs) / 4; i += blockDim.x)
+    reinterpret_cast<uint32_t*>(to)[i] = reinterpret_cast<const uint32_t*>(&from)[i];
+  __syncthreads();
+}
+
+// From those of expert 0 to those of another.
+__device__ __forceinline__ void choose_expert(const ExpertArgs& a, uint32_t expert, LinearArgs* args) {
+  for (uint32_t i = 0; i < args->n_segments; ++i) {
+    Segment& s = args->segments[i];
+    s.data += expert * a.expert_bytes[i];
+    if (s.bias) s.bias += static_cast<uint64_t>(expert) * s.rows;
+  }
+}
+
+// Those of the tokens of a tile, whose first place it returns.
+__device__ __forceinline__ uint32_t place_arguments(const ExpertArgs& a, const ExpertTile& tile,
+                                                    LinearArgs* args) {
+  if (threadIdx.x == 0) {
+    choose_expert(a, tile.expert, args);
+    args->n_tokens = tile.end;
+  }
+  __syncthreads();
+  return tile.first;
+}
+
 // Segments before LinearArgs::other_segment are of format F, those from it on of format G.
 template <TensorType F, TensorType G>
 __global__ void __launch_bounds__(kTokenThreads, 2) token_kernel(const __grid_constant__ LinearArgs a) {
@@ -427,6 +475,45 @@ __global__ void __launch_bounds__(kTokenThreads, 2) token_kernel(const __grid_co
     if (blockIdx.x >= a.other_block) return token_block<G>(a, shared);
   }
   token_block<F>(a, shared);
+}
+
+// A row of blocks is one pair of a token and a rank; every block makes the arguments of its pair.
+template <TensorType F>
+__global__ void __launch_bounds__(kTokenThreads, 2)
+    token_experts_kernel(const __grid_constant__ ExpertArgs a) {
+  extern __shared__ __align__(128) uint8_t shared[];
+  __shared__ LinearArgs mine;
+  copy_args(a.linear, &mine);
+  wait_for_inputs();
+  if (threadIdx.x == 0) {
+    const uint32_t pair = blockIdx.y, expert = __ldcg(a.chosen + pair);
+    choose_expert(a, expert, &mine);
+    for (uint32_t i = 0; i < 2; ++i)
+      mine.segments[i].out += static_cast<uint64_t>(pair) * mine.segments[i].out_stride;
+    if (mine.x) {
+      mine.x += static_cast<uint64_t>(pair / a.pairs_per_row) * mine.cols;
+    } else {
+      mine.token_q += static_cast<uint64_t>(pair) * mine.cols;
+      mine.token_s += static_cast<uint64_t>(pair) * mine.n_groups;
+    }
+    if (mine.out_q) {
+      mine.out_q += static_cast<uint64_t>(pair) * mine.segments[0].rows;
+      mine.out_s += static_cast<uint64_t>(pair) * (mine.segments[0].rows / 32);
+    }
+  }
+  __syncthreads();
+  token_block<F>(mine, shared);
+}
+
+template <TensorType F>
+void launch_token_experts(Calls* calls, uint32_t n_sm, ExpertArgs args) {
+  const uint32_t bytes = args.linear.n_units * packed_shape(F).unit_bytes;
+  LaunchShape shape;
+  shape.grid =
+      dim3(deal_tiles(args.linear, std::max(1u, n_sm / args.n_pairs), {bytes, bytes, bytes}), args.n_pairs);
+  shape.block = dim3(kTokenThreads);
+  shape.shared_bytes = token_shared<F>(args.linear).bytes;
+  calls->launch("experts, one token", token_experts_kernel<F>, shape, args);
 }
 
 template <TensorType F, TensorType G = F>

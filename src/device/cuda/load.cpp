@@ -61,23 +61,26 @@ class Staging {
   int at_ = 0;
 };
 
-void load_weight(State& state, Staging& staging, model::WeightId id) {
+void load_vector(State& state, Staging& staging, model::WeightId id) {
   const model::Weight& weight = state.weight(id);
-  const FormatInfo* format = find_format(weight.type);
-  const uint64_t row_bytes = weight.cols / format->block_elements * format->block_bytes;
-  const gguf::File& file = *state.program->spec.file;
-  if (weight.role == model::WeightRole::kVector) {
-    file.read(*weight.tensor, weight.row_begin * format->block_bytes, {staging.host(), row_bytes});
-    launch_widen(state.calls, {staging.upload(row_bytes), weight.type, weight.cols,
-                               reinterpret_cast<float*>(state.item(state.plan.weights[id]))});
-    staging.next();
-    return;
-  }
+  const uint64_t bytes = model::row_bytes(weight) * weight.n_experts;
+  const uint64_t begin = weight.row_begin * find_format(weight.type)->block_bytes;
+  state.program->spec.file->read(*weight.tensor, begin, {staging.host(), bytes});
+  launch_widen(state.calls, {staging.upload(bytes), weight.type, weight.cols * weight.n_experts,
+                             reinterpret_cast<float*>(state.item(state.plan.weights[id]))});
+  staging.next();
+}
+
+// One matrix, or one expert's of a weight that holds several.
+void load_matrix(State& state, Staging& staging, model::WeightId id, uint64_t expert) {
+  const model::Weight& weight = state.weight(id);
+  const uint64_t row_bytes = model::row_bytes(weight);
   const uint64_t slab =
       std::max<uint64_t>(state.plan.staging_bytes / row_bytes / kFloatTileRows, 1) * kFloatTileRows;
   for (uint64_t first = 0; first < weight.rows; first += slab) {
     const uint64_t n = std::min(slab, weight.rows - first);
-    file.read(*weight.tensor, (weight.row_begin + first) * row_bytes, {staging.host(), n * row_bytes});
+    const uint64_t from = weight.row_begin + expert * weight.rows + first;
+    state.program->spec.file->read(*weight.tensor, from * row_bytes, {staging.host(), n * row_bytes});
     RepackArgs args;
     args.raw = staging.upload(n * row_bytes);
     args.row_bytes = row_bytes;
@@ -85,10 +88,22 @@ void load_weight(State& state, Staging& staging, model::WeightId id) {
     args.first_row = first;
     args.n_rows = n;
     args.to = state.matrix(id);
-    args.to_data = state.item(state.plan.weights[id]);
+    args.to_data =
+        state.item(state.plan.weights[id]) + expert * packed_bytes(weight.type, weight.rows, weight.cols);
     launch_repack(state.calls, args);
     staging.next();
   }
+}
+
+void load_weight(State& state, Staging& staging, model::WeightId id) {
+  const model::Weight& weight = state.weight(id);
+  if (weight.role == model::WeightRole::kVector) return load_vector(state, staging, id);
+  for (uint64_t expert = 0; expert < weight.n_experts; ++expert) load_matrix(state, staging, id, expert);
+}
+
+// Of a weight in the file.
+uint64_t file_bytes(const model::Weight& weight) {
+  return model::row_bytes(weight) * weight.rows * weight.n_experts;
 }
 
 void load_rope(State& state, Staging& staging, size_t index) {
@@ -128,15 +143,10 @@ std::vector<numerics::Digest> load_weights(State& state, const device::Progress&
   {
     Staging staging(state);
     uint64_t total = 0, done = 0;
-    for (const model::Weight& weight : state.program->weights) {
-      const FormatInfo* format = find_format(weight.type);
-      total += weight.rows * (weight.cols / format->block_elements * format->block_bytes);
-    }
+    for (const model::Weight& weight : state.program->weights) total += file_bytes(weight);
     for (model::WeightId id = 0; id < state.program->weights.size(); ++id) {
       load_weight(state, staging, id);
-      const model::Weight& weight = state.weight(id);
-      const FormatInfo* format = find_format(weight.type);
-      done += weight.rows * (weight.cols / format->block_elements * format->block_bytes);
+      done += file_bytes(state.weight(id));
       if (progress) progress(done, total);
     }
     state.calls->synchronize("load the weights");

@@ -12,6 +12,15 @@ __device__ WeightGroup raw_group(const RepackArgs& a, uint64_t row, uint64_t gro
   return numerics::decode_group(a.type, a.raw + row * a.row_bytes, group);
 }
 
+// The code of element e of a group as the file holds it: formats with a codebook.
+__device__ uint32_t raw_code(const RepackArgs& a, uint64_t row, uint64_t group, uint32_t e) {
+  const uint8_t* data = a.raw + row * a.row_bytes;
+  const uint8_t* codes = a.type == TensorType::kIQ4_XS   ? data + group / 8 * 136 + 8 + group % 8 * 16
+                         : a.type == TensorType::kIQ4_NL ? data + group * 18 + 2
+                                                         : data + group * 17 + 1;
+  return e < 16 ? codes[e] & 15u : codes[e - 16] >> 4;
+}
+
 __device__ void store_u16(uint8_t* to, uint32_t value) {
   to[0] = static_cast<uint8_t>(value);
   to[1] = static_cast<uint8_t>(value >> 8);
@@ -33,6 +42,16 @@ __device__ FormatBytes format_bytes(TensorType type) {
       return {24, 1};
     case TensorType::kQ8_0:
       return {34, 1};
+    case TensorType::kIQ4_NL:
+      return {18, 1};
+    case TensorType::kMXFP4:
+      return {17, 1};
+    case TensorType::kQ2_K:
+      return {84, 8};
+    case TensorType::kQ3_K:
+      return {110, 8};
+    case TensorType::kIQ4_XS:
+      return {136, 8};
     case TensorType::kQ4_K:
       return {144, 8};
     case TensorType::kQ5_K:
@@ -67,13 +86,29 @@ __device__ void repack_scales(const RepackArgs& a, uint64_t row, uint64_t unit_i
         store_u16(super + r16 * 4 + 2, inside ? numerics::load_u16(block + 2) : 0);
         break;
       }
+      case TensorType::kQ3_K:
       case TensorType::kQ6_K: {
         const WeightGroup w = raw_group(a, row, group);
         scales[r16 * 4 + h * 2] = inside ? static_cast<uint8_t>(w.scale[0]) : 0;
         scales[r16 * 4 + h * 2 + 1] = inside ? static_cast<uint8_t>(w.scale[1]) : 0;
-        if (group % 8 == 0) store_u16(super + r16 * 2, inside ? numerics::load_u16(block + 208) : 0);
+        if (group % 8 == 0)
+          store_u16(super + r16 * 2, inside ? numerics::load_u16(block + bytes.block - 2) : 0);
         break;
       }
+      case TensorType::kQ2_K:
+        store_u16(scales + r16 * 4 + h * 2, inside ? numerics::load_u16(block + group % 8 * 2) : 0);
+        if (group % 8 != 0) break;
+        store_u16(super + r16 * 4, inside ? numerics::load_u16(block + 80) : 0);
+        store_u16(super + r16 * 4 + 2, inside ? numerics::load_u16(block + 82) : 0);
+        break;
+      case TensorType::kIQ4_XS:
+        scales[r16 * 2 + h] =
+            inside ? static_cast<uint8_t>(numerics::iq4_xs_scale(block + 2, static_cast<int>(group % 8))) : 0;
+        if (group % 8 == 0) store_u16(super + r16 * 2, inside ? numerics::load_u16(block) : 0);
+        break;
+      case TensorType::kMXFP4:
+        scales[r16 * 2 + h] = inside ? block[0] : 0;
+        break;
       default:
         store_u16(scales + r16 * 4 + h * 2, inside ? numerics::load_u16(block) : 0);
         break;
@@ -93,7 +128,7 @@ __global__ void __launch_bounds__(256) repack_kernel(const RepackArgs a) {
     uint8_t* unit = a.to_data + (to_tile * n_units + unit_index) * shape.unit_bytes;
     uint8_t* super = a.to_data + super_offset(a.type, a.to.rows, a.to.cols) +
                      (to_tile * (a.to.cols / 256) + unit_index / 4) * shape.super_bytes;
-    uint8_t values[2][4][4];  // [h][register][byte]
+    uint32_t values[2][4][4];  // [h][register][byte]
     for (uint32_t h = 0; h < 2; ++h) {
       for (uint32_t up = 0; up < 2; ++up) {
         const uint64_t row = tile * kTileRows + g + 8 * up;
@@ -101,18 +136,32 @@ __global__ void __launch_bounds__(256) repack_kernel(const RepackArgs a) {
         const WeightGroup w = raw_group(a, row, unit_index * 2 + h);
         for (uint32_t half = 0; half < 2; ++half) {
           for (uint32_t j = 0; j < 4; ++j)
-            values[h][up + 2 * half][j] =
-                inside ? static_cast<uint8_t>((w.w[half * 16 + t * 4 + j] + zero) ^ zero) : 0;
+            values[h][up + 2 * half][j] = !inside ? 0
+                                          : numerics::has_codebook(a.type)
+                                              ? raw_code(a, row, unit_index * 2 + h, half * 16 + t * 4 + j)
+                                              : (w.w[half * 16 + t * 4 + j] + zero) ^ zero;
         }
       }
     }
-    uint32_t high[2] = {0, 0};
+    uint32_t high[2] = {0, 0}, top = 0;
     for (uint32_t r = 0; r < 4; ++r) {
       for (uint32_t j = 0; j < 4; ++j) {
         const uint32_t v0 = values[0][r][j], v1 = values[1][r][j];
         if (a.type == TensorType::kQ8_0) {
           unit[lane * 16 + r * 4 + j] = static_cast<uint8_t>(v0);
           unit[512 + lane * 16 + r * 4 + j] = static_cast<uint8_t>(v1);
+          continue;
+        }
+        if (numerics::has_codebook(a.type)) {
+          if (j % 2 != 0) continue;
+          unit[lane * 16 + r * 4 + j / 2] = static_cast<uint8_t>(v0 | values[0][r][j + 1] << 4);
+          unit[lane * 16 + r * 4 + 2 + j / 2] = static_cast<uint8_t>(v1 | values[1][r][j + 1] << 4);
+          continue;
+        }
+        if (has_pairs(a.type)) {
+          high[0] |= (v0 & 3) << (8 * j + 2 * r);
+          high[1] |= (v1 & 3) << (8 * j + 2 * r);
+          top |= ((v0 >> 2) & 1) << (8 * j + r) | ((v1 >> 2) & 1) << (8 * j + 4 + r);
           continue;
         }
         unit[lane * 16 + r * 4 + j] = static_cast<uint8_t>((v0 & 15) | (v1 & 15) << 4);
@@ -127,6 +176,8 @@ __global__ void __launch_bounds__(256) repack_kernel(const RepackArgs a) {
     if (has_fifth_bit(a.type)) *reinterpret_cast<uint32_t*>(unit + 512 + lane * 4) = high[0];
     if (a.type == TensorType::kQ6_K)
       *reinterpret_cast<uint2*>(unit + 512 + lane * 8) = make_uint2(high[0], high[1]);
+    if (has_pairs(a.type)) *reinterpret_cast<uint2*>(unit + lane * 8) = make_uint2(high[0], high[1]);
+    if (a.type == TensorType::kQ3_K) *reinterpret_cast<uint32_t*>(unit + 256 + lane * 4) = top;
     if (lane < kTileRows)
       repack_scales(a, tile * kTileRows + lane, unit_index, lane, unit + shape.scales_at, super);
   }

@@ -58,6 +58,7 @@ struct AttentionArgs {
   float* a;
   uint32_t q_stride, a_stride, n_heads, n_kv_heads, head_dim, window;
   float softcap;
+  const float* sinks;  // [n_heads] or nullptr
   const uint16_t* pages;
   float* partial;  // [T][n_heads][max_splits][head_dim + 2]; n_splits > 1 only
   uint32_t max_splits;
@@ -79,6 +80,7 @@ struct DecodeArgs {
   float2* out_s;   // head_dim a multiple of 32
   uint32_t window;
   float softcap;
+  const float* sinks;  // [n_heads] or nullptr
   float* partial;
   uint32_t max_splits;
   uint32_t* arrivals;

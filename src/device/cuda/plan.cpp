@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/units.h"
+#include "device/cuda/experts.h"
 #include "device/cuda/layout.h"
 #include "device/cuda/ops.h"
 #include "kv/layout.h"
@@ -32,64 +33,32 @@ StepLayout step_layout(const device::ResolvedLimits& limits) {
   return layout;
 }
 
-// Formats that the kernels of this device do not read.
-void refuse_formats(const model::Program& program) {
-  for (const model::Weight& weight : program.weights) {
-    if (weight.role == model::WeightRole::kVector || !numerics::is_block_format(weight.type) ||
-        packed_shape(weight.type).unit_bytes != 0)
-      continue;
-    throw Error(ErrorCode::kModelLoadFailed,
-                "the cuda device cannot compute with the tensor format " + tensor_type_name(weight.type),
-                {{"tensor", weight.name}, {"format", tensor_type_name(weight.type)}},
-                "use --device cpu, or requantise the model to Q8_0, Q4_0 or Q4_K_M");
-  }
-}
-
-// Operations that this device has no kernels for.
-void refuse_ops(const model::Program& program) {
-  const auto refuse = [&](const char* op, uint32_t layer, model::WeightId weight) {
-    throw Error(
-        ErrorCode::kModelLoadFailed,
-        std::string("the cuda device cannot compute ") + op + " of a " + program.spec.architecture + " model",
-        {{"op", std::string(op)}, {"layer", uint64_t{layer}}, {"tensor", program.weights[weight].name}},
-        "use --device cpu");
-  };
-  for (const model::Op& op : program.ops) {
-    if (const auto* attention = std::get_if<model::AttentionOp>(&op);
-        attention && attention->sinks != model::kNoWeight)
-      refuse("attention sinks", attention->layer, attention->sinks);
-    if (const auto* experts = std::get_if<model::MoeGateUpOp>(&op))
-      refuse("experts", experts->layer, experts->gate);
-    if (const auto* project = std::get_if<model::ProjectOp>(&op); project && project->scale != 1.0f)
-      refuse("a residual scale", project->layer, project->w);
-  }
-}
-
 }  // namespace
 
 CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& limits) {
-  refuse_ops(program);
-  refuse_formats(program);
   const model::ModelSpec& spec = program.spec;
   const uint64_t tokens = limits.batch_tokens, rows = limits.logits_rows;
   const uint64_t wide = std::max(tokens, rows);  // the head's input has `rows` rows
   const uint64_t padded = align_up(wide, kTokenAlignment);
   uint64_t max_slab = 0;
+  uint64_t max_expert_k = 0, max_expert_ffn = 0;
   uint32_t max_head_dim = 0, max_heads = 0;
   for (const model::Weight& weight : program.weights) {
     const bool matrix = weight.role == model::WeightRole::kMatrix;
-    weights.push_back(
-        plan.add(weight.name, Category::kWeights,
-                 matrix ? packed_bytes(weight.type, weight.rows, weight.cols) : weight.cols * 4));
+    weights.push_back(plan.add(
+        weight.name, Category::kWeights,
+        weight.n_experts * (matrix ? packed_bytes(weight.type, weight.rows, weight.cols) : weight.cols * 4)));
     const FormatInfo* format = find_format(weight.type);
     const uint64_t row_bytes = weight.cols / format->block_elements * format->block_bytes;
-    max_slab = std::max(max_slab, align_up(row_bytes * (matrix ? kFloatTileRows : 1), 256));
+    max_slab = std::max(max_slab, align_up(row_bytes * (matrix ? kFloatTileRows : weight.n_experts), 256));
+    if (matrix && weight.n_experts > 1) max_expert_k = std::max(max_expert_k, weight.cols);
     if (matrix) max_k = std::max(max_k, weight.cols);
   }
   for (uint32_t layer = 0; layer < spec.n_layers; ++layer) {
     const model::LayerSpec& l = spec.layers[layer];
     max_head_dim = std::max(max_head_dim, l.head_dim);
     max_heads = std::max(max_heads, l.n_heads);
+    if (l.n_experts != 0) max_expert_ffn = std::max<uint64_t>(max_expert_ffn, l.ffn_dim);
     kv.push_back(plan.add("kv.layer." + std::to_string(layer), Category::kKv,
                           uint64_t{limits.kv_pages} * kv::page_bytes(l.n_kv_heads, l.head_dim)));
   }
@@ -102,12 +71,21 @@ CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& 
   k = floats("k", tokens * program.max_kv_dim);
   v = floats("v", tokens * program.max_kv_dim);
   a = floats("attention", tokens * program.max_q_dim);
-  h = floats("ffn", tokens * program.max_ffn_dim);
-  gate = floats("gate", tokens * program.max_ffn_dim);
+  // Rows of what belongs to experts: places, and room for a whole tile of tokens after the last.
+  const uint64_t pairs = tokens * program.max_experts_used;
+  const uint64_t places =
+      pairs == 0
+          ? 0
+          : align_up(most_places(static_cast<uint32_t>(pairs), program.max_experts) + kWideExpertTokens,
+                     kTokenAlignment);
+  const uint64_t ffn = std::max(tokens * program.max_ffn_dim, places * max_expert_ffn);
+  h = floats("ffn", ffn);
+  gate = floats("gate", ffn);
   y = floats("projection", tokens * spec.dim);
   xn = floats("norm", wide * spec.dim);
-  xq = plan.add("quantized.codes", Category::kActivations, padded * max_k);
-  xs = plan.add("quantized.scales", Category::kActivations, padded * (max_k / 32) * 8);
+  const uint64_t codes = std::max(padded * max_k, places * align_up(max_expert_k, kUnit));
+  xq = plan.add("quantized.codes", Category::kActivations, codes);
+  xs = plan.add("quantized.scales", Category::kActivations, codes / 32 * 8);
   max_splits = (limits.context + numerics::kPageKeys * numerics::kPagesPerSplit - 1) /
                (numerics::kPageKeys * numerics::kPagesPerSplit);
   const uint64_t split_floats = uint64_t{max_heads} * max_splits * (max_head_dim + 2);  // of a token
@@ -121,6 +99,19 @@ CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& 
   step = plan.add("step", Category::kActivations, layout.n_words * 4);
   for (size_t i = 0; i < program.ropes.size(); ++i)
     ropes.push_back(floats("rope." + std::to_string(i), uint64_t{limits.context} * program.ropes[i].n_dims));
+  if (pairs != 0) {
+    const auto word = [&](const char* name, uint64_t n) { return floats(std::string("experts.") + name, n); };
+    experts.router = word("router", tokens * program.max_experts);
+    experts.chosen = word("chosen", pairs);
+    experts.weights = word("weights", pairs);
+    experts.place = word("place", pairs);
+    experts.token = word("token", places);
+    experts.tiles =
+        word("tiles", most_tiles(static_cast<uint32_t>(pairs), program.max_experts, kFewExpertTokens) *
+                          (sizeof(ExpertTile) / 4));
+    experts.n_tiles = word("n_tiles", 1);
+    experts.output = word("output", places * spec.dim);
+  }
   staging_bytes =
       std::max(max_slab, std::min(kStagingGoal, plan.arena_bytes(Category::kActivations) / 2 / 256 * 256));
   const uint64_t have = plan.arena_bytes(Category::kActivations);

@@ -35,6 +35,12 @@ struct CudaPlan {
   uint32_t xq, xs;                         // quantised activations in fragment order
   uint32_t partial, arrivals;              // attention's splits
   uint32_t logits;                         // f32 [R, n_vocab]
+  // Of programs with experts: by token, by pair of a token and a rank, or by place (experts.h).
+  struct Experts {
+    uint32_t router, chosen, weights;       // [T, n_experts] f32, [pairs], [pairs] f32
+    uint32_t place, token, tiles, n_tiles;  // SortArgs
+    uint32_t output;                        // f32 [places, dim]
+  } experts = {};
   uint32_t step;
   uint32_t slots, seen, last_token, row_best, results, published, values, ids, digests;
   StepLayout layout;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/error.h"
 #include "base/units.h"
 #include "numerics/strips.h"
 
@@ -14,6 +13,7 @@ void Runner::run(const StepShape& shape) {
   const std::vector<model::Op>& ops = state_.program->ops;
   for (size_t i = 0; i < ops.size(); ++i) {
     const auto* next = i + 1 < ops.size() ? std::get_if<model::ProjectOp>(&ops[i + 1]) : nullptr;
+    down_ = i + 1 < ops.size() ? std::get_if<model::MoeDownOp>(&ops[i + 1]) : nullptr;
     projected_by_blocks_ = next && numerics::is_block_format(state_.weight(next->w).type);
     std::visit([this](const auto& one) { run(one); }, ops[i]);
   }
@@ -79,8 +79,7 @@ void Runner::linear(std::span<const Target> targets, const Input& input, const O
   }
 }
 
-void Runner::linear_blocks(std::span<const Target> targets, const Input& input, const Output& output,
-                           bool* quantized) {
+LinearArgs Runner::block_args(std::span<const Target> targets, const Output& output) const {
   LinearArgs args = {};
   args.n_segments = static_cast<uint32_t>(targets.size());
   for (size_t i = 0; i < targets.size(); ++i) {
@@ -93,11 +92,31 @@ void Runner::linear_blocks(std::span<const Target> targets, const Input& input, 
     segment.rows = static_cast<uint32_t>(weight.rows);
     args.cols = static_cast<uint32_t>(weight.cols);
   }
-  args.n_tokens = input.n;
   args.epilogue = output.epilogue;
   args.activation = output.activation;
   args.scale = output.scale;
   args.softcap = output.softcap;
+  return args;
+}
+
+void Runner::quantize(const Input& input, uint32_t cols, uint32_t token_stride) {
+  QuantizeArgs args;
+  args.x = input.x;
+  args.row_index = input.row_index;
+  args.norm = input_norm(input.norm);
+  args.cols = cols;
+  args.n_units = static_cast<uint32_t>(units_of(cols));
+  args.n_groups = cols / 32;
+  args.xq = state_.item(state_.plan.xq);
+  args.xs = state_.as<float2>(state_.plan.xs);
+  args.token_stride = token_stride;
+  launch_quantize(calls_, input.n, args);
+}
+
+void Runner::linear_blocks(std::span<const Target> targets, const Input& input, const Output& output,
+                           bool* quantized) {
+  LinearArgs args = block_args(targets, output);
+  args.n_tokens = input.n;
   if (input.n == 1) {
     args.row_index = input.row_index;
     args.norm = input_norm(input.norm);
@@ -115,20 +134,8 @@ void Runner::linear_blocks(std::span<const Target> targets, const Input& input, 
     args.xq = state_.as<const uint4>(state_.plan.xq);
     args.xs = state_.as<const float2>(state_.plan.xs);
     if (is_wide(input.n)) args.token_stride = static_cast<uint32_t>(align_up(input.n, kTokenAlignment));
-    if (!*quantized) {
-      QuantizeArgs quantize;
-      quantize.x = input.x;
-      quantize.row_index = input.row_index;
-      quantize.norm = input_norm(input.norm);
-      quantize.cols = args.cols;
-      quantize.n_units = static_cast<uint32_t>(units_of(args.cols));
-      quantize.n_groups = args.cols / 32;
-      quantize.xq = state_.item(state_.plan.xq);
-      quantize.xs = state_.as<float2>(state_.plan.xs);
-      quantize.token_stride = args.token_stride;
-      launch_quantize(calls_, input.n, quantize);
-      *quantized = true;
-    }
+    if (!*quantized) quantize(input, args.cols, args.token_stride);
+    *quantized = true;
   }
   const TensorType type = state_.weight(targets[0].weight).type;
   const size_t n_first = same_formats(targets);
@@ -151,7 +158,7 @@ void Runner::linear_floats(const Target& target, const Input& input, const Outpu
     launch_norm(calls_, input.n, norm);
     *normed = true;
   }
-  FloatLinearArgs args;
+  FloatLinearArgs args = {};
   args.weight = matrix;
   args.x = needs_norm ? state_.floats(state_.plan.xn) : input.x;
   args.bias = state_.vector(target.bias);
@@ -222,6 +229,7 @@ void Runner::run_decode(const model::AttentionOp& op, bool quantize) {
   }
   args.window = op.window;
   args.softcap = op.softcap;
+  args.sinks = state_.vector(op.sinks);
   args.partial = state_.floats(state_.plan.partial);
   args.max_splits = state_.plan.max_splits;
   args.arrivals = state_.as<uint32_t>(state_.plan.arrivals);
@@ -245,6 +253,7 @@ void Runner::run(const model::AttentionOp& op) {
   args.head_dim = op.head_dim;
   args.window = op.window;
   args.softcap = op.softcap;
+  args.sinks = state_.vector(op.sinks);
   args.pages = state_.as<const uint16_t>(state_.plan.kv[op.layer]);
   args.partial = state_.floats(state_.plan.partial);
   args.max_splits = state_.plan.max_splits;
@@ -267,17 +276,22 @@ void Runner::run(const model::ProjectOp& op) {
   const Target target[] = {{op.w, op.bias, post ? y : x, dim}};
   Output output;
   output.epilogue = post ? Epilogue::kStore : Epilogue::kAdd;
+  output.scale = op.scale;
   const float* input = state_.floats(op.from_ffn ? state_.plan.h : state_.plan.a);
   linear(target, {input, nullptr, shape_.n_tokens, {}, std::exchange(input_quantized_, false)}, output);
-  if (!post) return;
-  NormArgs norm;
-  norm.x = y;
-  norm.row_index = nullptr;
-  norm.norm = input_norm(op.post_norm);
-  norm.cols = dim;
-  norm.y = x;
-  norm.add = true;
-  launch_norm(calls_, shape_.n_tokens, norm);
+  if (post) add_normed(op.post_norm, op.scale);
+}
+
+void Runner::add_normed(const model::Norm& norm, float scale) {
+  NormArgs args;
+  args.x = state_.floats(state_.plan.y);
+  args.row_index = nullptr;
+  args.norm = input_norm(norm);
+  args.cols = state_.program->spec.dim;
+  args.y = state_.floats(state_.plan.x);
+  args.add = true;
+  args.scale = scale;
+  launch_norm(calls_, shape_.n_tokens, args);
 }
 
 void Runner::run(const model::GateUpOp& op) {
@@ -309,16 +323,6 @@ void Runner::run(const model::HeadOp& op) {
   const Target target[] = {{op.w, op.bias, state_.floats(state_.plan.logits), n_vocab}};
   linear(target, {state_.floats(state_.plan.x), state_.step_view().row_token, shape_.n_rows, op.norm},
          output);
-}
-
-void Runner::run(const model::MoeGateUpOp& op) {
-  throw Error(ErrorCode::kInternal, "experts on a device without kernels for them",
-              {{"layer", uint64_t{op.layer}}});
-}
-
-void Runner::run(const model::MoeDownOp& op) {
-  throw Error(ErrorCode::kInternal, "experts on a device without kernels for them",
-              {{"layer", uint64_t{op.layer}}});
 }
 
 }  // namespace orcd::cuda

@@ -1,6 +1,7 @@
 // Walks a program: every op becomes kernel launches on the engine's stream, eagerly or into a graph.
 #pragma once
 
+#include "device/cuda/experts.h"
 #include "device/cuda/linear.h"
 #include "device/cuda/state.h"
 
@@ -40,9 +41,13 @@ class Runner {
     bool quantize = false;  // kGlu of one token: into xq, xs
   };
   void linear(std::span<const Target> targets, const Input& input, const Output& output);
+  // What a launch takes of the weights, and of the quantised activations of several tokens.
+  LinearArgs block_args(std::span<const Target> targets, const Output& output) const;
+  void quantize(const Input& input, uint32_t cols, uint32_t token_stride);
   void linear_blocks(std::span<const Target> targets, const Input& input, const Output& output,
                      bool* quantized);
   void linear_floats(const Target& target, const Input& input, const Output& output, bool* normed);
+  void add_normed(const model::Norm& norm, float scale);  // x += norm(y) * scale
   InputNorm input_norm(const model::Norm& norm) const;
   bool same_block_format(std::span<const Target> targets) const;
   // How many of the first targets go together: of one block format, or the first alone.
@@ -58,9 +63,18 @@ class Runner {
   void run(const model::ProjectOp& op);
   void run(const model::GateUpOp& op);
   void run(const model::HeadOp& op);
-  // What CudaPlan refuses: there are no kernels for them.
-  [[noreturn]] void run(const model::MoeGateUpOp& op);
-  [[noreturn]] void run(const model::MoeDownOp& op);
+  void run(const model::MoeGateUpOp& op);
+  void run(const model::MoeDownOp& op);
+
+  // Experts (N7): chooses them for each token, and sorts the tokens where they go by place.
+  void route(const model::MoeGateUpOp& op);
+  void sort_by_expert(const model::MoeGateUpOp& op);
+  // One linear layer of experts. pairs_per_row: pairs that share a row of the input.
+  void experts(std::span<const Target> targets, const Input& input, const Output& output,
+               uint32_t pairs_per_row);
+  void expert_blocks(std::span<const Target> targets, const Input& input, const Output& output,
+                     uint32_t pairs_per_row);
+  void expert_floats(const Target& target, const Input& input, uint32_t pairs_per_row);
 
   State& state_;
   Calls* calls_;
@@ -68,6 +82,14 @@ class Runner {
   RopeArgs rope_;                     // of the layer, from its QKV to its attention
   bool projected_by_blocks_ = false;  // the op after this one is a projection with block-format weights
   bool input_quantized_ = false;      // the next projection's input lies in xq, xs
+  // How the layer's experts work, from its gate to its down projection.
+  struct ExpertWork {
+    uint32_t n_pairs = 0, n_experts = 0;
+    bool by_pair = false;  // the kernel of one token for each pair; else by place
+    bool wide = false;     // by place, on wgmma
+    uint32_t rows() const { return by_pair ? n_pairs : most_places(n_pairs, n_experts); }
+  } work_;
+  const model::MoeDownOp* down_ = nullptr;  // the op after this one
 };
 
 }  // namespace orcd::cuda
