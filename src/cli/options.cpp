@@ -112,8 +112,9 @@ void add_device(Adder& add, Options& o, Extras& extras) {
   add.add("--ctx,-c", o.context, "positions of a sequence (0: the model's, as far as they fit)")
       ->check(at_least(0));
   add.add("--slots", o.slots, "sequences in flight")->check(at_least(1, 4096));
-  add.add("--batch-tokens", o.batch_tokens, "tokens in one step, all sequences together")
-      ->check(at_least(1, 65536));
+  add.add("--batch-tokens", o.batch_tokens,
+          "tokens in one step, all sequences together (0: what suits the device)")
+      ->check(at_least(0, 65536));
 }
 
 void add_json(Adder& add, Options& o) { add.flag("--json", o.json, "print JSON"); }

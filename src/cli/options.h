@@ -37,7 +37,7 @@ struct Options {
   std::string device;  // "cpu", "cuda:0"; "" only where a subcommand takes none
   uint32_t threads = 0;
   std::optional<uint64_t> vram_budget_mb, kv_cache_size_mb;
-  uint32_t context = 0, slots = 4, batch_tokens = 512;
+  uint32_t context = 0, slots = 4, batch_tokens = 0;
 
   // Text in, for run, tokenize and perplexity; ids for detokenize.
   std::optional<std::string> prompt, file, text;

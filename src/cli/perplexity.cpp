@@ -1,4 +1,5 @@
 #include "engine/perplexity.h"
+#include "device/limits.h"
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -39,6 +40,7 @@ int perplexity(const Options& options) {
       options.context ? options.context : std::min(kDefaultWindow, model.program->spec.context_length);
   limits.context = window;
   limits.slots = options.windows;
+  if (limits.batch_tokens == 0) limits.batch_tokens = device::kBatchTokens;
   if (options.chunk) limits.batch_tokens = std::min(limits.batch_tokens, options.chunk * options.windows);
   limits.logits_rows = limits.batch_tokens;
   const Session session = load(options, limits, {}, std::move(model));

@@ -5,6 +5,7 @@
 #include "base/units.h"
 #include "cli/commands.h"
 #include "cli/session.h"
+#include "device/limits.h"
 
 namespace orcd::cli {
 namespace {
@@ -60,9 +61,7 @@ PlanReport make_report(const Options& options, const Model& model, const device:
     report.fits = false;
     // What it would take all the same: planned as if memory had no end.
     const uint32_t context = limits.context ? limits.context : model.program->spec.context_length;
-    const uint32_t pages = (context + 63) / 64;
-    report.limits = {context, limits.slots, limits.batch_tokens, std::max(limits.logits_rows, limits.slots),
-                     pages};
+    report.limits = device::limits_with_context(limits, context);
   }
   report.plan = device.plan(*model.program, report.limits);
   report.max_context = largest_context(device, *model.program, limits);

@@ -47,7 +47,7 @@ struct DriverMemory {
 struct Limits {
   uint32_t context = 0;  // positions per sequence; 0 = the model's context_length capped by the KV that fits
   uint32_t slots = 4;    // sequences in flight
-  uint32_t batch_tokens = 512;  // tokens in one step, all sequences together
+  uint32_t batch_tokens = 0;    // tokens in one step, all sequences together; 0 = what suits the device
   uint32_t logits_rows = 0;     // rows of logits in one step; 0 = slots
   uint64_t kv_cache_bytes = 0;  // 0 = what slots * context needs, or what the budget leaves
   uint64_t budget_bytes = 0;    // 0 = the device's free bytes

@@ -19,6 +19,8 @@ inline uint64_t kv_bytes_per_page(const model::Program& program) {
   return bytes;
 }
 
+inline constexpr uint32_t kBatchTokens = 512;  // of a step where nobody named a number
+
 using PlanFunction = std::function<memory::Plan(const ResolvedLimits&)>;
 
 // The limits of a context that the user did not size the KV for: one whole context, or 2,048 positions for
@@ -26,7 +28,8 @@ using PlanFunction = std::function<memory::Plan(const ResolvedLimits&)>;
 inline ResolvedLimits limits_with_context(const Limits& limits, uint32_t context) {
   const uint32_t pages =
       std::max(kv::pages_for(context), limits.slots * kv::pages_for(std::min(context, 2048u)));
-  return {context, limits.slots, limits.batch_tokens, std::max(limits.logits_rows, limits.slots), pages};
+  const uint32_t batch_tokens = limits.batch_tokens != 0 ? limits.batch_tokens : kBatchTokens;
+  return {context, limits.slots, batch_tokens, std::max(limits.logits_rows, limits.slots), pages};
 }
 
 // The largest context, in whole pages, whose plan takes no more than `available`; 0 if none does.
@@ -62,10 +65,8 @@ inline ResolvedLimits resolve_limits(const model::Program& program, const Limits
                 {{"ctx", uint64_t{limits.context}}, {"context_length", uint64_t{model_context}}},
                 "lower --ctx");
   }
-  if (limits.slots == 0 || limits.batch_tokens == 0) {
-    throw Error(ErrorCode::kInvalidRequest, "slots and batch tokens must be at least 1",
-                {{"slots", uint64_t{limits.slots}}, {"batch_tokens", uint64_t{limits.batch_tokens}}});
-  }
+  if (limits.slots == 0)
+    throw Error(ErrorCode::kInvalidRequest, "there must be at least 1 slot", {{"slots", uint64_t{0}}});
   ResolvedLimits resolved = limits_with_context(limits, limits.context != 0 ? limits.context : model_context);
   if (limits.kv_cache_bytes != 0) {
     const uint64_t pages = limits.kv_cache_bytes / kv_bytes_per_page(program);
@@ -95,6 +96,16 @@ inline ResolvedLimits resolve_limits(const model::Program& program, const Limits
                     : "lower --ctx to " + std::to_string(max_context) + " or less, or raise the budget");
   }
   return limits_with_context(limits, max_context);
+}
+
+// A device that likes larger steps takes them where nobody named a number and they cost nothing else: `most`
+// tokens, if their plan fits beside the context and the KV cache that there would be without.
+inline ResolvedLimits with_larger_steps(const Limits& limits, ResolvedLimits resolved, uint32_t most,
+                                        uint64_t available, const PlanFunction& plan) {
+  if (limits.batch_tokens != 0) return resolved;
+  ResolvedLimits larger = resolved;
+  larger.batch_tokens = most;
+  return plan(larger).total_bytes() <= available ? larger : resolved;
 }
 
 }  // namespace orcd::device

@@ -151,6 +151,13 @@ int run(const char* device_name, const char* path, bool digest_only) {
     std::printf("decode batch %u: %.1f tok/s, %.3f ms a step, %.1f %% of the bandwidth\n", n_slots,
                 n_slots / seconds, seconds * 1e3, 100 * moved / seconds / bandwidth);
   }
+  params.temperature = 0.8f;
+  params.top_p = 0.95f;
+  b.executor->begin_sequence(0, params, {});
+  b.decode(1, 512, 16, nullptr);
+  std::printf("decode at temperature 0.8, top-p 0.95: %.1f tok/s\n", 128 / b.decode(1, 512, 128, nullptr));
+  params.temperature = 0.0f;
+  b.executor->begin_sequence(0, params, {});
   if (b.limits.context < 2048 + 136) return 0;  // what follows does not fit
   for (const uint32_t chunk : {512u, 1024u, 2048u}) {
     const double seconds = b.prefill(0, b.tokens(2048, 9), LogitsMode::kNone, nullptr, chunk);

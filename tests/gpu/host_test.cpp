@@ -57,5 +57,25 @@ TEST(HostSide, ModelsOfExpertsTakeWhatTheirPlanSays) {
   }
 }
 
+TEST(HostSide, StepsAreLargeWhereNobodyNamedANumberAndNothingElseShrinks) {
+  Rig rig;
+  rig.limits.batch_tokens = 0;
+  const auto bytes = [&](const device::ResolvedLimits& limits) {
+    return rig.device->plan(*rig.model.program, limits).total_bytes();
+  };
+  const device::ResolvedLimits large = rig.device->resolve(*rig.model.program, rig.limits);
+  EXPECT_EQ(large.batch_tokens, 2048u);
+  rig.limits.budget_bytes = bytes(large);
+  EXPECT_EQ(rig.device->resolve(*rig.model.program, rig.limits).batch_tokens, 2048u);
+  rig.limits.budget_bytes = bytes(large) - 1;
+  const device::ResolvedLimits small = rig.device->resolve(*rig.model.program, rig.limits);
+  EXPECT_EQ(small.batch_tokens, 512u);
+  EXPECT_EQ(small.context, large.context);
+  EXPECT_EQ(small.kv_pages, large.kv_pages);
+  rig.limits.budget_bytes = 0;
+  rig.limits.batch_tokens = 512;
+  EXPECT_EQ(rig.device->resolve(*rig.model.program, rig.limits).batch_tokens, 512u);
+}
+
 }  // namespace
 }  // namespace orcd::cuda

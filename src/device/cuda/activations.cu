@@ -92,29 +92,47 @@ __device__ __forceinline__ float load_weight(const uint8_t* data, uint64_t i) {
   return F == TensorType::kF16 ? numerics::half_to_float(bits) : numerics::bfloat_to_float(bits);
 }
 
-// A block is one tile of 32 rows, a warp one strip of it; kFloatTokens tokens at a time.
-template <TensorType F>
+// kBatch links of the chains of a lane's row for n tokens: all loads are on their way before the first is
+// used; lane l has the tokens' element l, which goes round by shuffles. w: of the tile, by (element, row).
+template <TensorType F, uint32_t kTokens, uint32_t kBatch>
+__device__ __forceinline__ void float_links(const uint8_t* w, const float* x, uint64_t cols, uint64_t first,
+                                            uint32_t n, float (&acc)[kTokens]) {
+  const uint32_t lane = threadIdx.x & 31;
+  float weight[kBatch], mine[kTokens];
+#pragma unroll
+  for (uint32_t m = 0; m < kTokens; ++m)
+    mine[m] = m < n && lane < kBatch ? __ldcg(x + m * cols + first + lane) : 0.0f;
+#pragma unroll
+  for (uint32_t i = 0; i < kBatch; ++i) weight[i] = load_weight<F>(w, (first + i) * 32 + lane);
+#pragma unroll
+  for (uint32_t i = 0; i < kBatch; ++i) {
+#pragma unroll
+    for (uint32_t m = 0; m < kTokens; ++m)
+      acc[m] = __fmaf_rn(weight[i], __shfl_sync(~0u, mine[m], i), acc[m]);
+  }
+}
+
+// A block is one tile of 32 rows, a warp one strip of it; kTokens tokens at a time.
+template <TensorType F, uint32_t kTokens>
 __global__ void __launch_bounds__(numerics::kMaxStrips * 32) float_linear_kernel(const FloatLinearArgs a) {
-  __shared__ float part[numerics::kMaxStrips][kFloatTokens][32];
+  __shared__ float part[numerics::kMaxStrips][kTokens][32];
   wait_for_inputs();
   const uint32_t warp = threadIdx.x >> 5, lane = threadIdx.x & 31, tile = blockIdx.x;
-  const uint32_t first_token = blockIdx.y * (a.chosen ? 1 : kFloatTokens);
-  const uint32_t n = a.chosen ? 1 : min(kFloatTokens, a.n_tokens - first_token);
+  const uint32_t first_token = blockIdx.y * kTokens, n = min(kTokens, a.n_tokens - first_token);
   const uint64_t cols = a.weight.cols;
   const uint64_t expert = a.chosen ? __ldcg(a.chosen + first_token) : 0;
-  const uint8_t* weights = a.weight.data + expert * packed_bytes(F, a.weight.rows, cols);
+  const uint64_t tile_at =
+      expert * packed_bytes(F, a.weight.rows, cols) + tile * cols * 32 * element_bytes(F);
   const float* x = a.x + (a.chosen ? first_token / a.pairs_per_row : first_token) * cols;
+  float acc[kTokens] = {};
   const uint64_t end = numerics::strip_begin(cols, a.strips, warp + 1);
-  float acc[kFloatTokens] = {};
-#pragma unroll 4
-  for (uint64_t k = numerics::strip_begin(cols, a.strips, warp); k < end; ++k) {
-    const float w = load_weight<F>(weights, (tile * cols + k) * 32 + lane);
+  uint64_t k = numerics::strip_begin(cols, a.strips, warp);
+#pragma unroll 1
+  for (; k + 32 <= end; k += 32) float_links<F, kTokens, 32>(a.weight.data + tile_at, x, cols, k, n, acc);
+#pragma unroll 1
+  for (; k < end; ++k) float_links<F, kTokens, 1>(a.weight.data + tile_at, x, cols, k, n, acc);
 #pragma unroll
-    for (uint32_t m = 0; m < kFloatTokens; ++m)
-      if (m < n) acc[m] = __fmaf_rn(w, __ldcg(x + m * cols + k), acc[m]);
-  }
-#pragma unroll
-  for (uint32_t m = 0; m < kFloatTokens; ++m) part[warp][m][lane] = acc[m];
+  for (uint32_t m = 0; m < kTokens; ++m) part[warp][m][lane] = acc[m];
   __syncthreads();
   const uint32_t row = tile * 32 + lane;
   for (uint32_t m = warp; m < n; m += a.strips) {
@@ -130,6 +148,16 @@ __global__ void __launch_bounds__(numerics::kMaxStrips * 32) float_linear_kernel
     }
     *out = y;
   }
+}
+
+template <TensorType F>
+void launch_floats(Calls* calls, const FloatLinearArgs& args) {
+  const bool single = args.n_tokens == 1 || args.chosen;
+  const LaunchShape shape = {dim3(static_cast<uint32_t>((args.weight.rows + 31) / 32),
+                                  single ? args.n_tokens : (args.n_tokens + kFloatTokens - 1) / kFloatTokens),
+                             dim3(args.strips * 32)};
+  if (single) return calls->launch("linear, floats, one token", float_linear_kernel<F, 1>, shape, args);
+  calls->launch("linear, floats", float_linear_kernel<F, kFloatTokens>, shape, args);
 }
 
 __global__ void __launch_bounds__(256) glu_kernel(const GluArgs a) {
@@ -160,17 +188,13 @@ void launch_norm(Calls* calls, uint32_t n_tokens, const NormArgs& args) {
 }
 
 void launch_float_linear(Calls* calls, const FloatLinearArgs& args) {
-  const LaunchShape shape = {
-      dim3(static_cast<uint32_t>((args.weight.rows + 31) / 32),
-           args.chosen ? args.n_tokens : (args.n_tokens + kFloatTokens - 1) / kFloatTokens),
-      dim3(args.strips * 32)};
   switch (args.weight.type) {
     case TensorType::kF32:
-      return calls->launch("linear f32", float_linear_kernel<TensorType::kF32>, shape, args);
+      return launch_floats<TensorType::kF32>(calls, args);
     case TensorType::kF16:
-      return calls->launch("linear f16", float_linear_kernel<TensorType::kF16>, shape, args);
+      return launch_floats<TensorType::kF16>(calls, args);
     default:
-      return calls->launch("linear bf16", float_linear_kernel<TensorType::kBF16>, shape, args);
+      return launch_floats<TensorType::kBF16>(calls, args);
   }
 }
 

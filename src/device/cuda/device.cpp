@@ -70,6 +70,8 @@ struct TimingEvent {
   cudaEvent_t event;
 };
 
+constexpr uint32_t kBatchTokens = 2048;  // of a step: matrices are read once for more tokens
+
 class CudaDevice final : public device::Device {
  public:
   explicit CudaDevice(std::shared_ptr<Context> context) : context_(std::move(context)) {}
@@ -86,8 +88,11 @@ class CudaDevice final : public device::Device {
   }
 
   device::ResolvedLimits resolve(const model::Program& program, const device::Limits& limits) const override {
-    return device::resolve_limits(program, limits, context_->info.name, available(limits.budget_bytes),
-                                  plan_of(program));
+    const uint64_t most = available(limits.budget_bytes);
+    const device::PlanFunction plan = plan_of(program);
+    return device::with_larger_steps(limits,
+                                     device::resolve_limits(program, limits, context_->info.name, most, plan),
+                                     kBatchTokens, most, plan);
   }
 
   memory::Plan plan(const model::Program& program, const device::ResolvedLimits& limits) const override {
@@ -187,7 +192,9 @@ Context::Context(uint32_t index_in, const FaultPlan& fault)
   calls->set_limit(cudaLimitMallocHeapSize, 0, "set the heap limit");
   calls->create_stream();
   prepare_linear(calls.get());
+  prepare_router(calls.get());
   prepare_sort(calls.get());
+  prepare_sample(calls.get());
   prepare_quantize(calls.get());
   prepare_attention(calls.get());
   prepare_decode(calls.get());

@@ -1,5 +1,6 @@
 #include "device/cuda/experts.h"
 
+#include "device/cuda/activations.cuh"
 #include "device/cuda/ptx.cuh"
 #include "numerics/experts.h"
 
@@ -17,12 +18,64 @@ __device__ __forceinline__ bool comes_after(uint32_t key, uint32_t expert, const
   return key < before.key || (key == before.key && expert > before.expert);
 }
 
+constexpr uint32_t kRouterThreads = 256;
+
+// Shared memory of a block: the row, then the strip's weights.
+__host__ __device__ inline uint32_t slab_bytes(uint64_t cols, uint32_t strips) {
+  return static_cast<uint32_t>((cols / strips + kUnit) * kFloatTileRows * 4);
+}
+
+__global__ void __launch_bounds__(kRouterThreads) router_kernel(const RouterArgs a) {
+  extern __shared__ __align__(16) float row[];
+  __shared__ float red[256];
+  const uint64_t cols = a.weight.cols;
+  float* slab = row + cols;
+  const uint32_t strip = blockIdx.x % a.strips, tile = blockIdx.x / a.strips, token = blockIdx.y;
+  const uint64_t begin = numerics::strip_begin(cols, a.strips, strip);
+  const auto n = static_cast<uint32_t>(numerics::strip_begin(cols, a.strips, strip + 1) - begin);
+  const uint8_t* weights = a.weight.data + (tile * cols + begin) * kFloatTileRows * 4;
+  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(slab));
+  for (uint32_t i = threadIdx.x; i < n * kFloatTileRows / 4; i += kRouterThreads)
+    copy_async16(to + i * 16, weights + i * 16);
+  copy_async_commit();
+  wait_for_inputs();
+  load_row<kRouterThreads>(a.x + token * cols, static_cast<uint32_t>(cols), row);
+  __syncthreads();
+  const RowNorm norm = row_statistics(LoadShared{row}, static_cast<uint32_t>(cols), a.norm, red);
+  for (uint32_t i = threadIdx.x; i < n; i += kRouterThreads) {
+    const auto k = static_cast<uint32_t>(begin + i);
+    row[k] = normalise(row[k], k, a.norm, norm);
+    if (tile == 0) a.xn[token * cols + k] = row[k];
+  }
+  copy_async_wait<0>();
+  __syncthreads();
+  const uint32_t lane = threadIdx.x, expert = tile * kFloatTileRows + lane;
+  if (lane >= kFloatTileRows || expert >= a.weight.rows) return;
+  float acc = 0.0f;
+#pragma unroll 16
+  for (uint32_t i = 0; i < n; ++i) acc = __fmaf_rn(slab[i * kFloatTileRows + lane], row[begin + i], acc);
+  a.partials[(static_cast<uint64_t>(token) * a.strips + strip) * a.weight.rows + expert] = acc;
+}
+
 // A warp a token: numerics::route.
 __global__ void __launch_bounds__(kRouteWarps * 32) route_kernel(const RouteArgs a) {
+  __shared__ float folded[kRouteWarps][kMostExperts];
   wait_for_inputs();
   const uint32_t lane = threadIdx.x & 31, token = blockIdx.x * kRouteWarps + (threadIdx.x >> 5);
   if (token >= a.n_tokens) return;
-  const float* logits = a.logits + static_cast<uint64_t>(token) * a.n_experts;
+  float* logits = folded[threadIdx.x >> 5];
+  const float* from = a.logits + static_cast<uint64_t>(token) * a.strips * a.n_experts;
+  for (uint32_t expert = lane; expert < a.n_experts; expert += 32) {
+    float strip[numerics::kMaxStrips];
+#pragma unroll
+    for (uint32_t i = 0; i < numerics::kMaxStrips; ++i)
+      strip[i] = __ldcg(from + min(i, a.strips - 1) * a.n_experts + expert);
+    float y = strip[0];
+#pragma unroll
+    for (uint32_t i = 1; i < numerics::kMaxStrips; ++i) y = i < a.strips ? __fadd_rn(y, strip[i]) : y;
+    logits[expert] = a.bias ? __fadd_rn(y, __ldg(a.bias + expert)) : y;
+  }
+  __syncwarp();
   uint32_t* chosen = a.chosen + static_cast<uint64_t>(token) * a.n_used;
   float* weights = a.weights + static_cast<uint64_t>(token) * a.n_used;
   Candidate before = {0, 0};
@@ -30,14 +83,14 @@ __global__ void __launch_bounds__(kRouteWarps * 32) route_kernel(const RouteArgs
   for (uint32_t rank = 0; rank < a.n_used; ++rank) {
     Candidate mine = {0, a.n_experts};
     for (uint32_t expert = lane; expert < a.n_experts; expert += 32) {
-      const uint32_t key = numerics::router_key(__ldcg(logits + expert));
+      const uint32_t key = numerics::router_key(logits[expert]);
       if (rank > 0 && !comes_after(key, expert, before)) continue;
       if (mine.expert == a.n_experts || key > mine.key) mine = {key, expert};
     }
     const uint32_t key = __reduce_max_sync(~0u, mine.expert < a.n_experts ? mine.key : 0);
     const bool best = mine.expert < a.n_experts && mine.key == key;
     before = {key, __reduce_min_sync(~0u, best ? mine.expert : a.n_experts)};
-    const float logit = __ldcg(logits + before.expert);
+    const float logit = logits[before.expert];
     if (rank == 0) first = logit;
     const float weight = numerics::exp_f32(logit - first);
     sum = rank == 0 ? weight : sum + weight;
@@ -122,6 +175,17 @@ __global__ void __launch_bounds__(kCombineThreads) combine_kernel(const CombineA
 uint32_t sort_bytes(uint32_t n_experts) { return (kSortWarps + 1) * n_experts * 4; }
 
 }  // namespace
+
+void prepare_router(Calls* calls) {
+  calls->allow_shared(reinterpret_cast<const void*>(router_kernel), kMostShared - 2048);
+}
+
+void launch_router(Calls* calls, uint32_t n_tokens, const RouterArgs& args) {
+  const auto tiles = static_cast<uint32_t>((args.weight.rows + kFloatTileRows - 1) / kFloatTileRows);
+  const auto bytes = static_cast<uint32_t>(args.weight.cols * 4) + slab_bytes(args.weight.cols, args.strips);
+  calls->launch("router", router_kernel, {dim3(tiles * args.strips, n_tokens), dim3(kRouterThreads), bytes},
+                args);
+}
 
 void launch_route(Calls* calls, const RouteArgs& args) {
   calls->launch("route", route_kernel,

@@ -3,18 +3,36 @@
 #pragma once
 
 #include "device/cuda/linear.h"
+#include "numerics/strips.h"
 
 namespace orcd::cuda {
 
-// logits [n_tokens, n_experts] to chosen, weights [n_tokens, n_used], by rank.
+// The router's strips for a few tokens, before they are folded: norm and product in one launch, a block a
+// strip of 32 experts. Binary32 weights; cols a multiple of 4.
+struct RouterArgs {
+  const float* x;  // [n_tokens, cols]
+  InputNorm norm;
+  Matrix weight;
+  uint32_t strips;
+  float* xn;        // [n_tokens, cols] the normed rows
+  float* partials;  // [n_tokens, strips, n_experts]
+};
+void prepare_router(Calls* calls);  // once per context
+void launch_router(Calls* calls, uint32_t n_tokens, const RouterArgs& args);
+
+// logits [n_tokens, strips, n_experts], folded and the bias added, to chosen, weights [n_tokens, n_used], by
+// rank.
 struct RouteArgs {
   const float* logits;
+  const float* bias;  // [n_experts] or nullptr
+  uint32_t strips;
   uint32_t n_tokens, n_experts, n_used;
   uint32_t* chosen;
   float* weights;
 };
 void launch_route(Calls* calls, const RouteArgs& args);
 
+inline constexpr uint32_t kPairTokens = 8;  // tokens of a step that go pair by pair, at most
 inline constexpr uint32_t kMostExperts =
     1024;  // of a model, as its reader checks; their counts lie in shared memory
 

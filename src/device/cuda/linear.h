@@ -97,7 +97,7 @@ struct ExpertArgs {
   uint32_t max_tiles, n_active;  // n_active: experts that have places, at most
 };
 inline constexpr uint32_t kWideExpertTokens = 64;  // of an ExpertTile for wgmma
-inline constexpr uint32_t kFewExpertTokens = 16;   // and for mma
+inline constexpr uint32_t kFewExpertTokens = 8;    // and for mma
 
 // A launch over block formats; fills in what follows from the shape. All segments are of one format, but for
 // one token, where those from `other_segment` on may be of another if can_mix() of the two.

@@ -270,7 +270,7 @@ __global__ void __launch_bounds__(kLinearWarps * 32, kTiles <= 1 ? 2 : 1)
 
 // A row of blocks is one ExpertTile.
 template <TensorType F>
-__global__ void __launch_bounds__(kLinearWarps * 32, 1)
+__global__ void __launch_bounds__(kLinearWarps * 32, 2)
     linear_experts_kernel(const __grid_constant__ ExpertArgs a) {
   extern __shared__ __align__(128) uint8_t shared[];
   __shared__ LinearArgs mine;
@@ -294,7 +294,7 @@ void launch_tiles_of_experts(Calls* calls, uint32_t n_sm, ExpertArgs args) {
   LinearArgs& linear = args.linear;
   linear.items_per_warp = items_per_warp<kTiles8>(linear);
   const uint32_t step = linear.epilogue == Epilogue::kGlu ? 2 : 1;
-  const uint32_t blocks = std::max(1u, n_sm / args.n_active);
+  const uint32_t blocks = std::max(1u, 2 * n_sm / args.n_active);
   linear.tiles_per_block = (linear.n_tiles / step + blocks - 1) / blocks * step;
   LaunchShape shape;
   shape.grid = dim3((linear.n_tiles + linear.tiles_per_block - 1) / linear.tiles_per_block, args.max_tiles);

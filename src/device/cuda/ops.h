@@ -114,6 +114,7 @@ struct SampleArgs {
   float* values;         // [R, n_vocab] candidates
   uint32_t* ids;         // [R, n_vocab]
 };
+void prepare_sample(Calls* calls);  // once per context
 void launch_sample(Calls* calls, uint32_t n_rows, const SampleArgs& args);
 
 // Raw rows of a file (tile_rows of them in whole tiles, zeros past `rows`) into the layout of VRAM.

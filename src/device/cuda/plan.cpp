@@ -11,6 +11,7 @@
 #include "kv/layout.h"
 #include "numerics/attention.h"
 #include "numerics/blocks.h"
+#include "numerics/strips.h"
 
 namespace orcd::cuda {
 
@@ -101,7 +102,8 @@ CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& 
     ropes.push_back(floats("rope." + std::to_string(i), uint64_t{limits.context} * program.ropes[i].n_dims));
   if (pairs != 0) {
     const auto word = [&](const char* name, uint64_t n) { return floats(std::string("experts.") + name, n); };
-    experts.router = word("router", tokens * program.max_experts);
+    const uint64_t strips = std::min<uint64_t>(tokens, kPairTokens) * numerics::kMaxStrips;  // RouterArgs
+    experts.router = word("router", std::max(tokens, strips) * program.max_experts);
     experts.chosen = word("chosen", pairs);
     experts.weights = word("weights", pairs);
     experts.place = word("place", pairs);

@@ -11,17 +11,33 @@
 namespace orcd::cuda {
 namespace {
 
-constexpr uint32_t kPairTokens = 8;   // tokens of a step that go pair by pair, at most
 constexpr uint32_t kWidePlaces = 12;  // places of an expert from which wgmma pays, on average
 
 }  // namespace
 
 void Runner::route(const model::MoeGateUpOp& op) {
   float* logits = state_.floats(state_.plan.experts.router);
-  const Target router[] = {{op.router, op.router_bias, logits, op.n_experts}};
-  linear(router, {state_.floats(state_.plan.x), nullptr, shape_.n_tokens, op.norm}, {});
+  const Matrix matrix = state_.matrix(op.router);
   RouteArgs args;
   args.logits = logits;
+  args.bias = nullptr;
+  args.strips = 1;
+  if (work_.by_pair && matrix.type == TensorType::kF32 && matrix.cols % 4 == 0 &&
+      shape_.n_tokens <= kPairTokens) {
+    args.bias = state_.vector(op.router_bias);
+    args.strips = numerics::strip_count(matrix.rows, matrix.cols);
+    RouterArgs router;
+    router.x = state_.floats(state_.plan.x);
+    router.norm = input_norm(op.norm);
+    router.weight = matrix;
+    router.strips = args.strips;
+    router.xn = state_.floats(state_.plan.xn);
+    router.partials = logits;
+    launch_router(calls_, shape_.n_tokens, router);
+  } else {
+    const Target router[] = {{op.router, op.router_bias, logits, op.n_experts}};
+    linear(router, {state_.floats(state_.plan.x), nullptr, shape_.n_tokens, op.norm}, {});
+  }
   args.n_tokens = shape_.n_tokens;
   args.n_experts = op.n_experts;
   args.n_used = op.n_used;

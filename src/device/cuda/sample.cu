@@ -154,29 +154,73 @@ __device__ uint64_t block_sum(SampleShared& s, const float* values, uint32_t n) 
   return total;
 }
 
+// Bins of one warp, in dynamic shared memory.
+using Bins = uint64_t[256];
+constexpr uint32_t kBinBytes = kWarps * sizeof(Bins);
+
+// Adds the lanes' amounts, at most 2^32, to the bins they name: those of one bin together, for the first bins
+// of the warp, so that a row of nearly equal keys does not queue at one address.
+__device__ __forceinline__ void add_to_bins(Bins& bins, bool in, uint32_t bin, uint64_t amount) {
+  constexpr int kTogether = 4;
+  const uint32_t lane = threadIdx.x & 31;
+  uint32_t waiting = __ballot_sync(~0u, in);
+  for (int round = 0; round < kTogether && waiting != 0; ++round) {
+    const uint32_t first = __ffs(waiting) - 1, shared_bin = __shfl_sync(~0u, bin, first);
+    const bool mine = (waiting >> lane & 1) != 0 && bin == shared_bin;
+    const uint32_t low = __reduce_add_sync(~0u, mine ? static_cast<uint32_t>(amount & 0xffff) : 0);
+    const uint32_t high = __reduce_add_sync(~0u, mine ? static_cast<uint32_t>(amount >> 16) : 0);
+    if (lane == first) bins[bin] += (static_cast<uint64_t>(high) << 16) + low;
+    waiting &= ~__ballot_sync(~0u, mine);
+    __syncwarp();
+  }
+  if ((waiting >> lane & 1) != 0)
+    atomicAdd(reinterpret_cast<unsigned long long*>(&bins[bin]), static_cast<unsigned long long>(amount));
+  __syncwarp();
+}
+
+// The highest digit whose bins, with all above, reach the target (0 if none does) and what it leaves of it:
+// by one warp, eight bins a lane.
+__device__ __forceinline__ void find_digit(SampleShared& s, uint64_t target, uint32_t prefix, int shift) {
+  const uint32_t lane = threadIdx.x & 31, top = 255 - 8 * lane;
+  uint64_t own = 0;
+  for (uint32_t i = 0; i < 8; ++i) own += s.bins[top - i];
+  uint64_t upto = own;
+  for (int stride = 1; stride < 32; stride *= 2) {
+    const uint64_t other = __shfl_up_sync(~0u, upto, stride);
+    if (lane >= static_cast<uint32_t>(stride)) upto += other;
+  }
+  const uint32_t reached = __ballot_sync(~0u, upto >= target);
+  if (lane != (reached != 0 ? __ffs(reached) - 1 : 31)) return;
+  uint32_t digit = top;
+  uint64_t left = target - (upto - own);
+  while (digit > top - 7 && s.bins[digit] < left) left -= s.bins[digit--];
+  s.cut_key = prefix | digit << shift;
+  s.cut_remaining = left;
+}
+
 // Finds the largest key whose entries, with all above, reach the target; the rest goes to s.cut_*.
 template <class Key, class Amount>
 __device__ void select_from_top(SampleShared& s, uint32_t n, uint64_t target, Key key, Amount amount) {
+  extern __shared__ __align__(16) uint64_t all_bins[];
+  Bins* bins = reinterpret_cast<Bins*>(all_bins);
+  const uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   uint32_t prefix = 0, mask = 0;
   for (int shift = 24; shift >= 0; shift -= 8) {
-    __syncthreads();
-    if (threadIdx.x < 256) s.bins[threadIdx.x] = 0;
-    __syncthreads();
-    for (uint32_t j = threadIdx.x; j < n; j += kThreads) {
-      const uint32_t k = key(j);
-      const uint64_t add = amount(j);
-      if ((k & mask) == prefix && add != 0)
-        atomicAdd(reinterpret_cast<unsigned long long*>(&s.bins[(k >> shift) & 255]),
-                  static_cast<unsigned long long>(add));
+    for (uint32_t i = lane; i < 256; i += 32) bins[warp][i] = 0;
+    __syncwarp();
+    for (uint32_t first = warp * 32; first < n; first += kThreads) {
+      const uint32_t j = min(first + lane, n - 1), k = key(j);
+      const uint64_t add = first + lane < n ? amount(j) : 0;
+      add_to_bins(bins[warp], (k & mask) == prefix && add != 0, (k >> shift) & 255, add);
     }
     __syncthreads();
-    if (threadIdx.x == 0) {
-      uint32_t digit = 255;
-      uint64_t left = target;
-      while (digit > 0 && s.bins[digit] < left) left -= s.bins[digit--];
-      s.cut_key = prefix | digit << shift;
-      s.cut_remaining = left;
+    if (threadIdx.x < 256) {
+      uint64_t sum = 0;
+      for (uint32_t w = 0; w < kWarps; ++w) sum += bins[w][threadIdx.x];
+      s.bins[threadIdx.x] = sum;
     }
+    __syncthreads();
+    if (warp == 0) find_digit(s, target, prefix, shift);
     __syncthreads();
     prefix = s.cut_key;
     target = s.cut_remaining;
@@ -345,13 +389,17 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(const SampleArgs a) {
 
 }  // namespace
 
+void prepare_sample(Calls* calls) {
+  calls->allow_shared(reinterpret_cast<const void*>(sample_kernel), kBinBytes);
+}
+
 void launch_embed(Calls* calls, uint32_t n_tokens, const EmbedArgs& args) {
   calls->launch("embed", embed_kernel, {dim3((args.dim + 255) / 256, n_tokens), dim3(256)}, args);
 }
 
 void launch_sample(Calls* calls, uint32_t n_rows, const SampleArgs& args) {
   calls->launch("row digests", row_stats_kernel, {dim3(kStatsBlocks, n_rows), dim3(256)}, args);
-  calls->launch("sample", sample_kernel, {dim3(n_rows), dim3(kThreads)}, args);
+  calls->launch("sample", sample_kernel, {dim3(n_rows), dim3(kThreads), kBinBytes}, args);
 }
 
 }  // namespace orcd::cuda
