@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "server/error_reply.h"
 #include "server/reply_text.h"
+#include "server/report_failure.h"
 
 namespace orcd::server {
 
@@ -19,6 +20,7 @@ namespace {
 
 constexpr size_t kPieceBytes = 16 * 1024;      // of a stream, per write
 constexpr size_t kPipelinedBytes = 64 * 1024;  // kept while a stream runs
+constexpr size_t kBufferBytes = 128 * 1024;    // a line of a chunked body that is longer has no business
 constexpr uint64_t kDiscardBytes = 64 << 20;   // read and dropped after a refusal, so that the reply is seen
 constexpr std::chrono::milliseconds kLinger{2'000};
 constexpr std::chrono::milliseconds kProbeInterval{
@@ -44,7 +46,8 @@ Connection::Connection(asio::ip::tcp::socket socket, ConnectionShared* shared)
     : socket_(std::move(socket)),
       shared_(shared),
       deadline_(socket_.get_executor()),
-      silence_(socket_.get_executor()) {
+      silence_(socket_.get_executor()),
+      buffer_(kBufferBytes) {
   ++shared_->n_connections;
 }
 
@@ -55,7 +58,12 @@ Connection::~Connection() {
 }
 
 void Connection::run() {
-  asio::post(socket_.get_executor(), [self = shared_from_this()] { self->read_request(); });
+  asio::post(socket_.get_executor(), held([](Connection& self) { self.read_request(); }));
+}
+
+void Connection::fail(const std::exception& error) {
+  report_failure("connection", error);
+  drop();
 }
 
 void Connection::leave_flight() {
@@ -89,25 +97,22 @@ void Connection::drop() {
 // -----------------------------------------------------------------------------------------------
 
 void Connection::read_request() {
-  parser_.emplace();
-  parser_->header_limit(shared_->options.max_header_bytes);
-  parser_->body_limit(shared_->options.max_body_bytes);
+  parser_.emplace(shared_->options.max_header_bytes, shared_->options.max_body_bytes);
   set_deadline(first_request_ || buffer_.size() > 0 ? shared_->options.header_timeout
                                                     : shared_->options.idle_timeout);
   first_request_ = false;
   http::async_read_header(socket_, buffer_, *parser_,
-                          [self = shared_from_this()](SocketError error, size_t) { self->on_header(error); });
+                          held([](Connection& self, SocketError error, size_t) { self.on_header(error); }));
 }
 
 void Connection::on_header(SocketError error) {
   if (error) return refuse_unreadable(error);
-  const auto& message = parser_->get();
-  if (message.version() >= 11 && message["Expect"] == "100-continue" && !parser_->is_done()) {
+  if (parser_->expects_continue() && !parser_->is_done()) {
     out_ = "HTTP/1.1 100 Continue\r\n\r\n";
     asio::async_write(socket_, asio::buffer(out_),
-                      [self = shared_from_this()](SocketError write_error, size_t) {
-                        write_error ? self->drop() : self->read_body();
-                      });
+                      held([](Connection& self, SocketError write_error, size_t) {
+                        write_error ? self.drop() : self.read_body();
+                      }));
     return;
   }
   read_body();
@@ -116,7 +121,7 @@ void Connection::on_header(SocketError error) {
 void Connection::read_body() {
   set_deadline(shared_->options.body_timeout);
   http::async_read(socket_, buffer_, *parser_,
-                   [self = shared_from_this()](SocketError error, size_t) { self->on_request(error); });
+                   held([](Connection& self, SocketError error, size_t) { self.on_request(error); }));
 }
 
 void Connection::refuse_unreadable(SocketError error) {
@@ -132,7 +137,7 @@ void Connection::refuse_unreadable(SocketError error) {
   if (error == http::error::body_limit) {
     reply = error_reply(Error(ErrorCode::kPayloadTooLarge, "the body is larger than this worker takes",
                               {{"limit_bytes", shared_->options.max_body_bytes}}));
-  } else if (error == http::error::header_limit) {
+  } else if (error == http::error::header_limit || error == http::error::buffer_overflow) {
     reply = error_reply(Error(ErrorCode::kInvalidRequest, "the header is larger than this worker takes",
                               {{"limit_bytes", uint64_t{shared_->options.max_header_bytes}}}),
                         431);
@@ -145,18 +150,10 @@ void Connection::refuse_unreadable(SocketError error) {
 void Connection::on_request(SocketError error) {
   if (error) return refuse_unreadable(error);
   clear_deadline();
-  auto message = parser_->release();
+  keep_alive_ = parser_->keep_alive();
+  chunked_ = parser_->is_http_1_1();
+  request_ = parser_->take();
   parser_.reset();
-  keep_alive_ = message.keep_alive();
-  chunked_ = message.version() >= 11;
-  request_ = {};
-  request_.method = std::string(message.method_string());
-  const std::string target(message.target());
-  const size_t question = target.find('?');
-  request_.path = target.substr(0, question);
-  if (question != target.npos) request_.query = target.substr(question + 1);
-  for (const auto& field : message) request_.headers.emplace_back(field.name_string(), field.value());
-  request_.body = std::move(message.body());
   request_.request_id = make_request_id(request_.header("x-request-id"));
   ++shared_->in_flight;
   in_flight_ = true;
@@ -186,8 +183,13 @@ void Connection::call(const Handler& handler, RunOn run_on) {
   if (run_on == RunOn::kIo) return answer(work());
   asio::thread_pool& pool = run_on == RunOn::kPrepare ? shared_->prepare_pool : shared_->slow_pool;
   asio::post(pool, [self = shared_from_this(), work] {
-    auto reply = std::make_shared<Reply>(work());
-    asio::post(self->socket_.get_executor(), [self, reply] { self->answer(std::move(*reply)); });
+    try {
+      auto reply = std::make_shared<Reply>(work());
+      asio::post(self->socket_.get_executor(),
+                 self->held([reply](Connection& connection) { connection.answer(std::move(*reply)); }));
+    } catch (const std::exception& error) {  // without an answer the connection ends here
+      report_failure("connection", error);
+    }
   });
 }
 
@@ -205,9 +207,9 @@ void Connection::answer(Reply reply) {
   out_ = head(reply, false);
   if (request_.method != "HEAD") out_ += reply.body;
   set_deadline(shared_->options.write_timeout);
-  asio::async_write(socket_, asio::buffer(out_), [self = shared_from_this()](SocketError error, size_t) {
-    error ? self->drop() : self->after_reply();
-  });
+  asio::async_write(socket_, asio::buffer(out_), held([](Connection& self, SocketError error, size_t) {
+                      error ? self.drop() : self.after_reply();
+                    }));
 }
 
 void Connection::after_reply() {
@@ -227,10 +229,10 @@ void Connection::linger() {
 void Connection::discard() {
   buffer_.clear();
   socket_.async_read_some(buffer_.prepare(kPieceBytes),
-                          [self = shared_from_this()](SocketError error, size_t n) {
-                            self->discarded_bytes_ += n;
-                            error || self->discarded_bytes_ > kDiscardBytes ? self->drop() : self->discard();
-                          });
+                          held([](Connection& self, SocketError error, size_t n) {
+                            self.discarded_bytes_ += n;
+                            error || self.discarded_bytes_ > kDiscardBytes ? self.drop() : self.discard();
+                          }));
 }
 
 // --- a stream
@@ -243,22 +245,22 @@ void Connection::start_stream(Reply reply) {
   if (!chunked_) keep_alive_ = false;
   out_ = head(reply, true);
   set_deadline(shared_->options.write_timeout);
-  asio::async_write(socket_, asio::buffer(out_), [self = shared_from_this()](SocketError error, size_t) {
-    if (error || !self->stream_) return self->drop();
-    self->writing_ = false;
-    self->clear_deadline();
-    self->stream_->on_ready([weak = self->weak_from_this()] {
-      if (const auto alive = weak.lock()) alive->notify();
-    });
-    self->pump();
-  });
+  asio::async_write(socket_, asio::buffer(out_), held([](Connection& self, SocketError error, size_t) {
+                      if (error || !self.stream_) return self.drop();
+                      self.writing_ = false;
+                      self.clear_deadline();
+                      self.stream_->on_ready([weak = self.weak_from_this()] {
+                        if (const auto alive = weak.lock()) alive->notify();
+                      });
+                      self.pump();
+                    }));
   watch_client();
   stream_timer();
 }
 
 void Connection::notify() {
   if (notified_.exchange(true)) return;
-  asio::post(socket_.get_executor(), [self = shared_from_this()] { self->pump(); });
+  asio::post(socket_.get_executor(), held([](Connection& self) { self.pump(); }));
 }
 
 void Connection::pump() {
@@ -280,14 +282,13 @@ void Connection::write_piece(std::string text, bool last) {
   }
   writing_ = true;
   set_deadline(shared_->options.write_timeout);
-  asio::async_write(socket_, asio::buffer(out_),
-                    [self = shared_from_this(), last](SocketError error, size_t) {
-                      self->writing_ = false;
-                      if (error || !self->stream_) return self->drop();
-                      self->clear_deadline();
-                      self->stream_timer();
-                      last ? self->end_stream() : self->pump();
-                    });
+  asio::async_write(socket_, asio::buffer(out_), held([last](Connection& self, SocketError error, size_t) {
+                      self.writing_ = false;
+                      if (error || !self.stream_) return self.drop();
+                      self.clear_deadline();
+                      self.stream_timer();
+                      last ? self.end_stream() : self.pump();
+                    }));
 }
 
 void Connection::end_stream() {
@@ -304,17 +305,18 @@ void Connection::end_stream() {
 void Connection::watch_client() {
   if (buffer_.size() >= kPipelinedBytes) return;
   watching_ = true;
-  socket_.async_read_some(buffer_.prepare(4096), [self = shared_from_this()](SocketError error, size_t n) {
-    self->watching_ = false;
-    if (!self->socket_.is_open()) return;
-    self->buffer_.commit(n);
-    if (self->stream_over_) return self->after_reply();
-    if (!error) return self->watch_client();
-    if (error != asio::error::eof) return self->drop();
-    // The client has closed at least its sending side. Whether it still reads, only writing tells.
-    self->half_closed_ = true;
-    self->writing_ ? self->stream_timer() : self->write_piece(":\n\n", false);
-  });
+  socket_.async_read_some(buffer_.prepare(4096), held([](Connection& self, SocketError error, size_t n) {
+                            self.watching_ = false;
+                            if (!self.socket_.is_open()) return;
+                            self.buffer_.commit(n);
+                            if (self.stream_over_) return self.after_reply();
+                            if (!error) return self.watch_client();
+                            if (error != asio::error::eof) return self.drop();
+                            // The client has closed at least its sending side. Whether it still reads, only
+                            // writing tells.
+                            self.half_closed_ = true;
+                            self.writing_ ? self.stream_timer() : self.write_piece(":\n\n", false);
+                          }));
 }
 
 // A comment goes out when the stream was silent: keeps proxies open, and finds out whether the client is
@@ -323,10 +325,10 @@ void Connection::stream_timer() {
   if (!stream_) return;
   silence_.expires_after(half_closed_ ? kProbeInterval : shared_->options.keep_alive_interval);
   // Holds the connection: once the client has half-closed, nothing else may.
-  silence_.async_wait([self = shared_from_this()](SocketError error) {
-    if (error || !self->stream_) return;
-    self->writing_ ? self->stream_timer() : self->write_piece(":\n\n", false);
-  });
+  silence_.async_wait(held([](Connection& self, SocketError error) {
+    if (error || !self.stream_) return;
+    self.writing_ ? self.stream_timer() : self.write_piece(":\n\n", false);
+  }));
 }
 
 }  // namespace orcd::server

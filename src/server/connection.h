@@ -8,14 +8,13 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "server/http.h"
 #include "server/http_server.h"
+#include "server/request_parser.h"
 #include "server/router.h"
 
 namespace orcd::server {
@@ -37,6 +36,20 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
  private:
   using SocketError = boost::system::error_code;
+
+  // `handle(self, result...)` as a completion handler that holds the connection. What it throws, which is
+  // want of memory, ends this connection and no other.
+  template <typename Handle>
+  auto held(Handle handle) {
+    return [self = shared_from_this(), handle = std::move(handle)](auto... result) {
+      try {
+        handle(*self, result...);
+      } catch (const std::exception& error) {
+        self->fail(error);
+      }
+    };
+  }
+  void fail(const std::exception& error);
 
   void read_request();
   void on_header(SocketError error);
@@ -68,7 +81,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   ConnectionShared* shared_;
   boost::asio::steady_timer deadline_, silence_;
   boost::beast::flat_buffer buffer_;
-  std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
+  std::optional<RequestParser> parser_;
   HttpRequest request_;
   bool keep_alive_ = false, chunked_ = true, in_flight_ = false, first_request_ = true;
   std::string out_;

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "server/connection.h"
+#include "server/report_failure.h"
 
 namespace orcd::server {
 
@@ -59,26 +60,59 @@ struct HttpServer::Impl {
     }
   }
 
+  // Without memory nothing can be accepted; with a little more, in a moment, it can.
   void accept() {
-    acceptor.async_accept(asio::make_strand(io), [this](boost::system::error_code error, tcp::socket socket) {
-      if (error == asio::error::operation_aborted) return;
-      if (error) {  // out of descriptors, most likely: those in use go on, new ones wait
-        log_event(LogLevel::kWarn, "error",
-                  {{"message", std::string("accept failed")}, {"reason", error.message()}});
-        pause.expires_after(kAcceptPause);
-        pause.async_wait([this](boost::system::error_code stopped) {
-          if (!stopped) accept();
-        });
+    while (!io.stopped()) {
+      try {
+        acceptor.async_accept(asio::make_strand(io),
+                              [this](boost::system::error_code error, tcp::socket socket) {
+                                on_accept(error, std::move(socket));
+                              });
         return;
+      } catch (const std::exception& error) {
+        report_failure("accept", error);
+        std::this_thread::sleep_for(kAcceptPause);
       }
-      if (shared.n_connections < shared.options.max_connections) {
-        boost::system::error_code ignored;
-        socket.set_option(tcp::no_delay(true), ignored);
-        socket.set_option(asio::socket_base::send_buffer_size(kSendBufferBytes), ignored);
-        std::make_shared<Connection>(std::move(socket), &shared)->run();
+    }
+  }
+
+  void on_accept(boost::system::error_code error, tcp::socket socket) {
+    if (error == asio::error::operation_aborted) return;
+    if (error) {  // out of descriptors, most likely: those in use go on, new ones wait
+      log_event(LogLevel::kWarn, "error",
+                {{"message", std::string("accept failed")}, {"reason", error.message()}});
+      pause.expires_after(kAcceptPause);
+      pause.async_wait([this](boost::system::error_code stopped) {
+        if (!stopped) accept();
+      });
+      return;
+    }
+    try {
+      serve(std::move(socket));
+    } catch (const std::exception& failure) {
+      report_failure("connection", failure);
+    }
+    accept();
+  }
+
+  void serve(tcp::socket socket) {
+    if (shared.n_connections >= shared.options.max_connections) return;
+    boost::system::error_code ignored;
+    socket.set_option(tcp::no_delay(true), ignored);
+    socket.set_option(asio::socket_base::send_buffer_size(kSendBufferBytes), ignored);
+    std::make_shared<Connection>(std::move(socket), &shared)->run();
+  }
+
+  // What a connection throws ends it, since the handler that failed held it, and no other.
+  void run() {
+    while (true) {
+      try {
+        io.run();
+        return;
+      } catch (const std::exception& error) {
+        report_failure("connection", error);
       }
-      accept();
-    });
+    }
   }
 
   ConnectionShared shared;
@@ -96,7 +130,7 @@ HttpServer::~HttpServer() { stop(); }
 
 void HttpServer::start() {
   impl_->accept();
-  for (int i = 0; i < kIoThreads; ++i) impl_->threads.emplace_back([this] { impl_->io.run(); });
+  for (int i = 0; i < kIoThreads; ++i) impl_->threads.emplace_back([this] { impl_->run(); });
 }
 
 uint16_t HttpServer::port() const { return impl_->port; }

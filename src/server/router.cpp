@@ -16,13 +16,13 @@ std::string lower(std::string_view text) {
   return out;
 }
 
-// "localhost:8080" -> "localhost", "[::1]:80" -> "[::1]"
+// "localhost:8080" -> "localhost", "[::1]:80" -> "[::1]"; what does not end in a port stays whole.
 std::string_view host_name(std::string_view host) {
-  if (host.starts_with('[')) {
-    const size_t end = host.find(']');
-    return end == host.npos ? host : host.substr(0, end + 1);
-  }
-  return host.substr(0, host.rfind(':'));
+  const size_t colon = host.rfind(':');
+  if (colon == host.npos) return host;
+  const bool is_port =
+      std::ranges::all_of(host.substr(colon + 1), [](char c) { return c >= '0' && c <= '9'; });
+  return is_port ? host.substr(0, colon) : host;
 }
 
 // Both are digests of the same length, so the time says nothing about the key.
