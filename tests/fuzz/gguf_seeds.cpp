@@ -1,4 +1,4 @@
-// Writes the files that fuzz_gguf starts from: gguf_seeds DIRECTORY.
+// Writes the files that the gguf target starts from: gguf_seeds tests/fuzz/corpus/gguf
 #include <cstdio>
 #include <filesystem>
 
@@ -13,12 +13,12 @@ int main(int argc, char** argv) {
   }
   const std::string directory = argv[1];
   std::filesystem::create_directories(directory);
-  small_model().write(directory + "/llama.gguf");
-  small_model().version(2).alignment(8).write(directory + "/v2-aligned-8.gguf");
+  small_model().write(directory + "/llama");
+  small_model().version(2).alignment(8).write(directory + "/v2-aligned-8");
   GgufWriter bpe;
   bpe.add("general.architecture", "gpt2").add("tokenizer.ggml.model", "gpt2");
   bpe.add("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b", "ab"});
-  bpe.add("tokenizer.ggml.merges", std::vector<std::string>{"a b"}).write(directory + "/bpe.gguf");
+  bpe.add("tokenizer.ggml.merges", std::vector<std::string>{"a b"}).write(directory + "/bpe");
   GgufWriter types;
   types.add("general.architecture", "x")
       .add("a", int8_t{-1})
@@ -26,6 +26,6 @@ int main(int argc, char** argv) {
       .add("c", std::vector<bool>{true, false});
   types.add("x.attention.head_count", std::vector<int32_t>{1, 2}).add("d", std::vector<float>{1, 2});
   types.add_raw("n", 9, {9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7});
-  types.tensor("q", TensorType::kQ4_K, {256, 2}).write(directory + "/types.gguf");
+  types.tensor("q", TensorType::kQ4_K, {256, 2}).write(directory + "/types");
   return 0;
 }
