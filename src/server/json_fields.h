@@ -13,6 +13,17 @@
 
 namespace orcd::server {
 
+inline constexpr size_t kMaxProblems = 32;
+
+// A name from outside, as an answer quotes it: 64 bytes at most and whole characters.
+inline std::string clipped(std::string name) {
+  constexpr size_t kMaxNameBytes = 64;
+  if (name.size() <= kMaxNameBytes) return name;
+  size_t n = kMaxNameBytes;
+  while (n > 0 && (name[n] & 0xC0) == 0x80) --n;
+  return name.substr(0, n) + "...";
+}
+
 // Takes fields out of an object by name and collects what is wrong with them.
 class Fields {
  public:
@@ -70,14 +81,21 @@ class Fields {
     return found == body_.end() ? nullptr : &*found;
   }
 
+  // The first kMaxProblems are told one by one, of the rest the number: a small body cannot ask for a large
+  // reply.
   void problem(std::string name, std::string message) {
-    problems_.push_back({std::move(name), std::move(message)});
+    if (problems_.size() == kMaxProblems) {
+      ++n_untold_;
+    } else {
+      problems_.push_back({clipped(std::move(name)), std::move(message)});
+    }
   }
 
   // Refuses fields that nobody took; throws if there was any problem.
   void finish() {
     for (const auto& [name, value] : body_.items())
       if (std::ranges::find(known_, name) == known_.end()) problem(name, "is not a field of this request");
+    if (n_untold_) problems_.push_back({"", "and " + std::to_string(n_untold_) + " more problems"});
     if (!problems_.empty()) throw InvalidRequest(std::move(problems_));
   }
 
@@ -99,6 +117,7 @@ class Fields {
   const nlohmann::json& body_;
   std::vector<std::string> known_;
   std::vector<Problem> problems_;
+  size_t n_untold_ = 0;
 };
 
 }  // namespace orcd::server

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "server/error_reply.h"
+#include "server/json_fields.h"
 
 namespace orcd::server {
 namespace {
@@ -65,7 +66,7 @@ nlohmann::json parse_json(std::string_view text) {
   } catch (const nlohmann::json::exception&) {
     refuse("the body holds a number outside the range of binary64");
   }
-  if (!repeated.empty()) refuse("the field is given twice", repeated);
+  if (!repeated.empty()) refuse("the field is given twice", clipped(repeated));
   return json;
 }
 

@@ -41,8 +41,12 @@ std::string type_of(const Json& part, const std::string& path) {
   return type.get<std::string>();
 }
 
+constexpr int kMaxSequenceDepth = 16;
+
 // The parts of a Sequence, or the one part, or none for null.
-std::vector<const Json*> parts_of(const Json& value, const char* list, const std::string& path) {
+std::vector<const Json*> parts_of(const Json& value, const char* list, const std::string& path,
+                                  int depth = 0) {
+  if (depth > kMaxSequenceDepth) refuse(list, "sequences nest too deeply");
   if (value.is_null()) return {};
   if (!value.is_object()) refuse(path, "must be an object or null");
   if (type_of(value, path) != "Sequence") return {&value};
@@ -50,7 +54,7 @@ std::vector<const Json*> parts_of(const Json& value, const char* list, const std
   if (!items.is_array()) refuse(path + "." + list, "must be an array");
   std::vector<const Json*> parts;
   for (const Json& item : items) {
-    for (const Json* part : parts_of(item, list, path + "." + list)) parts.push_back(part);
+    for (const Json* part : parts_of(item, list, path + "." + list, depth + 1)) parts.push_back(part);
   }
   return parts;
 }
@@ -280,6 +284,8 @@ Json parse(std::string_view text) {
   } catch (const Json::parse_error& error) {
     throw Error(ErrorCode::kModelLoadFailed, "tokenizer.json is not JSON: " + std::string(error.what()),
                 {{"byte", uint64_t{error.byte}}});
+  } catch (const Json::exception& error) {  // a number outside the range of binary64
+    throw Error(ErrorCode::kModelLoadFailed, "tokenizer.json cannot be read: " + std::string(error.what()));
   }
 }
 
