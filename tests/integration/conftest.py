@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -39,6 +40,17 @@ def smollm2() -> Path:
 def gemma3() -> Path:
     """Gemma-3-270M, Q4_K_M: gemma3 family, gguf-spm, a base model without a chat template."""
     return _model("gemma-3-270m-q4_k_m.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A llama of two small layers with random weights, for tests in which the text does not matter."""
+    sys.path.insert(0, str(REPO / "tools"))
+    import make_model
+
+    path = tmp_path_factory.mktemp("models") / "tiny.gguf"
+    make_model.make_model(path, make_model.PRESETS["tiny-llama"], seed=1)
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +94,20 @@ def smollm2_worker(binary: Path, smollm2: Path) -> Iterator[Worker]:
     try:
         yield process.wait_ready()
     finally:
+        process.stop()
+
+
+@pytest.fixture(scope="module")
+def serve_tiny(binary: Path, tiny: Path) -> Iterator[Callable[..., Worker]]:
+    """serve_tiny("--slots", 2): a worker of the tiny model for all tests of a module."""
+    started: list[Worker] = []
+
+    def start(*extra: Any, env: dict[str, str] | None = None) -> Worker:
+        started.append(Worker(binary, _serve_arguments(tiny, extra), env))
+        return started[-1].wait_ready()
+
+    yield start
+    for process in started:
         process.stop()
 
 

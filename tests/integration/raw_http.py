@@ -47,6 +47,18 @@ def request_bytes(method: str, path: str, body: Any = None, **headers: str) -> b
     return head.encode() + b"\r\n" + payload
 
 
+def read_reply(client: RawClient) -> tuple[bytes, bytes]:
+    """Head and body of the next answer, which has a length or none."""
+    data = client.read_until(b"\r\n\r\n")
+    head, _, body = data.partition(b"\r\n\r\n")
+    lengths = [int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    while len(body) < sum(lengths):
+        chunk = client.socket.recv(4096)
+        assert chunk, f"the connection ended inside a body: {data!r}"
+        body += chunk
+    return head, body
+
+
 def status_of(reply: bytes) -> int:
     return int(reply.split(b" ", 2)[1])
 

@@ -104,6 +104,19 @@ class Worker:
         self.port = int(self.wait_for_event("ready", timeout)["port"])
         return self
 
+    def wait_text(self, pattern: str, timeout: float = 60) -> re.Match[str]:
+        """The first match in a log line, past or to come; for logs that are not JSON."""
+        deadline = time.monotonic() + timeout * TIME_SCALE
+        with self._changed:
+            while True:
+                for line in self.stderr_lines:
+                    if match := re.search(pattern, line):
+                        return match
+                left = deadline - time.monotonic()
+                if self._stderr_ended or left <= 0:
+                    raise WorkerFailed(f"no log line matches {pattern}; {self.command}\n" + "\n".join(self.stderr_lines))
+                self._changed.wait(left)
+
     # --- HTTP ------------------------------------------------------------------------------------------------
 
     @property
