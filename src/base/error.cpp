@@ -49,6 +49,16 @@ std::string error_value_text(const ErrorValue& value) {
   return std::get<std::string>(value);
 }
 
+const Error& out_of_memory() {
+  static const Error error(ErrorCode::kInternal, "the worker ran out of host memory", {},
+                           "give it more memory, or start it with a smaller --ctx or fewer --slots");
+  return error;
+}
+
+namespace {
+[[maybe_unused]] const Error& kMadeAtStart = out_of_memory();
+}  // namespace
+
 Error::Error(ErrorCode code, std::string message, ErrorValues values, std::string hint)
     : code_(code), message_(std::move(message)), values_(std::move(values)), hint_(std::move(hint)) {
   line_ = std::string(error_code_name(code_)) + ": " + message_;

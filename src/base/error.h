@@ -63,4 +63,8 @@ class Error : public std::exception {
   std::string line_;
 };
 
+// INTERNAL for std::bad_alloc. Made when the program starts: referring to it needs no memory, copying it
+// does.
+const Error& out_of_memory();
+
 }  // namespace orcd

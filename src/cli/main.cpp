@@ -3,8 +3,11 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <initializer_list>
+#include <new>
 
 #include "base/error.h"
+#include "base/memory_reserve.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 
@@ -41,9 +44,11 @@ int dispatch(const orcd::cli::Options& options) {
   return 2;
 }
 
-// One line, whatever a message quotes.
-int fail(const char* text, int code) {
-  for (const char* c = text; *c; ++c) std::fputc(*c == '\n' || *c == '\r' ? ' ' : *c, stderr);
+// One line, whatever a message quotes. Takes no memory.
+int fail(int code, std::initializer_list<const char*> parts) {
+  for (const char* part : parts) {
+    for (const char* c = part; *c; ++c) std::fputc(*c == '\n' || *c == '\r' ? ' ' : *c, stderr);
+  }
   std::fputc('\n', stderr);
   return code;
 }
@@ -51,17 +56,21 @@ int fail(const char* text, int code) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  orcd::hold_memory_reserve();
   std::signal(SIGPIPE, SIG_IGN);  // a reader that left is an error of the write, not the end of the process
   try {
     const auto options = orcd::cli::parse_options(argc, argv);
     const int code = options ? dispatch(*options) : 0;
-    if (std::fflush(stdout) != 0) return fail("INTERNAL: cannot write to stdout", 1);
+    if (std::fflush(stdout) != 0) return fail(1, {"INTERNAL: cannot write to stdout"});
     return code;
   } catch (const orcd::cli::UsageError& error) {
-    return fail(("usage: " + error.message + " (see worker-orcd --help)").c_str(), 2);
+    return fail(2, {"usage: ", error.message.c_str(), " (see worker-orcd --help)"});
   } catch (const orcd::Error& error) {
-    return fail(error.line().c_str(), 1);
+    return fail(1, {error.line().c_str()});
+  } catch (const std::bad_alloc&) {
+    return fail(1, {orcd::out_of_memory().line().c_str()});
   } catch (const std::exception& error) {
-    return fail((std::string("INTERNAL: ") + error.what()).c_str(), 1);
+    return fail(1, {"INTERNAL: ", error.what(),
+                    "; the system refused what the worker needs: see its limits (ulimit -a)"});
   }
 }

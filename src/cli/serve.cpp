@@ -5,6 +5,7 @@
 #include <fstream>
 #include <future>
 #include <random>
+#include <system_error>
 #include <thread>
 
 #include "base/log.h"
@@ -158,7 +159,13 @@ class Serving {
       if (options_.residency_check_sec == 0 || Clock::now() < next_check) continue;
       next_check = Clock::now() + period;
       if (check.valid() && check.wait_for(milliseconds(0)) != std::future_status::ready) continue;
-      check = std::async(std::launch::async, [this] { check_residency(); });
+      try {
+        check = std::async(std::launch::async, [this] { check_residency(); });
+      } catch (const std::system_error& error) {  // no thread now: the next period tries again
+        log_event(LogLevel::kWarn, "error",
+                  {{"message", std::string("the residency check could not start")},
+                   {"reason", std::string(error.what())}});
+      }
     }
     asked_by_request_ = service_.shutdown_requested();
     return why;
@@ -171,6 +178,8 @@ class Serving {
       service_.mark_unhealthy("the residency check failed: " + error.message());
       log_event(LogLevel::kError, "error",
                 {{"code", std::string(error_code_name(error.code()))}, {"message", error.line()}});
+    } catch (const std::bad_alloc&) {  // says nothing about the weights
+      log_event(LogLevel::kWarn, "error", {{"message", out_of_memory().line()}});
     }
   }
 

@@ -19,12 +19,22 @@ bool Channel::push_terminal(Event event) {
   {
     std::lock_guard lock(mutex_);
     if (terminal_pushed_) return false;
-    terminal_pushed_ = true;
     events_.push_back(std::move(event));
+    terminal_pushed_ = true;
   }
   available_.notify_one();
   if (notify_event_) notify_event_();
   return true;
+}
+
+void Channel::push_out_of_memory() noexcept {
+  {
+    std::lock_guard lock(mutex_);
+    if (!terminal_pushed_) out_of_memory_ = true;
+    terminal_pushed_ = true;
+  }
+  available_.notify_one();
+  if (notify_event_) notify_event_();
 }
 
 bool Channel::full() const {
@@ -38,10 +48,16 @@ bool Channel::reader_gone() const {
 }
 
 std::optional<Event> Channel::take(std::unique_lock<std::mutex>& lock) {
+  if (events_.empty()) {
+    std::optional<Event> last(ErrorEvent{out_of_memory()});
+    out_of_memory_ = false;
+    terminal_taken_ = true;
+    return last;
+  }
   const bool was_full = events_.size() >= capacity_;
   std::optional<Event> event(std::move(events_.front()));
   events_.pop_front();
-  if (terminal_pushed_ && events_.empty()) terminal_taken_ = true;
+  if (terminal_pushed_ && nothing_left()) terminal_taken_ = true;
   const bool room = was_full && events_.size() < capacity_ && !terminal_pushed_;
   lock.unlock();
   if (room && notify_room_) notify_room_();
@@ -50,14 +66,14 @@ std::optional<Event> Channel::take(std::unique_lock<std::mutex>& lock) {
 
 std::optional<Event> Channel::pop() {
   std::unique_lock lock(mutex_);
-  available_.wait(lock, [&] { return !events_.empty() || terminal_taken_; });
-  if (events_.empty()) return std::nullopt;
+  available_.wait(lock, [&] { return !nothing_left() || terminal_taken_; });
+  if (nothing_left()) return std::nullopt;
   return take(lock);
 }
 
 std::optional<Event> Channel::try_pop() {
   std::unique_lock lock(mutex_);
-  if (events_.empty()) return std::nullopt;
+  if (nothing_left()) return std::nullopt;
   return take(lock);
 }
 

@@ -23,6 +23,8 @@ class Channel {
   bool push(Event event);
   // The one terminal event (EndEvent or ErrorEvent). false if there already was one.
   bool push_terminal(Event event);
+  // In place of push_terminal where there is no memory for the event: the reader gets out_of_memory().
+  void push_out_of_memory() noexcept;
   bool full() const;
   bool reader_gone() const;
 
@@ -31,7 +33,7 @@ class Channel {
   std::optional<Event> try_pop();
   bool finished() const;  // the terminal event was taken
   // Called on the engine thread after an event became available (a server posts to its strand). At most one;
-  // set before submit.
+  // set before submit. Must not throw.
   void on_event(std::function<void()> notify);
   // Called on the reader's thread after room was made or the reader left; the engine sets it to wake itself.
   void on_room(std::function<void()> notify);
@@ -39,6 +41,7 @@ class Channel {
 
  private:
   std::optional<Event> take(std::unique_lock<std::mutex>& lock);
+  bool nothing_left() const { return events_.empty() && !out_of_memory_; }
 
   mutable std::mutex mutex_;
   std::condition_variable available_;
@@ -46,6 +49,7 @@ class Channel {
   std::function<void()> notify_event_, notify_room_;
   size_t capacity_;
   bool terminal_pushed_ = false, terminal_taken_ = false, reader_gone_ = false;
+  bool out_of_memory_ = false;  // the terminal event is out_of_memory(), behind those in the queue
 };
 
 }  // namespace orcd::engine

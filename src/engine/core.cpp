@@ -46,10 +46,12 @@ Error current_error() {
     throw;
   } catch (const Error& error) {
     return error;
+  } catch (const std::bad_alloc&) {
+    return out_of_memory();
   } catch (const std::exception& error) {
-    return Error(ErrorCode::kInternal, error.what());
+    return Error(ErrorCode::kInternal, error.what(), {}, "see the worker's log");
   } catch (...) {
-    return Error(ErrorCode::kInternal, "an exception of unknown type");
+    return Error(ErrorCode::kInternal, "an exception of unknown type", {}, "see the worker's log");
   }
 }
 
@@ -64,7 +66,13 @@ Core::Core(device::Executor& executor, const tokenizer::Tokenizer& tokenizer, Co
       scheduler_(pool_, executor.limits(), executor.pipeline_depth()),
       pacer_(executor.limits().slots, executor.limits().batch_tokens, options_.target_step_seconds) {}
 
-Core::~Core() { end_all(Error(ErrorCode::kCancelled, "the engine was stopped")); }
+Core::~Core() {
+  try {
+    end_all(Error(ErrorCode::kCancelled, "the engine was stopped"));
+  } catch (...) {
+    abandon_all();
+  }
+}
 
 void Core::check(const Request& request) const {
   const uint64_t n = request.prompt_tokens.size();
@@ -96,7 +104,12 @@ void Core::add(std::shared_ptr<Job> job) {
   const uint64_t wanted = job->request.prompt_tokens.size() + uint64_t{job->request.max_tokens};
   const auto length = static_cast<uint32_t>(std::min<uint64_t>(wanted, max_length_));
   active_.push_back(std::make_unique<Active>(std::move(job), pool_, tokenizer_, length));
-  scheduler_.add(&active_.back()->sequence);
+  try {
+    scheduler_.add(&active_.back()->sequence);
+  } catch (...) {
+    active_.pop_back();
+    throw;
+  }
   counters_->prompt_tokens += active_.back()->job->request.prompt_tokens.size();
   if (broken_) fail(*active_.back(), *broken_);
   bury();
@@ -260,16 +273,29 @@ void Core::finish(Active& active, StopReason reason) {
 
 void Core::fail(Active& active, const Error& error) {
   ++(error.code() == ErrorCode::kCancelled ? counters_->requests_cancelled : counters_->requests_error);
-  end(active, ErrorEvent{error});
+  release(active);
+  try {
+    active.job->channel->push_terminal(ErrorEvent{error});
+  } catch (const std::bad_alloc&) {
+    active.job->channel->push_out_of_memory();
+  }
+}
+
+void Core::end(Active& active, Event event) {
+  release(active);
+  try {
+    active.job->channel->push_terminal(std::move(event));
+  } catch (const std::bad_alloc&) {
+    active.job->channel->push_out_of_memory();
+  }
 }
 
 // Pages and slot go back before the reader can know that the request has ended.
-void Core::end(Active& active, Event event) {
+void Core::release(Active& active) {
   scheduler_.remove(&active.sequence);
   active.ended = true;
   publish_counters();
   if (options_.ended) options_.ended(*active.job);
-  active.job->channel->push_terminal(std::move(event));
 }
 
 void Core::fail_batch(const Batch& batch, const Error& error) {
@@ -294,6 +320,26 @@ void Core::end_all(const Error& error) {
     if (!active->ended) fail(*active, error);
   }
   drain();
+}
+
+// What the executor says of the steps does not matter any more; that they have ended does.
+void Core::abandon_all() noexcept {
+  for (const auto& active : active_) {
+    if (active->ended) continue;
+    ++counters_->requests_error;
+    release(*active);
+    active->job->channel->push_out_of_memory();
+  }
+  while (scheduler_.n_in_flight() > 0) {
+    try {
+      executor_.collect();
+    } catch (...) {
+      if (!broken_ && executor_.lost()) counters_->healthy = false;
+    }
+    scheduler_.forget_oldest();
+  }
+  bury();
+  publish_counters();
 }
 
 Core::Active& Core::find(const Sequence* sequence) {

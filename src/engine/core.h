@@ -71,6 +71,8 @@ class Core {
   void device_failed(const Error& error);
   // Ends every job with this error.
   void end_all(const Error& error);
+  // The same where there is no memory: ends every job with out_of_memory() and forgets the steps in flight.
+  void abandon_all() noexcept;
 
   Time next_deadline() const;
   bool idle() const { return active_.empty(); }
@@ -88,6 +90,7 @@ class Core {
   void finish(Active& active, StopReason reason);
   void end(Active& active, Event event);
   void fail(Active& active, const Error& error);
+  void release(Active& active);
   void fail_batch(const Batch& batch, const Error& error);
   Active& find(const Sequence* sequence);
   void bury();  // drops the jobs that have ended

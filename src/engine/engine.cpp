@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <cstdio>
 #include <future>
 #include <mutex>
 #include <thread>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "base/memory_reserve.h"
 #include "engine/core.h"
 
 namespace orcd::engine {
@@ -106,12 +108,19 @@ struct Engine::Impl {
     return true;
   }
 
-  void add(const std::shared_ptr<Job>& job) {
+  void add(const std::shared_ptr<Job>& job) noexcept {
     try {
       core.add(job);
     } catch (...) {
-      core_options().ended(*job);
-      job->channel->push_terminal(ErrorEvent{current_error()});
+      {
+        std::lock_guard lock(mailbox->mutex);
+        mailbox->jobs.erase(job->request.id);
+      }
+      try {
+        job->channel->push_terminal(ErrorEvent{current_error()});
+      } catch (...) {
+        job->channel->push_out_of_memory();
+      }
     }
   }
 
@@ -131,18 +140,16 @@ struct Engine::Impl {
   }
 
   void run() {
-    while (take_mail()) {
+    bool going = true;
+    while (going) {
       try {
-        if (!core.turn()) sleep();
+        going = take_mail();
+        if (going && !core.turn()) sleep();
       } catch (...) {
-        // A fault of the engine itself: what it was doing is lost, the process and new requests are not.
-        const Error error = current_error();
-        log_event(LogLevel::kError, "error", {{"message", error.line()}});
-        core.end_all(error);
+        recover();
       }
     }
-    const Error stopped(ErrorCode::kCancelled, "the worker stopped before the request had ended");
-    core.end_all(stopped);
+    stop();
     std::vector<std::shared_ptr<Job>> inbox;
     {
       std::lock_guard lock(mailbox->mutex);
@@ -150,10 +157,32 @@ struct Engine::Impl {
       mailbox->tasks.clear();  // their futures throw broken_promise
     }
     for (const std::shared_ptr<Job>& job : inbox) add(job);
-    core.end_all(stopped);
+    stop();
     std::lock_guard lock(mailbox->mutex);
     mailbox->idle = true;
     mailbox->idle_changed.notify_all();
+  }
+
+  // A fault of the engine itself, want of memory most likely: what it was doing is lost, the process and new
+  // requests are not.
+  void recover() noexcept {
+    try {
+      const Error error = current_error();
+      core.end_all(error);
+      log_event(LogLevel::kError, "error",
+                {{"code", std::string(error_code_name(error.code()))}, {"message", error.line()}});
+    } catch (...) {
+      core.abandon_all();
+      std::fputs("INTERNAL: the worker ran out of host memory; every active request was ended\n", stderr);
+    }
+  }
+
+  void stop() noexcept {
+    try {
+      core.end_all(Error(ErrorCode::kCancelled, "the worker stopped before the request had ended"));
+    } catch (...) {
+      core.abandon_all();
+    }
   }
 
   std::shared_ptr<Mailbox> mailbox = std::make_shared<Mailbox>();
@@ -175,6 +204,10 @@ Engine::~Engine() = default;
 
 std::unique_ptr<Generation> Engine::submit(Request request, std::function<void()> notify) {
   impl_->core.check(request);
+  if (!memory_reserve_is_whole()) {
+    throw Error(ErrorCode::kOverloaded, "the worker is short of host memory and takes no new work", {},
+                "try again later; if it lasts, give the worker more memory");
+  }
   auto job = std::make_shared<Job>();
   job->request = std::move(request);
   job->channel = std::make_shared<Channel>(impl_->options.channel_capacity);
@@ -183,6 +216,14 @@ std::unique_ptr<Generation> Engine::submit(Request request, std::function<void()
   job->arrived = std::chrono::steady_clock::now();
 
   Mailbox& box = *impl_->mailbox;
+  // Made first: once the engine has the job, nothing may fail, or nobody would read what it says.
+  auto generation =
+      std::make_unique<Generation>(job->channel, [weak = std::weak_ptr<Job>(job), mailbox = impl_->mailbox] {
+        const std::shared_ptr<Job> alive = weak.lock();
+        if (!alive) return;
+        alive->cancelled = true;
+        mailbox->wake();
+      });
   {
     std::lock_guard lock(box.mutex);
     if (!box.accepting) throw Error(ErrorCode::kShuttingDown, "the worker takes no new work");
@@ -196,6 +237,7 @@ std::unique_ptr<Generation> Engine::submit(Request request, std::function<void()
                   {{"waiting", uint64_t{waiting}}, {"limit", uint64_t{impl_->options.max_queue}}},
                   "try again later");
     }
+    box.inbox.reserve(box.inbox.size() + 1);
     if (!box.jobs.emplace(job->request.id, job).second) {
       throw Error(ErrorCode::kInvalidRequest, "a request with this id is active",
                   {{"param", "job_id"}, {"job_id", job->request.id}},
@@ -206,14 +248,7 @@ std::unique_ptr<Generation> Engine::submit(Request request, std::function<void()
     box.woken = true;
   }
   box.wake_up.notify_one();
-  std::shared_ptr<Channel> channel = job->channel;
-  return std::make_unique<Generation>(std::move(channel),
-                                      [weak = std::weak_ptr<Job>(job), mailbox = impl_->mailbox] {
-                                        const std::shared_ptr<Job> alive = weak.lock();
-                                        if (!alive) return;
-                                        alive->cancelled = true;
-                                        mailbox->wake();
-                                      });
+  return generation;
 }
 
 bool Engine::cancel(std::string_view request_id) {

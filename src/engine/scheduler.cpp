@@ -133,7 +133,7 @@ void Scheduler::append(Batch* batch, Sequence* s, uint32_t n_tokens) {
 }
 
 Batch* Scheduler::plan(uint32_t max_tokens) {
-  if (in_flight_.size() >= depth_) return nullptr;
+  if (in_flight_.size() >= depth_ || (running_.empty() && waiting_.empty())) return nullptr;
   auto batch = std::make_unique<Batch>();
   const uint32_t budget = std::clamp(max_tokens, 1u, limits_.batch_tokens);
   uint32_t n_rows = 0;

@@ -66,6 +66,7 @@ class Scheduler {
   // The oldest batch is done: its pages may be found by others, its tokens are known to the caller, who
   // appends them to the sequences after this call.
   std::unique_ptr<Batch> complete();
+  void forget_oldest() noexcept { in_flight_.pop_front(); }  // done, and nobody wants what it gave
   // The newest batch was never started.
   std::unique_ptr<Batch> drop_newest();
 

@@ -23,6 +23,7 @@ constexpr size_t kPipelinedBytes = 64 * 1024;  // kept while a stream runs
 constexpr size_t kBufferBytes = 128 * 1024;    // a line of a chunked body that is longer has no business
 constexpr uint64_t kDiscardBytes = 64 << 20;   // read and dropped after a refusal, so that the reply is seen
 constexpr std::chrono::milliseconds kLinger{2'000};
+constexpr std::chrono::milliseconds kTimerInterval{1'000};  // at least so often a stream looks after itself
 constexpr std::chrono::milliseconds kProbeInterval{
     20};  // writes that find out whether a half-closed client still reads
 
@@ -244,6 +245,7 @@ void Connection::start_stream(Reply reply) {
   writing_ = true;
   if (!chunked_) keep_alive_ = false;
   out_ = head(reply, true);
+  last_write_ = std::chrono::steady_clock::now();
   set_deadline(shared_->options.write_timeout);
   asio::async_write(socket_, asio::buffer(out_), held([](Connection& self, SocketError error, size_t) {
                       if (error || !self.stream_) return self.drop();
@@ -258,9 +260,13 @@ void Connection::start_stream(Reply reply) {
   stream_timer();
 }
 
-void Connection::notify() {
+void Connection::notify() noexcept {
   if (notified_.exchange(true)) return;
-  asio::post(socket_.get_executor(), held([](Connection& self) { self.pump(); }));
+  try {
+    asio::post(socket_.get_executor(), held([](Connection& self) { self.pump(); }));
+  } catch (const std::exception&) {
+    notice_lost_ = true;
+  }
 }
 
 void Connection::pump() {
@@ -281,6 +287,7 @@ void Connection::write_piece(std::string text, bool last) {
     out_ = std::move(text);
   }
   writing_ = true;
+  last_write_ = std::chrono::steady_clock::now();
   set_deadline(shared_->options.write_timeout);
   asio::async_write(socket_, asio::buffer(out_), held([last](Connection& self, SocketError error, size_t) {
                       self.writing_ = false;
@@ -323,11 +330,15 @@ void Connection::watch_client() {
 // there.
 void Connection::stream_timer() {
   if (!stream_) return;
-  silence_.expires_after(half_closed_ ? kProbeInterval : shared_->options.keep_alive_interval);
+  const auto interval = half_closed_ ? kProbeInterval : shared_->options.keep_alive_interval;
+  silence_.expires_after(std::min(interval, kTimerInterval));
   // Holds the connection: once the client has half-closed, nothing else may.
-  silence_.async_wait(held([](Connection& self, SocketError error) {
+  silence_.async_wait(held([interval](Connection& self, SocketError error) {
     if (error || !self.stream_) return;
-    self.writing_ ? self.stream_timer() : self.write_piece(":\n\n", false);
+    const bool is_silent = std::chrono::steady_clock::now() - self.last_write_ >= interval;
+    if (!self.writing_ && self.notice_lost_.exchange(false)) self.pump();
+    if (!self.stream_) return;
+    self.writing_ || !is_silent ? self.stream_timer() : self.write_piece(":\n\n", false);
   }));
 }
 

@@ -64,7 +64,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void discard();
 
   void start_stream(Reply reply);
-  void notify();  // any thread
+  void notify() noexcept;  // any thread
   void pump();
   void write_piece(std::string text, bool last);
   void end_stream();
@@ -88,6 +88,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   std::unique_ptr<StreamSource> stream_;
   std::atomic<bool> notified_ = false;
+  std::atomic<bool> notice_lost_ = false;  // notify() found no memory: stream_timer() sees to it
+  std::chrono::steady_clock::time_point last_write_;
   bool writing_ = false, watching_ = false, stream_over_ = false, half_closed_ = false;
   uint64_t discarded_bytes_ = 0;
 };

@@ -6,6 +6,7 @@
 
 #include "base/units.h"
 #include "server/error_reply.h"
+#include "server/report_failure.h"
 
 namespace orcd::server {
 namespace {
@@ -51,7 +52,11 @@ ExecuteStream::ExecuteStream(Options options, std::unique_ptr<engine::Generation
 ExecuteStream::~ExecuteStream() {
   signal_->listen({});
   generation_.reset();
-  finish();
+  try {
+    finish();
+  } catch (const std::exception& error) {
+    report_failure("stream", error);
+  }
 }
 
 void ExecuteStream::on_ready(std::function<void()> notify) { signal_->listen(std::move(notify)); }
@@ -146,10 +151,11 @@ void ExecuteStream::add(const engine::ErrorEvent& event, std::string* out) {
 
 void ExecuteStream::finish() {
   if (!done_) return;
+  const auto done = std::exchange(done_, {});
   summary_.total_ms = seconds_since_arrival() * 1e3;
-  summary_.output_sha256 = to_hex(output_digest_.finish());
   metrics_->request_ended(summary_.outcome);
-  std::exchange(done_, {})(summary_);
+  summary_.output_digest = output_digest_.finish();
+  done(summary_);
 }
 
 }  // namespace orcd::server

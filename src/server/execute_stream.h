@@ -1,6 +1,7 @@
 // The events of one generation as server-sent events: started, token..., metrics, then one end or error.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -36,7 +37,7 @@ struct StreamSummary {
   std::optional<Error> error;  // absent for ok, and for a reader that left
   std::optional<engine::EndEvent> end;
   uint64_t tokens_out = 0, output_bytes = 0;
-  std::string output_sha256;
+  std::array<uint8_t, 32> output_digest{};  // SHA-256
   double total_ms = 0;
 };
 

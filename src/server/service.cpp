@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/sha256.h"
 #include "server/error_reply.h"
 #include "server/service_json.h"
 #include "server/text_requests.h"
@@ -51,7 +52,7 @@ void log_end(const StreamSummary& summary) {
                         {"outcome", std::string(outcome_name(summary.outcome))},
                         {"tokens_out", summary.tokens_out},
                         {"output_bytes", summary.output_bytes},
-                        {"output_sha256", summary.output_sha256},
+                        {"output_sha256", to_hex(summary.output_digest)},
                         {"total_ms", summary.total_ms}};
   if (summary.end) {
     fields.emplace_back("stop_reason", std::string(engine::stop_reason_name(summary.end->reason)));
@@ -182,9 +183,11 @@ bool Service::begin_job(const std::string& id) {
 }
 
 void Service::end_job(const StreamSummary& summary) {
+  {
+    std::lock_guard lock(mutex_);
+    jobs_.erase(summary.job_id);
+  }
   log_end(summary);
-  std::lock_guard lock(mutex_);
-  jobs_.erase(summary.job_id);
 }
 
 Reply Service::execute(const HttpRequest& http) {

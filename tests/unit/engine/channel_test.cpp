@@ -33,6 +33,29 @@ TEST(Channel, HasOneTerminalEventAndNothingAfterIt) {
   EXPECT_FALSE(channel.pop().has_value());
 }
 
+TEST(Channel, OutOfMemoryIsATerminalEventThatTakesNone) {
+  Channel channel;
+  int notices = 0;
+  channel.on_event([&] { ++notices; });
+  channel.push(token(0));
+  channel.push_out_of_memory();
+  EXPECT_EQ(notices, 2);
+  EXPECT_FALSE(channel.push_terminal(cancelled()));
+  EXPECT_EQ(std::get<TokenEvent>(*channel.pop()).index, 0u);
+  EXPECT_FALSE(channel.finished());
+  EXPECT_EQ(std::get<ErrorEvent>(*channel.try_pop()).error.message(), out_of_memory().message());
+  EXPECT_TRUE(channel.finished());
+  EXPECT_FALSE(channel.pop().has_value());
+}
+
+TEST(Channel, OutOfMemoryAfterTheTerminalEventChangesNothing) {
+  Channel channel;
+  channel.push_terminal(cancelled());
+  channel.push_out_of_memory();
+  EXPECT_EQ(std::get<ErrorEvent>(*channel.pop()).error.code(), ErrorCode::kCancelled);
+  EXPECT_FALSE(channel.pop().has_value());
+}
+
 TEST(Channel, FullIsReportedAndRoomIsAnnouncedOnce) {
   Channel channel(2);
   int rooms = 0;
