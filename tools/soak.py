@@ -40,11 +40,11 @@ class Sample:
     device_bytes: int
 
 
-def sample(process: Worker, requests: int) -> Sample:
+def sample(process: Worker, requests: int, health: dict[str, Any]) -> Sample:
     proc = Path("/proc") / str(process.process.pid)
     status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
     return Sample(requests, int(status["VmRSS"].split()[0]) * 1024, len(list((proc / "fd").iterdir())), int(status["Threads"]),
-                  process.get("/health").json()["vram_bytes_used"])
+                  health["vram_bytes_used"])
 
 
 def settled(process: Worker, requests: int, fds: int) -> Sample:
@@ -53,7 +53,7 @@ def settled(process: Worker, requests: int, fds: int) -> Sample:
     deadline = time.monotonic() + 10 * TIME_SCALE
     while True:
         health = process.get("/health").json()
-        taken = sample(process, requests)
+        taken = sample(process, requests, health)
         if (health["running"] == health["waiting"] == 0 and taken.fds <= fds) or time.monotonic() > deadline:
             assert health["running"] == health["waiting"] == 0, health
             return taken
@@ -109,8 +109,9 @@ def wait_ended(process: Worker) -> None:
 def soak(process: Worker, n_requests: int, round_size: int, seed: int) -> tuple[list[Sample], dict[str, int]]:
     """Samples after each round, and how many requests there were of each kind."""
     samples, kinds = [], {}
+    idle_fds = len(list((Path("/proc") / str(process.process.pid) / "fd").iterdir()))  # nobody has asked for anything yet
+    process.client.headers["Connection"] = "close"  # what is counted are the connections of the clients alone
     process.execute(prompt="x", max_tokens=1)
-    idle_fds = sample(process, 0).fds
     with ThreadPoolExecutor(N_CLIENTS) as pool:
         for done in range(round_size, n_requests + 1, round_size):
             clients = [Client(process, seed + done + i) for i in range(N_CLIENTS)]
@@ -153,7 +154,8 @@ def main() -> int:
 
             model = Path(folder) / "tiny.gguf"
             make_model.make_model(model, make_model.PRESETS["tiny-llama"], seed=1)
-        process = Worker(options.binary, ["--model", str(model), "--device", "cpu", "--port", "0", "--log-format", "json", "--slots", "4"])
+        process = Worker(options.binary, ["--model", str(model), "--device", "cpu", "--port", "0", "--log-format", "json", "--slots", "4",
+                                           "--threads", "1"])
         try:
             samples, kinds = soak(process.wait_ready(), options.requests, WARM_UP, options.seed)
         finally:
