@@ -98,6 +98,7 @@ void Connection::drop() {
 // -----------------------------------------------------------------------------------------------
 
 void Connection::read_request() {
+  if (input_ended_ && buffer_.size() == 0) return drop();
   parser_.emplace(shared_->options.max_header_bytes, shared_->options.max_body_bytes);
   set_deadline(first_request_ || buffer_.size() > 0 ? shared_->options.header_timeout
                                                     : shared_->options.idle_timeout);
@@ -223,6 +224,7 @@ void Connection::after_reply() {
 void Connection::linger() {
   SocketError ignored;
   socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  if (input_ended_) return drop();
   set_deadline(kLinger);
   discard();
 }
@@ -316,6 +318,7 @@ void Connection::watch_client() {
                             self.watching_ = false;
                             if (!self.socket_.is_open()) return;
                             self.buffer_.commit(n);
+                            self.input_ended_ = error == asio::error::eof;
                             if (self.stream_over_) return self.after_reply();
                             if (!error) return self.watch_client();
                             if (error != asio::error::eof) return self.drop();

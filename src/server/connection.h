@@ -91,6 +91,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::atomic<bool> notice_lost_ = false;  // notify() found no memory: stream_timer() sees to it
   std::chrono::steady_clock::time_point last_write_;
   bool writing_ = false, watching_ = false, stream_over_ = false, half_closed_ = false;
+  bool input_ended_ = false;  // a read took the end of what the client sends: no later one sees it again
   uint64_t discarded_bytes_ = 0;
 };
 

@@ -2,8 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <filesystem>
 #include <mutex>
 #include <stdexcept>
+#include <thread>
 
 #include "server/http_server.h"
 #include "server/router.h"
@@ -26,6 +29,15 @@ class BrokenStream : public StreamSource {
   void on_ready(std::function<void()>) override {}
 };
 
+class ShortStream : public StreamSource {
+ public:
+  bool next(std::string* out, size_t) override {
+    *out += "data: x\n\n";
+    return false;
+  }
+  void on_ready(std::function<void()>) override {}
+};
+
 class HttpRegression : public testing::Test {
  protected:
   HttpRegression() {
@@ -35,6 +47,11 @@ class HttpRegression : public testing::Test {
     router->add({"GET", "/broken", [](const HttpRequest&) {
                    Reply reply;
                    reply.stream = std::make_unique<BrokenStream>();
+                   return reply;
+                 }});
+    router->add({"GET", "/stream", [](const HttpRequest&) {
+                   Reply reply;
+                   reply.stream = std::make_unique<ShortStream>();
                    return reply;
                  }});
     server_ = std::make_unique<HttpServer>(HttpOptions{}, router);
@@ -118,6 +135,29 @@ TEST_F(HttpRegression, AnExceptionInTheServerEndsItsConnectionOnly) {
   EXPECT_THAT(ask("GET /broken HTTP/1.1\r\nHost: localhost\r\n\r\n"), EndsWith("\r\n\r\n"));
   EXPECT_EQ(server_->in_flight(), 0u);
   EXPECT_THAT(ask(kNext), StartsWith("HTTP/1.1 200 "));
+}
+
+size_t n_descriptors() {
+  return static_cast<size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
+}
+
+// The read that watches the client took the end of the connection, at the very end of a stream, and the read
+// of the next request waited for it until the idle time was over. Found by the soak.
+TEST_F(HttpRegression, AClientThatLeavesAtTheEndOfItsStreamLeavesNoConnection) {
+  const size_t before = n_descriptors();
+  const auto ask_and_leave = [this] {
+    for (int i = 0; i < 1500; ++i) {
+      test::RawClient client(server_->port());
+      client.send("GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
+      client.read_until("0\r\n\r\n");
+    }
+  };
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 4; ++i) clients.emplace_back(ask_and_leave);
+  for (std::thread& client : clients) client.join();
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (n_descriptors() > before && std::chrono::steady_clock::now() < until) std::this_thread::yield();
+  EXPECT_LE(n_descriptors(), before);
 }
 
 TEST_F(HttpRegression, AHostWithAPortThatIsNoneIsForeign) {
