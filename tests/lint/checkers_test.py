@@ -8,6 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
+import check_errors  # noqa: E402
 import check_includes  # noqa: E402
 import check_links  # noqa: E402
 import check_sources  # noqa: E402
@@ -25,6 +26,31 @@ class Tree(unittest.TestCase):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         return path
+
+
+class ErrorPage(Tree):
+    SOURCE = """
+throw Error(ErrorCode::kVramOom, "needs " + count(n) + " pages",
+            {{"required", uint64_t{n}}, {"available", f(a, b)}}, "ask for less");
+fail(Error(ErrorCode::kInternal, bad ? "it broke" : "it bent"));
+throw Error(ErrorCode::kInternal, error.what());
+"""
+
+    def test_a_row_tells_message_values_and_hint(self):
+        self.assertEqual(check_errors.errors_of(self.SOURCE), [
+            ("VRAM_OOM", "needs ... pages", "required, available", "ask for less"), ("INTERNAL", "it broke / it bent", "", "")])
+
+    def test_an_error_without_its_row_or_heading_is_found(self):
+        self.write("src/x.cpp", self.SOURCE)
+        wanted = check_errors.tables(self.root)
+        page = "# Errors\n\n## VRAM_OOM (500)\nText.\n\n## INTERNAL (500)\nMore.\n"
+        written, problems = check_errors.rewritten(page, wanted)
+        self.assertEqual(problems, [])
+        self.assertIn("Text.\n\n| message | values | hint |\n|---|---|---|\n| needs ... pages | required, available | ask for less |\n", written)
+        self.assertEqual(check_errors.rewritten(written, wanted)[0], written)
+        self.write("src/y.cpp", 'throw Error(ErrorCode::kInternal, "another");')
+        self.assertNotEqual(check_errors.rewritten(written, check_errors.tables(self.root))[0], written)
+        self.assertEqual(len(check_errors.rewritten("# Errors\n", wanted)[1]), 2)
 
 
 class IncludeArrows(Tree):
