@@ -17,6 +17,7 @@ import base64
 import functools
 import json
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -34,31 +35,89 @@ QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{
 LLAMA3 = QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 
 
-def split_by(pattern):
-    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"),
-                                    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+O200K_WORDS = [r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
+               r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"]
+O200K_REST = [r" ?[^\s\p{L}\p{N}]+[\r\n/]*", r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+"]
+CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+O200K = "|".join([word + CONTRACTION for word in O200K_WORDS] + [r"\p{N}{1,3}"] + O200K_REST)
+TEKKEN = "|".join(O200K_WORDS + [r"\p{N}"] + O200K_REST)
+KIMI = "|".join([r"[\p{Han}]+"]
+                + [word.replace(r"\p{M}]", r"\p{M}&&[^\p{Han}]]") + CONTRACTION for word in O200K_WORDS]
+                + [r"\p{N}{1,3}", r" ?[^\s\p{L}\p{N}]+[\r\n]*", *O200K_REST[1:]])
+DEEPSEEK_CJK = "[一-龥ࠀ-一가-퟿]+"
+# Letters of the scripts that have two cases, as deepseek-llm lists them.
+DEEPSEEK_LETTERS = (
+    "b5 c0-d6 d8-f6 f8-1ba 1bc-1bf 1c4-293 295-2af 370-373 376 377 37b-37d 37f 386 388-38a 38c 38e-3a1 3a3-3f5 "
+    "3f7-481 48a-52f 531-556 10a0-10c5 13a0-13f5 13f8-13fd 1c90-1cba 1cbd-1cbf 1d00-1d2b 1d6b-1d77 1d79-1d9a "
+    "1e00-1f15 1f18-1f1d 1f20-1f45 1f48-1f4d 1f50-1f57 1f59 1f5b 1f5d 1f5f-1f7d 1f80-1fb4 1fb6-1fbc 1fbe "
+    "1fc2-1fc4 1fc6-1fcc 1fd0-1fd3 1fd6-1fdb 1fe0-1fec 1ff2-1ff4 1ff6-1ffc 2102 2107 210a-2113 2115 2119-211d "
+    "2124 2126 2128 212a-212d 212f-2134 2139 213c-213f 2145-2149 214e 2183 2184 2c00-2c7b 2c7e-2ce4 2ceb-2cee "
+    "2cf2 2cf3 a640-a66d a680-a69b a722-a76f a771-a787 a78b-a78e ab70-abbf fb00-fb06 fb13-fb17 ff21-ff3a "
+    "ff41-ff5a 10400-1044f 104b0-104d3 104d8-104fb 10c80-10cb2 10cc0-10cf2 118a0-118df 1e900-1e943")
+DEEPSEEK_LETTERS = r"\s?[A-Za-z" + re.sub(r"[0-9a-f]+", lambda m: f"\\x{{{m[0]}}}", DEEPSEEK_LETTERS).replace(" ", "") + "]+"
+DEEPSEEK3 = ("[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
+             "| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+")
+BLOOM = r" ?[^(\s|[.,!?…。，、।۔،])]+"
+
+
+def split(pattern):
+    return pre_tokenizers.Split(Regex(pattern), "isolated")
+
+
+def byte_level(use_regex):
+    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=use_regex)
+
+
+def digits(one_by_one=True):
+    return pre_tokenizers.Digits(individual_digits=one_by_one)
+
+
+# The pre-tokenizer of each family as its tokenizer.json on Hugging Face has it, and whether that normalises to NFC and
+# ignores merges. `default` is llama.cpp's; kimi-k2 is its tokenization_kimi.py.
+FAMILIES = {
+    "default": ([split(r"[\p{P}\$\+<=>\^~\|]+"),
+                 split(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"),
+                 split(r"\p{N}+"), split(r"[0-9][0-9][0-9]"), byte_level(False)], False, False),
+    "gpt-2": ([byte_level(True)], False, False),
+    "olmo": ([byte_level(True)], True, False),
+    "smollm": ([digits(), byte_level(True)], False, False),
+    "command-r": ([digits(), byte_level(True)], True, False),
+    "falcon": ([pre_tokenizers.Punctuation("contiguous"), byte_level(True), digits(False), split("[0-9][0-9][0-9]")],
+               False, False),
+    "falcon3": ([pre_tokenizers.Punctuation("contiguous"), byte_level(True), digits()], False, False),
+    "qwen2": ([split(QWEN2), byte_level(False)], True, False),
+    "grok-2": ([split(QWEN2), byte_level(False)], False, False),
+    "qwen35": ([split(QWEN2.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]")),
+                byte_level(False)], True, False),
+    "seed-coder": ([split(QWEN2.replace(r"|\p{N}|", r"|\p{N}{1}|").replace(r"[^\s\p{L}\p{N}]+[\r\n]*",
+                                                                          r"[^\s\p{L}\p{N}\r\n]+")),
+                    byte_level(False)], False, False),
+    "bailingmoe": ([split(r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]"
+                          r"|\s+(?!\S)|\s+"), byte_level(False)], False, False),
+    "llama-bpe": ([split(LLAMA3), byte_level(False)], False, True),
+    "dbrx": ([split(LLAMA3), byte_level(False)], False, False),
+    "gpt-4o": ([split(O200K), byte_level(False)], False, False),
+    "tekken": ([split(TEKKEN), byte_level(False)], False, True),
+    "kimi-k2": ([split(KIMI), byte_level(False)], False, False),
+    "deepseek-llm": ([split("[\r\n]"), split(DEEPSEEK_LETTERS), split(r"\s?[!-/:-~！-／：-～‘-‟　-。]+"), split(r"\s+$"),
+                      split(DEEPSEEK_CJK), digits(), byte_level(False)], False, False),
+    "deepseek-coder": ([split("[\r\n]"), split(r"\s?\p{L}+"), split(r"\s?\p{P}+"), split(DEEPSEEK_CJK), digits(),
+                        byte_level(False)], False, False),
+    "deepseek-v3": ([split(r"\p{N}{1,3}"), split("[一-龥\u3040-ゟ゠-ヿ]+"), split(DEEPSEEK3), byte_level(False)], False, False),
+    "bloom": ([split(BLOOM), byte_level(False)], False, False),
+    "viking": ([split(BLOOM), digits(), byte_level(False)], False, False),
+    "superbpe": ([digits(False), split(r"(?=(\d{3})+(?!\d))"), byte_level(False)], False, False),
+}
+ALIASES = {"llama3": "llama-bpe", "llama-v3": "llama-bpe", "phi-2": "gpt-2", "llama4": "gpt-4o"}
 
 
 def family_parts(family):
-    """Normalizer, pre-tokenizer and ignore_merges of a family, as its tokenizer.json on Hugging Face has them."""
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    if family in ("gpt-2", "phi-2"):
-        return None, byte_level, False
-    if family == "smollm":
-        return None, pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level]), False
-    if family == "qwen2":
-        return normalizers.NFC(), split_by(QWEN2), False
-    if family in ("llama-bpe", "llama3", "llama-v3"):
-        return None, split_by(LLAMA3), True
-    if family == "default":
-        stages = [pre_tokenizers.Split(Regex(r"[\p{P}\$\+<=>\^~\|]+"), "isolated"),
-                  pre_tokenizers.Split(Regex(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"),
-                                       "isolated"),
-                  pre_tokenizers.Split(Regex(r"\p{N}+"), "isolated"),
-                  pre_tokenizers.Split(Regex(r"[0-9][0-9][0-9]"), "isolated"),
-                  pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-        return None, pre_tokenizers.Sequence(stages), False
-    raise SystemExit(f"no oracle for the family {family}")
+    """Normalizer, pre-tokenizer and ignore_merges of a family."""
+    family = ALIASES.get(family, family)
+    if family not in FAMILIES:
+        raise SystemExit(f"no oracle for the family {family}")
+    stages, is_nfc, ignore_merges = FAMILIES[family]
+    return normalizers.NFC() if is_nfc else None, pre_tokenizers.Sequence(stages), ignore_merges
 
 
 def read_metadata(path):
@@ -286,6 +345,11 @@ def strings(n, seed, specials):
             yield "".join(piece(rng, specials) for _ in range(rng.choice((1, 1, 2, 3, 5, 9))))
 
 
+@functools.lru_cache(maxsize=1)  # the families of one vocabulary are asked with the same strings
+def string_list(n, seed, specials):
+    return list(strings(n, seed, specials))
+
+
 def dump(program, vocab, texts, special):
     """(ids, decoded bytes) of each text, by the worker's code."""
     data = b"".join(struct.pack("<I", len(text)) + text for text in texts)
@@ -334,7 +398,7 @@ def compare(program, vocab, source=None, family=None, n=20000, seed=1, special=F
     special = special or is_json  # what a tokenizer.json adds is always matched
     tokenizer, oracle_family, specials = load_oracle(source or vocab, family, special)
     name = oracle_family or (Path(vocab).name if is_json else load_vocab(vocab).pre)
-    texts = list(strings(n, seed, specials))
+    texts = string_list(n, seed, tuple(specials))
     unspellable = b"" if is_json else unspellable_bytes(load_vocab(vocab))
     with tempfile.TemporaryDirectory() as folder:
         if family and not source and not is_json and family != load_vocab(vocab).pre:

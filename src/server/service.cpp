@@ -266,6 +266,8 @@ Reply Service::health() const {
     const engine::EngineStats stats = now.engine->stats();
     report.vram_bytes_used = now.engine->ledger().total_bytes();
     report.tokenizer_kind = now.tokenizer->kind();
+    report.tokenizer_pre = now.tokenizer->pre();
+    report.conformance = now.tokenizer->conformance();
     report.vocab_size = now.tokenizer->vocab_size();
     report.running = stats.running;
     report.waiting = stats.waiting;

@@ -39,6 +39,12 @@ std::string health_json(const HealthReport& report) {
   json["device"] = facts.device;
   json["numerics_version"] = engine::Receipt{}.numerics_version;
   json["isa"] = text_or_null(facts.isa);
+  if (!report.tokenizer_kind.empty()) {
+    json["tokenizer"] = {
+        {"kind", report.tokenizer_kind},
+        {"pre", text_or_null(report.tokenizer_pre)},
+        {"conformance", {{"passed", report.conformance.passed}, {"total", report.conformance.total}}}};
+  }
   json["running"] = report.running;
   json["waiting"] = report.waiting;
   return dump(json);

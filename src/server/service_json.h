@@ -15,7 +15,8 @@ struct HealthReport {
   const WorkerFacts* facts = nullptr;
   bool resident = false;
   std::optional<uint64_t> vram_bytes_used;
-  std::string tokenizer_kind;
+  std::string tokenizer_kind, tokenizer_pre;
+  tokenizer::Conformance conformance;
   std::optional<int32_t> vocab_size;
   uint32_t running = 0, waiting = 0;
   double uptime_seconds = 0;

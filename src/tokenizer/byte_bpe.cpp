@@ -4,6 +4,7 @@
 #include <array>
 
 #include "tokenizer/byte_level.h"
+#include "tokenizer/conformance.h"
 #include "tokenizer/pre_tokenizer.h"
 #include "tokenizer/unicode.h"
 
@@ -45,7 +46,8 @@ class ByteBpe final : public VocabularyTokenizer {
   ByteBpe(Vocabulary vocabulary, ByteBpeRules rules, MergeTable merges)
       : VocabularyTokenizer(std::move(vocabulary)),
         rules_(std::move(rules)),
-        pre_tokenizer_(views(rules_.patterns)),
+        pre_tokenizer_(views(rules_.patterns), views(rules_.byte_patterns)),
+        conformance_(check_conformance(rules_.pre, pre_tokenizer_, rules_.normalize_nfc)),
         merges_(std::move(merges)) {
     constexpr auto kAlphabet = byte_level_alphabet();
     for (int byte = 0; byte < 256; ++byte) {
@@ -56,6 +58,7 @@ class ByteBpe final : public VocabularyTokenizer {
 
   std::string_view kind() const override { return rules_.kind; }
   std::string_view pre() const override { return rules_.pre; }
+  Conformance conformance() const override { return conformance_; }
 
  protected:
   void encode_plain(std::string_view text, std::vector<int32_t>& ids) const override {
@@ -94,6 +97,7 @@ class ByteBpe final : public VocabularyTokenizer {
 
   const ByteBpeRules rules_;
   PreTokenizer pre_tokenizer_;
+  Conformance conformance_;
   MergeTable merges_;
   std::array<std::string, 256> byte_texts_;  // each byte in the byte-level alphabet
   std::array<int32_t, 256> byte_ids_{};      // its token, -1 if the vocabulary has none

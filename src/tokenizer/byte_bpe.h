@@ -13,9 +13,10 @@
 namespace orcd::tokenizer {
 
 struct ByteBpeRules {
-  std::string kind;                   // "gguf-bpe", "hf-json"
-  std::string pre;                    // name of the pre-tokenizer family
-  std::vector<std::string> patterns;  // applied one after the other (pre_tokenizer.h)
+  std::string kind;                        // "gguf-bpe", "hf-json"
+  std::string pre;                         // name of the pre-tokenizer family
+  std::vector<std::string> patterns;       // applied one after the other (pre_tokenizer.h)
+  std::vector<std::string> byte_patterns;  // after them, in the byte-level alphabet
   bool normalize_nfc = false;
   bool ignore_merges = false;  // a piece that is a token becomes that token at once, whatever the merges say
 };

@@ -52,9 +52,11 @@ std::shared_ptr<const Tokenizer> make_gguf_bpe(const std::shared_ptr<const gguf:
   Vocabulary vocabulary = read_vocabulary(file, defaults);
   MergeTable merges = read_merges(*file, vocabulary);
   const auto patterns = family.used_patterns();
+  const auto byte_patterns = family.used_byte_patterns();
   ByteBpeRules rules{"gguf-bpe",
                      std::string(family.name),
                      {patterns.begin(), patterns.end()},
+                     {byte_patterns.begin(), byte_patterns.end()},
                      family.normalize_nfc,
                      family.ignore_merges};
   return make_byte_bpe(std::move(vocabulary), std::move(rules), std::move(merges));

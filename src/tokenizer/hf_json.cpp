@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "tokenizer/byte_bpe.h"
+#include "tokenizer/character_sets.h"
 #include "tokenizer/pre_families.h"
 #include "tokenizer/tokenizer.h"
 
@@ -109,8 +110,7 @@ std::vector<std::string> read_pre_tokenizer(const Json& value) {
       patterns.push_back(split_pattern(*part, path));
     } else if (type == "Digits") {
       const bool single = flag(*part, "individual_digits", path, false);
-      const std::string digits = family_pattern("smollm", 0);
-      patterns.push_back(single ? digits : digits + "+");
+      patterns.emplace_back(single ? kDigit : kDigitRun);
     } else if (type == "ByteLevel") {
       if (flag(*part, "add_prefix_space", path, true))
         refuse(path + ".add_prefix_space", "true is not supported");
@@ -128,7 +128,8 @@ std::string family_name(const ByteBpeRules& rules) {
   for (const PreFamily& family : pre_families()) {
     const auto patterns = family.used_patterns();
     if (std::equal(patterns.begin(), patterns.end(), rules.patterns.begin(), rules.patterns.end()) &&
-        family.normalize_nfc == rules.normalize_nfc && family.ignore_merges == rules.ignore_merges) {
+        family.used_byte_patterns().empty() && family.normalize_nfc == rules.normalize_nfc &&
+        family.ignore_merges == rules.ignore_merges) {
       return std::string(family.name);
     }
   }

@@ -79,12 +79,76 @@ std::string write_set(const ClassSet& set) {
 
 using Interval = std::pair<uint32_t, uint32_t>;
 
-// A character set as the pattern spells it, before the alphabet is known.
+// Unicode's script Han, as the oracle has it (oniguruma, Unicode 16).
+constexpr std::array<Interval, 22> kHan = {
+    {{0x2E80, 0x2E99},   {0x2E9B, 0x2EF3},   {0x2F00, 0x2FD5},   {0x3005, 0x3005},   {0x3007, 0x3007},
+     {0x3021, 0x3029},   {0x3038, 0x303B},   {0x3400, 0x4DBF},   {0x4E00, 0x9FFF},   {0xF900, 0xFA6D},
+     {0xFA70, 0xFAD9},   {0x16FE2, 0x16FE3}, {0x16FF0, 0x16FF1}, {0x20000, 0x2A6DF}, {0x2A700, 0x2B739},
+     {0x2B740, 0x2B81D}, {0x2B820, 0x2CEA1}, {0x2CEB0, 0x2EBE0}, {0x2EBF0, 0x2EE5D}, {0x2F800, 0x2FA1D},
+     {0x30000, 0x3134A}, {0x31350, 0x323AF}}};
+// What \w holds there beyond letters, marks, letter numbers, decimal digits and connectors.
+constexpr std::array<Interval, 7> kOtherWord = {{{0xB2, 0xB3},
+                                                 {0xB9, 0xB9},
+                                                 {0xBC, 0xBE},
+                                                 {0x24B6, 0x24E9},
+                                                 {0x1F130, 0x1F149},
+                                                 {0x1F150, 0x1F169},
+                                                 {0x1F170, 0x1F189}}};
+
+constexpr std::string_view kFirstLetters = "LLLLLMMMNNNPPPPPPPSSSSZZZCCCC";
+static_assert(kFirstLetters.size() == kCategoryCount);
+
+struct Property {
+  std::string name;  // "Lu", "L", or "s" for white space
+  bool is_negated;
+
+  bool holds(uint8_t base) const {
+    const int category = category_of_class(base);
+    bool inside = false;
+    if (name == "s") {
+      inside = is_space_class(base);
+    } else if (category >= 0) {
+      inside = name.size() == 1 ? kFirstLetters[category] == name[0] : category_index(name) == category;
+    }
+    return inside != is_negated;
+  }
+};
+
+// A character set as the pattern spells it, before the alphabet is known: the union of its parts, then
+// narrowed to each of `narrowed_to`, then negated.
 struct Spelled {
   ClassSet ascii;
-  std::vector<std::pair<std::string, bool>> properties;  // name, negated
-  std::vector<Interval> intervals;                       // beyond ASCII
+  std::vector<Property> properties;
+  std::vector<Interval> intervals;  // beyond ASCII
+  size_t intervals_bit = 0;         // of the signature, where there are intervals
+  std::vector<Spelled> nested;
+  std::vector<Spelled> narrowed_to;
+  bool is_negated = false;
+
+  // `base`: a class by properties alone; `signature`: the spelled-out sets that the character is in.
+  bool holds(uint8_t base, uint32_t signature) const {
+    const auto has = [&](const Spelled& set) { return set.holds(base, signature); };
+    bool inside = ascii[base] || (!intervals.empty() && ((signature >> intervals_bit) & 1u)) ||
+                  std::any_of(properties.begin(), properties.end(),
+                              [&](const Property& property) { return property.holds(base); }) ||
+                  std::any_of(nested.begin(), nested.end(), has);
+    inside = inside && std::all_of(narrowed_to.begin(), narrowed_to.end(), has);
+    return inside != is_negated;
+  }
 };
+
+Spelled script_han() {
+  Spelled set;
+  set.intervals.assign(kHan.begin(), kHan.end());
+  return set;
+}
+
+Spelled word_characters() {
+  Spelled set;
+  for (const char* name : {"L", "M", "Nd", "Nl", "Pc"}) set.properties.push_back({name, false});
+  set.intervals.assign(kOtherWord.begin(), kOtherWord.end());
+  return set;
+}
 
 }  // namespace
 
@@ -96,7 +160,6 @@ class PatternCompiler {
     for (const std::string_view pattern : patterns) rewrite(pattern);
     build_classes();
     writing_ = true;
-    next_set_ = 0;
     for (const std::string_view pattern : patterns) result.expressions.push_back(rewrite(pattern));
     result.alphabet = std::move(alphabet_);
     return result;
@@ -178,37 +241,57 @@ class PatternCompiler {
         }
         return true;
       case 's':
-        set.properties.emplace_back("s", false);
-        return false;
       case 'S':
-        set.properties.emplace_back("s", true);
+        set.properties.push_back({"s", c == 'S'});
         return false;
       case 'd':
-        set.properties.emplace_back("Nd", false);
-        return false;
       case 'D':
-        set.properties.emplace_back("Nd", true);
+        set.properties.push_back({"Nd", c == 'D'});
+        return false;
+      case 'w':
+      case 'W':
+        set.nested.push_back(numbered(word_characters(), c == 'W'));
         return false;
       case 'p':
-      case 'P': {
-        if (!take_if("{")) refuse("\\p without braces");
-        const bool negated = take_if("^") != (c == 'P');
-        const size_t close = pattern_.find('}', at_);
-        if (close == std::string_view::npos) throw_truncated();
-        const std::string name(pattern_.substr(at_, close - at_));
-        const bool one_letter =
-            name.size() == 1 && std::string_view("LMNPSZC").find(name[0]) != std::string_view::npos;
-        if (!one_letter && category_index(name) < 0) refuse("the property \\p{" + name + "}");
-        at_ = close + 1;
-        set.properties.emplace_back(name, negated);
+      case 'P':
+        take_property(set, c == 'P');
         return false;
-      }
       default:
         if (is_alphanumeric(c)) refuse(std::string("the escape \\") + c);
         --at_;
         character = take_character();
         return true;
     }
+  }
+
+  // After \p or \P.
+  void take_property(Spelled& set, bool is_negated) {
+    if (!take_if("{")) refuse("\\p without braces");
+    is_negated = take_if("^") != is_negated;
+    const size_t close = pattern_.find('}', at_);
+    if (close == std::string_view::npos) throw_truncated();
+    const std::string name(pattern_.substr(at_, close - at_));
+    const bool is_one_letter =
+        name.size() == 1 && std::string_view("LMNPSZC").find(name[0]) != std::string_view::npos;
+    if (name == "Han") {
+      set.nested.push_back(numbered(script_han(), is_negated));
+    } else if (is_one_letter || category_index(name) >= 0) {
+      set.properties.push_back({name, is_negated});
+    } else {
+      refuse("the property \\p{" + name + "}");
+    }
+    at_ = close + 1;
+  }
+
+  // Gives the set's intervals their bit of the signature: the same in both passes, and of equal intervals.
+  Spelled numbered(Spelled set, bool is_negated) {
+    set.is_negated = is_negated;
+    if (set.intervals.empty()) return set;
+    const auto known = std::find(sets_.begin(), sets_.end(), set.intervals);
+    set.intervals_bit = static_cast<size_t>(known - sets_.begin());
+    if (known == sets_.end()) sets_.push_back(set.intervals);
+    if (sets_.size() > 32) refuse("more than 32 spelled-out sets");
+    return set;
   }
 
   void add_range(Spelled& set, uint32_t first, uint32_t last) {
@@ -226,30 +309,59 @@ class PatternCompiler {
     if ((c | 0x20) == 'k') add_range(set, 0x212A, 0x212A);
   }
 
-  // After '['. Nested sets and intersections are not known in the field and are refused.
-  std::string take_set(bool ignore_case) {
+  // After '['.
+  Spelled take_set(bool ignore_case) {
+    constexpr int kMaxDepth = 8;
+    if (++set_depth_ > kMaxDepth) refuse("sets more than 8 deep");
     Spelled set;
-    const bool negated = take_if("^");
-    bool first_item = true;
-    while (first_item || peek() != ']') {
-      first_item = false;
-      if (peek() == '[') refuse("a set inside a set");
-      if (pattern_.substr(at_, 2) == "&&") refuse("an intersection of sets");
-      uint32_t low = 0;
-      if (!take_item(set, low)) continue;
-      if (pattern_.size() > at_ + 1 && pattern_[at_] == '-' && pattern_[at_ + 1] != ']') {
-        ++at_;
-        uint32_t high = 0;
-        if (!take_item(set, high)) refuse("a range that ends in a class");
-        if (ignore_case) refuse("a caseless range");
-        add_range(set, low, high);
+    const bool is_negated = take_if("^");
+    bool is_first = true;
+    while (is_first || peek() != ']') {
+      if (take_if("&&")) {
+        while (peek() != ']') set.narrowed_to.push_back(take_narrowing(ignore_case));
+        break;
+      }
+      is_first = false;
+      if (take_if("[")) {
+        if (peek() == ':') refuse("a POSIX set");
+        set.nested.push_back(take_set(ignore_case));
       } else {
-        add_any_case(set, low, ignore_case);
+        take_member(set, ignore_case);
       }
     }
-    ++at_;
-    return emit(set, negated);
+    if (!take_if("]")) throw_truncated();
+    --set_depth_;
+    return numbered(std::move(set), is_negated);
   }
+
+  // What stands between && and the next &&, or the ']' that ends the set around it.
+  Spelled take_narrowing(bool ignore_case) {
+    Spelled set;
+    while (peek() != ']' && !take_if("&&")) {
+      if (take_if("[")) {
+        set.nested.push_back(take_set(ignore_case));
+      } else {
+        take_member(set, ignore_case);
+      }
+    }
+    return numbered(std::move(set), false);
+  }
+
+  // A character, a range or a class.
+  void take_member(Spelled& set, bool ignore_case) {
+    uint32_t low = 0;
+    if (!take_item(set, low)) return;
+    if (pattern_.size() > at_ + 1 && pattern_[at_] == '-' && pattern_[at_ + 1] != ']') {
+      ++at_;
+      uint32_t high = 0;
+      if (!take_item(set, high)) refuse("a range that ends in a class");
+      if (ignore_case) refuse("a caseless range");
+      add_range(set, low, high);
+    } else {
+      add_any_case(set, low, ignore_case);
+    }
+  }
+
   bool take_item(Spelled& set, uint32_t& character) {
     if (take_if("\\")) return take_escape(set, character);
     character = take_character();
@@ -287,7 +399,7 @@ class PatternCompiler {
       const char c = peek();
       if (c == '[') {
         ++at_;
-        out += take_set(ignore_case);
+        out += emit(take_set(ignore_case));
       } else if (c == '(') {
         ++at_;
         out += take_group_head(ignore_case);
@@ -304,55 +416,34 @@ class PatternCompiler {
           refuse("a bare {");
         out += pattern_.substr(at_, close + 1 - at_);
         at_ = close + 1;
-      } else if (std::string_view("|*+?^$.").find(c) != std::string_view::npos) {
+      } else if (c == '^' || c == '$') {  // of a line, as the oracle's engine has it
+        ++at_;
+        out += std::string("(?m:") + c + ")";
+      } else if (std::string_view("|*+?.").find(c) != std::string_view::npos) {
         ++at_;
         out += c;
       } else {
         Spelled set;
         uint32_t character = 0;
         if (take_item(set, character)) add_any_case(set, character, ignore_case);
-        out += emit(set, false);
+        out += emit(numbered(std::move(set), false));
       }
     }
     if (ignore_case_.size() != 1) throw_truncated();
     return out;
   }
 
-  // First pass: remembers the spelled-out intervals. Second pass: the set over the alphabet's bytes.
-  std::string emit(const Spelled& set, bool negated) {
-    const size_t index = next_set_;
-    if (!set.intervals.empty()) ++next_set_;
-    if (!writing_) {
-      if (set.intervals.empty()) return {};
-      if (next_set_ > 32) refuse("more than 32 spelled-out sets");
-      sets_.push_back(set.intervals);
-      return {};
-    }
-    ClassSet classes = set.ascii;
+  // The set over the alphabet's bytes; nothing in the first pass, when the alphabet is not known.
+  std::string emit(const Spelled& set) const {
+    if (!writing_) return {};
+    ClassSet classes;
     for (int byte = 0; byte < ClassAlphabet::kFirstRange; ++byte) {
-      if (has_property(set, static_cast<uint8_t>(byte))) classes.set(byte);
+      if (set.holds(static_cast<uint8_t>(byte), 0)) classes.set(byte);
     }
     for (const auto& [key, byte] : alphabet_.classes_) {
-      const bool spelled = !set.intervals.empty() && ((key.second >> index) & 1u);
-      if (spelled || has_property(set, key.first)) classes.set(byte);
+      if (set.holds(key.first, key.second)) classes.set(byte);
     }
-    return write_set(negated ? ~classes : classes);
-  }
-
-  static bool has_property(const Spelled& set, uint8_t base) {
-    if (base >= ClassAlphabet::kFirstCategory + kCategoryCount && base < ClassAlphabet::kNextLine)
-      return false;
-    return std::any_of(set.properties.begin(), set.properties.end(), [&](const auto& property) {
-      const auto& [name, negated] = property;
-      const int category = category_of_class(base);
-      bool inside = false;
-      if (name == "s") {
-        inside = is_space_class(base);
-      } else if (category >= 0) {
-        inside = name.size() == 1 ? kFirstLetters[category] == name[0] : category_index(name) == category;
-      }
-      return inside != negated;
-    });
+    return write_set(classes);
   }
 
   void build_classes() {
@@ -384,14 +475,11 @@ class PatternCompiler {
     }
   }
 
-  static constexpr std::string_view kFirstLetters = "LLLLLMMMNNNPPPPPPPSSSSZZZCCCC";
-  static_assert(kFirstLetters.size() == kCategoryCount);
-
   std::string_view pattern_;
   size_t at_ = 0;
   std::vector<bool> ignore_case_;
   std::vector<std::vector<Interval>> sets_;
-  size_t next_set_ = 0;
+  int set_depth_ = 0;
   bool writing_ = false;
   ClassAlphabet alphabet_;
 };

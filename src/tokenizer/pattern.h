@@ -1,7 +1,7 @@
 // Rewrites the regular expressions of tokenizers from characters to character classes, one byte each.
-// Understood: literals, escapes \r \n \t \f \v \0 \xHH \x{H..} \uHHHH, \s \S \d \D \p{..} \P{..} (general
-// categories), [...] with ranges and these escapes, groups (?: (?i: (?= (?! (?<= (?<!, a leading (?i),
-// quantifiers, | and ^ $.
+// Understood: literals, escapes \r \n \t \f \v \0 \xHH \x{H..} \uHHHH, \s \S \d \D \w \W \p{..} \P{..}
+// (general categories and Han), [...] with ranges, these escapes, sets inside and &&, groups (?: (?i: (?= (?!
+// (?<= (?<!, a leading (?i), quantifiers, possessive ones too, | and ^ $.
 #pragma once
 
 #include <array>

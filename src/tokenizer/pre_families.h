@@ -10,14 +10,16 @@ namespace orcd::tokenizer {
 
 struct PreFamily {
   std::string_view name;
-  std::array<std::string_view, 8> aliases;   // other names for the same behaviour, "" unused
-  std::array<std::string_view, 4> patterns;  // applied one after the other, "" unused
+  std::array<std::string_view, 8> aliases;             // other names for the same behaviour, "" unused
+  std::array<std::string_view, 6> patterns;            // applied one after the other, "" unused
+  std::array<std::string_view, 2> byte_patterns = {};  // after them, in the byte-level alphabet, "" unused
   bool normalize_nfc =
       false;  // the family's reference tokenizer normalises; text in another form comes back as NFC
   bool ignore_merges = false;  // a piece that is a token becomes that token at once, whatever the merges say
   bool add_bos = false;        // where the file has no tokenizer.ggml.add_bos_token
 
   std::span<const std::string_view> used_patterns() const;
+  std::span<const std::string_view> used_byte_patterns() const;
 };
 
 std::span<const PreFamily> pre_families();

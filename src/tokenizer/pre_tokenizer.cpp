@@ -3,9 +3,12 @@
 
 #include <pcre2.h>
 
+#include <algorithm>
+#include <array>
 #include <new>
 
 #include "base/error.h"
+#include "tokenizer/byte_level.h"
 #include "tokenizer/pattern.h"
 #include "tokenizer/unicode.h"
 
@@ -56,13 +59,10 @@ void cut(const pcre2_code* code, Workspace& workspace, std::string_view text, si
                   {{"reason", error_text(rc)}, {"n_characters", uint64_t{length}}});
     }
     const size_t* match = pcre2_get_ovector_pointer(workspace.data.get());
-    if (match[1] <= match[0]) {  // an empty match cuts nothing
-      from = match[0] + 1;
-      continue;
-    }
     if (match[0] > at) ends.push_back(begin + match[0]);
-    ends.push_back(begin + match[1]);
-    at = from = match[1];
+    at = match[0];
+    if (match[1] > at) ends.push_back(begin + (at = match[1]));
+    from = std::max(match[1], match[0] + (match[1] > match[0] ? 0 : 1));  // an empty match cuts, too
   }
   if (at < length) ends.push_back(end);
 }
@@ -72,26 +72,59 @@ void cut(const pcre2_code* code, Workspace& workspace, std::string_view text, si
 struct PreTokenizer::State {
   ClassAlphabet alphabet;
   std::vector<Code> stages;
+  std::vector<Code> byte_stages;
+  std::array<char, 256> byte_classes{};
 };
 
-PreTokenizer::PreTokenizer(std::span<const std::string_view> patterns) {
-  CompiledPatterns compiled = compile_patterns(patterns);
+namespace {
+
+Code compile(const std::string& expression) {
+  int error = 0;
+  size_t offset = 0;
+  const std::string text = "(*LF)" + expression;
+  Code code(
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, &error, &offset, nullptr));
+  if (!code) {
+    throw Error(
+        ErrorCode::kModelLoadFailed, "pre-tokenizer expression is malformed: " + error_text(error),
+        {{"field", std::string("pre_tokenizer")}, {"pattern", expression}, {"position", uint64_t{offset}}});
+  }
+  // Without just-in-time compilation on this machine the interpreter gives the same matches, only slower.
+  pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);
+  return code;
+}
+
+// Ascending ends of the pieces of `classes`, narrowed by each stage.
+void run_stages(const std::vector<Code>& stages, std::string_view classes, std::vector<size_t>& cuts) {
+  static thread_local Workspace workspace;
+  std::vector<size_t> next;
+  for (const Code& stage : stages) {
+    next.clear();
+    size_t begin = 0;
+    for (const size_t end : cuts) {
+      cut(stage.get(), workspace, classes, begin, end, next);
+      begin = end;
+    }
+    cuts.swap(next);
+  }
+}
+
+}  // namespace
+
+PreTokenizer::PreTokenizer(std::span<const std::string_view> patterns,
+                           std::span<const std::string_view> byte_patterns) {
+  std::vector<std::string_view> all(patterns.begin(), patterns.end());
+  all.insert(all.end(), byte_patterns.begin(), byte_patterns.end());
+  CompiledPatterns compiled = compile_patterns(all);
   auto state = std::make_unique<State>();
   state->alphabet = std::move(compiled.alphabet);
-  for (const std::string& expression : compiled.expressions) {
-    int error = 0;
-    size_t offset = 0;
-    Code code(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression.data()), expression.size(), 0, &error,
-                            &offset, nullptr));
-    if (!code) {
-      throw Error(
-          ErrorCode::kModelLoadFailed, "pre-tokenizer expression is malformed: " + error_text(error),
-          {{"field", std::string("pre_tokenizer")}, {"pattern", expression}, {"position", uint64_t{offset}}});
-    }
-    // Without just-in-time compilation on this machine the interpreter gives the same matches, only slower.
-    pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);
-    state->stages.push_back(std::move(code));
+  for (size_t i = 0; i < compiled.expressions.size(); ++i) {
+    auto& stages = i < patterns.size() ? state->stages : state->byte_stages;
+    stages.push_back(compile(compiled.expressions[i]));
   }
+  constexpr auto kAlphabet = byte_level_alphabet();
+  for (size_t byte = 0; byte < 256; ++byte)
+    state->byte_classes[byte] = static_cast<char>(state->alphabet.class_of(kAlphabet[byte]));
   state_ = std::move(state);
 }
 
@@ -99,6 +132,18 @@ PreTokenizer::~PreTokenizer() = default;
 
 void PreTokenizer::split(std::string_view text, std::vector<size_t>& ends) const {
   if (text.empty()) return;
+  const size_t first = ends.size();
+  split_characters(text, ends);
+  if (state_->byte_stages.empty()) return;
+  std::string classes(text);
+  for (char& c : classes) c = state_->byte_classes[static_cast<uint8_t>(c)];
+  std::vector<size_t> cuts(ends.begin() + static_cast<std::ptrdiff_t>(first), ends.end());
+  run_stages(state_->byte_stages, classes, cuts);
+  ends.resize(first);
+  ends.insert(ends.end(), cuts.begin(), cuts.end());
+}
+
+void PreTokenizer::split_characters(std::string_view text, std::vector<size_t>& ends) const {
   // One byte per character, and how many bytes of text each one stands for.
   std::string classes(text.size(), '\0');
   std::string widths;
@@ -119,18 +164,8 @@ void PreTokenizer::split(std::string_view text, std::vector<size_t>& ends) const
     classes.resize(n);
   }
 
-  static thread_local Workspace workspace;
   std::vector<size_t> cuts{n};
-  std::vector<size_t> next;
-  for (const Code& stage : state_->stages) {
-    next.clear();
-    size_t begin = 0;
-    for (const size_t end : cuts) {
-      cut(stage.get(), workspace, classes, begin, end, next);
-      begin = end;
-    }
-    cuts.swap(next);
-  }
+  run_stages(state_->stages, classes, cuts);
   ends.reserve(ends.size() + cuts.size());
   if (widths.empty()) {
     ends.insert(ends.end(), cuts.begin(), cuts.end());

@@ -17,9 +17,11 @@ namespace orcd::tokenizer {
 class PreTokenizer {
  public:
   // The patterns are applied one after the other, each to the pieces that the one before it left; matches and
-  // the gaps between them are both kept ("isolated"). Syntax: see pattern.h. Throws Error(kModelLoadFailed)
-  // for others.
-  explicit PreTokenizer(std::span<const std::string_view> patterns);
+  // the gaps between them are both kept ("isolated"). After them come `byte_patterns`, which see each byte as
+  // its character of the byte-level alphabet (byte_level.h), so they may cut inside a character. Syntax: see
+  // pattern.h. Throws Error(kModelLoadFailed) for others.
+  explicit PreTokenizer(std::span<const std::string_view> patterns,
+                        std::span<const std::string_view> byte_patterns = {});
   ~PreTokenizer();
   PreTokenizer(const PreTokenizer&) = delete;
   PreTokenizer& operator=(const PreTokenizer&) = delete;
@@ -28,6 +30,7 @@ class PreTokenizer {
   void split(std::string_view text, std::vector<size_t>& ends) const;
 
  private:
+  void split_characters(std::string_view text, std::vector<size_t>& ends) const;
   struct State;
   std::unique_ptr<const State> state_;
 };

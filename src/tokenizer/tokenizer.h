@@ -13,6 +13,12 @@
 
 namespace orcd::tokenizer {
 
+// What the pre-tokenizer did with the probe texts of its family when it was loaded (conformance.h).
+struct Conformance {
+  uint32_t passed = 0;
+  uint32_t total = 0;  // 0: the tokenizer has no pre-tokenizer, or one of its own
+};
+
 struct EncodeOptions {
   bool add_bos = true;  // prepend BOS if the vocabulary says so (tokenizer.ggml.add_bos_token)
   bool parse_special =
@@ -34,6 +40,7 @@ class Tokenizer {
 
   virtual std::string_view kind() const = 0;  // "gguf-bpe", "gguf-spm", "hf-json"
   virtual std::string_view pre() const = 0;   // pre-tokenizer family, "" for spm
+  virtual Conformance conformance() const { return {}; }
   virtual int32_t vocab_size() const = 0;
   virtual int32_t bos_id() const = 0;  // -1 if the vocabulary has none
   virtual int32_t eos_id() const = 0;

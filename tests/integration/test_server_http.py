@@ -95,6 +95,7 @@ def test_health_has_every_field_and_tells_the_truth(smollm2_worker):
                 "tokenizer_kind": "gguf-bpe", "vocab_size": 49152, "context_length": 8192, "sm": None, "cuda_runtime_version": None,
                 "worker_id": smollm2_worker.worker_id, "device": "cpu", "numerics_version": 1}
     assert {key: health[key] for key in expected} == expected
+    assert health["tokenizer"] == {"kind": "gguf-bpe", "pre": "smollm", "conformance": {"passed": 10, "total": 10}}
     assert health["vram_bytes_used"] == ready["vram_bytes"] == ready["planned_bytes"] > 90_000_000
     assert health["uptime_seconds"] > 0
 

@@ -10,6 +10,7 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / "tools"))
+import pre_tokenizer_vectors  # noqa: E402
 import tokenizer_oracle  # noqa: E402
 
 N_STRINGS = 20000
@@ -56,7 +57,12 @@ def test_gemma3_ids_equal_the_oracle(program, gemma3, special):
     check(program, gemma3, special=special)
 
 
-@pytest.mark.parametrize("family", ["gpt-2", "llama-bpe", "default"])
+def test_probe_texts_are_those_that_the_oracle_gives():
+    committed = (REPO / "src" / "tokenizer" / "conformance_vectors.cpp").read_text(encoding="utf-8")
+    assert committed == pre_tokenizer_vectors.source()
+
+
+@pytest.mark.parametrize("family", tokenizer_oracle.FAMILIES)
 def test_families_over_the_gpt2_vocabulary_equal_the_oracle(program, unpacked, family):
     check(program, unpacked("vocab/gpt-2.vocab.gguf"), family=family)
 

@@ -72,6 +72,31 @@ TEST(Patterns, SpelledOutRangesGetTheirOwnClasses) {
             (Pieces{"1", "²\U00010D41", "\U00010D43"}));
 }
 
+TEST(Patterns, SetsHoldSetsAndAreNarrowed) {
+  EXPECT_EQ(split_by({"[a[b-d]é]+"}, "xabcdéx"), (Pieces{"x", "abcdé", "x"}));
+  EXPECT_EQ(split_by({"[^a[bé]]+"}, "xaéby"), (Pieces{"x", "aéb", "y"}));
+  EXPECT_EQ(split_by({R"([\p{L}&&[^\p{Han}]&&[^c]]+)"}, "ab中cdж"), (Pieces{"ab", "中c", "dж"}));
+  EXPECT_EQ(split_by({R"([\p{Han}]+|\P{Han})"}, "中国ab"), (Pieces{"中国", "a", "b"}));
+  EXPECT_EQ(split_by({R"(\w+)"}, "a_1é²Ⓐ-b"), (Pieces{"a_1é²Ⓐ", "-", "b"}));
+  EXPECT_EQ(split_by({R"(\W)"}, "a-Ⅷ "), (Pieces{"a", "-", "Ⅷ", " "}));
+}
+
+TEST(Patterns, EmptyMatchesCut) {
+  EXPECT_EQ(split_by({R"((?=(\d{3})+(?!\d)))"}, "x1234567y"), (Pieces{"x1", "234", "567y"}));
+  EXPECT_EQ(split_by({"b*"}, "abbc"), (Pieces{"a", "bb", "c"}));
+}
+
+TEST(Patterns, LineEndsAreThoseOfLines) {
+  EXPECT_EQ(split_by({R"(\s+$)"}, "a  \n b  "), (Pieces{"a", "  ", "\n b", "  "}));
+  EXPECT_EQ(split_by({"^a"}, "aba\na"), (Pieces{"a", "ba\n", "a"}));
+}
+
+TEST(Patterns, BytePatternsCutInsideCharacters) {
+  // U+043C is D0 BC, and BC is the alphabet's fraction one quarter: a number.
+  const std::vector<std::string_view> characters{R"(\p{L}+)"}, bytes{R"(\p{N})"};
+  EXPECT_EQ(pieces_of(PreTokenizer(characters, bytes), "aм1"), (Pieces{"a\xD0", "\xBC", "1"}));
+}
+
 TEST(Patterns, StagesSeeOnlyTheirPiece) {
   EXPECT_EQ(split_by({"[0-9]", R"(\s+(?!\S)|\s+)"}, "a  1"), (Pieces{"a", "  ", "1"}));
   EXPECT_EQ(split_by({R"(\s+(?!\S)|\s+)"}, "a  1"), (Pieces{"a", " ", " ", "1"}));
@@ -86,10 +111,11 @@ TEST(Patterns, EscapesAndGroupsAreUnderstood) {
 
 TEST(Patterns, WhatIsNotUnderstoodIsRefusedByName) {
   for (const auto& [pattern, named] :
-       std::vector<std::pair<std::string_view, std::string_view>>{{R"(\w+)", "\\w"},
+       std::vector<std::pair<std::string_view, std::string_view>>{{R"(\h+)", "\\h"},
                                                                   {R"(\p{Greek})", "\\p{Greek}"},
-                                                                  {"[a&&b]", "intersection"},
-                                                                  {"[[a]b]", "set inside"},
+                                                                  {"[[:alpha:]]", "POSIX"},
+                                                                  {"[[[[[[[[[a]]]]]]]]]", "8 deep"},
+                                                                  {"[a&&", "ends too early"},
                                                                   {"(?<n>a)", "(?<"},
                                                                   {"a)", "unmatched"},
                                                                   {"(a", "ends too early"},
