@@ -20,7 +20,7 @@ using Json = nlohmann::ordered_json;
 constexpr std::chrono::milliseconds kTick{20};  // how soon a signal is noticed
 
 struct Answer {
-  std::string text;
+  std::string text, reasoning, commentary;
   std::vector<int32_t> ids;
   engine::EndEvent end;
 };
@@ -30,19 +30,25 @@ void print(std::string_view text) {
   std::fflush(stdout);
 }
 
-// Reads the generation to its end; `stream` prints the text as it comes.
+// Reads the generation to its end; `stream` prints the answer as it comes.
 Answer collect(engine::Generation& generation, bool stream) {
   Answer answer;
-  const auto take = [&](const std::string& text) {
-    answer.text += text;
-    if (stream) print(text);
+  const auto take = [&](const std::string& text, engine::TextKind kind) {
+    if (kind == engine::TextKind::kReasoning) {
+      answer.reasoning += text;
+    } else if (kind == engine::TextKind::kCommentary) {
+      answer.commentary += text;
+    } else {
+      answer.text += text;
+      if (stream) print(text);
+    }
   };
   while (auto event = generation.channel().pop()) {
     if (const auto* token = std::get_if<engine::TokenEvent>(&*event)) {
       answer.ids.push_back(token->id);
-      take(token->text);
+      take(token->text, token->kind);
     } else if (auto* end = std::get_if<engine::EndEvent>(&*event)) {
-      take(end->tail);
+      take(end->tail, end->tail_kind);
       answer.end = std::move(*end);
     } else if (const auto* failed = std::get_if<engine::ErrorEvent>(&*event)) {
       throw failed->error;
@@ -56,25 +62,28 @@ Json answer_json(const Answer& answer, const std::vector<int32_t>& prompt_tokens
   const double decode_rate =
       end.decode_ms > 0 && end.tokens_out > 1 ? (end.tokens_out - 1) * 1e3 / end.decode_ms : 0;
   const double prefill_rate = end.prefill_ms > 0 ? end.prompt_tokens * 1e3 / end.prefill_ms : 0;
-  return {{"text", answer.text},
-          {"token_ids", answer.ids},
-          {"prompt_token_ids", prompt_tokens},
-          {"stop_reason", engine::stop_reason_name(end.reason)},
-          {"seed", end.seed},
-          {"timings",
-           {{"prompt_tokens", end.prompt_tokens},
-            {"tokens_out", end.tokens_out},
-            {"queue_ms", end.queue_ms},
-            {"prefill_ms", end.prefill_ms},
-            {"first_token_ms", end.first_token_ms},
-            {"decode_ms", end.decode_ms},
-            {"prefill_tokens_per_s", prefill_rate},
-            {"decode_tokens_per_s", decode_rate}}},
-          {"logits_digest", end.receipt.logits_digest},
-          {"receipt",
-           {{"model_digest", end.receipt.model_digest},
-            {"logits_digest", end.receipt.logits_digest},
-            {"numerics_version", end.receipt.numerics_version}}}};
+  Json json = {{"text", answer.text},
+               {"token_ids", answer.ids},
+               {"prompt_token_ids", prompt_tokens},
+               {"stop_reason", engine::stop_reason_name(end.reason)},
+               {"seed", end.seed},
+               {"timings",
+                {{"prompt_tokens", end.prompt_tokens},
+                 {"tokens_out", end.tokens_out},
+                 {"queue_ms", end.queue_ms},
+                 {"prefill_ms", end.prefill_ms},
+                 {"first_token_ms", end.first_token_ms},
+                 {"decode_ms", end.decode_ms},
+                 {"prefill_tokens_per_s", prefill_rate},
+                 {"decode_tokens_per_s", decode_rate}}},
+               {"logits_digest", end.receipt.logits_digest},
+               {"receipt",
+                {{"model_digest", end.receipt.model_digest},
+                 {"logits_digest", end.receipt.logits_digest},
+                 {"numerics_version", end.receipt.numerics_version}}}};
+  if (!answer.reasoning.empty()) json["reasoning_content"] = answer.reasoning;
+  if (!answer.commentary.empty()) json["commentary"] = answer.commentary;
+  return json;
 }
 
 // What the options alone do not tell: it takes the vocabulary. Everything at once.
@@ -123,6 +132,7 @@ int run(const Options& options) {
   request.sampling = options.sampling;
   request.sampling.seed = options.seed ? *options.seed : engine::new_seed();
   request.stop = options.stop;
+  request.split_channels = options.chat;
   const std::vector<int32_t> prompt_tokens = request.prompt_tokens;
   const auto engine = start_engine(&session);
   const auto generation = engine->submit(std::move(request));

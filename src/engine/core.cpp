@@ -22,11 +22,14 @@ uint32_t longest(const device::ResolvedLimits& limits) {
 // A job that has been taken in and has not ended.
 struct Core::Active {
   Active(std::shared_ptr<Job> job_in, kv::PagePool& pool, const tokenizer::Tokenizer& tokenizer,
-         uint32_t max_length)
+         const std::optional<HarmonyTokens>& harmony, uint32_t max_length)
       : job(std::move(job_in)),
         sequence(pool, job->request.prompt_tokens, max_length),
         text(tokenizer, job->request.prompt_tokens, job->request.special_text),
-        stops(job->request.stop) {}
+        stops(job->request.stop) {
+    if (harmony && job->request.split_channels)
+      channels.emplace(tokenizer, *harmony, job->request.prompt_tokens);
+  }
 
   uint32_t n_out() const {
     return static_cast<uint32_t>(sequence.tokens.size() - job->request.prompt_tokens.size());
@@ -34,7 +37,27 @@ struct Core::Active {
 
   std::shared_ptr<Job> job;
   Sequence sequence;
+  // The text that a token completes; stop strings are looked for in the answer alone.
+  TokenEvent event(int32_t id, uint32_t index) {
+    if (!channels) return {stops.push(text.push(id)), id, index};
+    std::string piece = channels->push(id);
+    const TextKind kind = channels->header().kind();
+    if (kind == TextKind::kAnswer) piece = stops.push(piece);
+    // No stop string goes on in the next message.
+    if (!channels->in_message() && !stops.matched()) piece += stops.finish();
+    return {std::move(piece), id, index, kind, channels->header().recipient};
+  }
+  // What is left at the end.
+  std::string finish(TextKind* kind) {
+    *kind = TextKind::kAnswer;
+    if (!channels) return stops.push(text.finish());
+    std::string rest = channels->finish();
+    *kind = channels->header().kind();
+    return *kind == TextKind::kAnswer ? stops.push(rest) : rest;
+  }
+
   tokenizer::Detokenizer text;
+  std::optional<HarmonyParser> channels;
   StopMatcher stops;
   numerics::Digest digest;  // chained over the sampled rows
   Time started{}, first_token{}, last_token{};
@@ -59,6 +82,7 @@ Core::Core(device::Executor& executor, const tokenizer::Tokenizer& tokenizer, Co
            Counters* counters)
     : executor_(executor),
       tokenizer_(tokenizer),
+      harmony_(HarmonyTokens::find(tokenizer)),
       options_(std::move(options)),
       counters_(counters),
       max_length_(longest(executor.limits())),
@@ -103,7 +127,7 @@ void Core::check(const Request& request) const {
 void Core::add(std::shared_ptr<Job> job) {
   const uint64_t wanted = job->request.prompt_tokens.size() + uint64_t{job->request.max_tokens};
   const auto length = static_cast<uint32_t>(std::min<uint64_t>(wanted, max_length_));
-  active_.push_back(std::make_unique<Active>(std::move(job), pool_, tokenizer_, length));
+  active_.push_back(std::make_unique<Active>(std::move(job), pool_, tokenizer_, harmony_, length));
   try {
     scheduler_.add(&active_.back()->sequence);
   } catch (...) {
@@ -236,8 +260,7 @@ void Core::accept(Active& active, const device::SequenceResult& result) {
   const uint32_t index = active.n_out();
   active.sequence.tokens.push_back(result.token);
   ++counters_->tokens_generated;
-  active.job->channel->push(
-      TokenEvent{active.stops.push(active.text.push(result.token)), result.token, index});
+  active.job->channel->push(active.event(result.token, index));
   if (active.stops.matched()) {
     finish(active, StopReason::kStopString);
   } else if (active.n_out() >= active.job->request.max_tokens) {
@@ -250,7 +273,7 @@ void Core::accept(Active& active, const device::SequenceResult& result) {
 void Core::finish(Active& active, StopReason reason) {
   const Request& request = active.job->request;
   EndEvent event{};
-  event.tail = active.stops.push(active.text.finish());
+  event.tail = active.finish(&event.tail_kind);
   if (active.stops.matched()) {
     reason = StopReason::kStopString;
     event.matched_stop = active.stops.matched_text();

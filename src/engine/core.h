@@ -6,9 +6,11 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "engine/channel.h"
+#include "engine/harmony.h"
 #include "engine/pacer.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
@@ -98,6 +100,7 @@ class Core {
 
   device::Executor& executor_;
   const tokenizer::Tokenizer& tokenizer_;
+  const std::optional<HarmonyTokens> harmony_;
   CoreOptions options_;
   Counters* counters_;
   uint32_t max_length_;

@@ -23,6 +23,10 @@ struct Request {
   std::vector<std::string> stop;  // strings; matched across tokens and inside UTF-8, not part of the output
   bool ignore_end = false;        // go on after end-of-generation ids (bench)
   bool special_text = false;      // control tokens appear in the text
+  // A vocabulary of the harmony format (engine/harmony.h): each token's text is that of its message alone,
+  // told apart by kind, and stop strings are looked for in the answer. Without it, and with other
+  // vocabularies, all is answer.
+  bool split_channels = false;
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
 };
 
@@ -38,6 +42,9 @@ struct Receipt {
 uint64_t new_seed();  // 53 random bits: exact also where JSON numbers are binary64
 std::string hex_digest(const numerics::Digest& digest);  // 32 digits, as receipts write it
 
+// What a text is to the user who asked.
+enum class TextKind : uint8_t { kAnswer, kReasoning, kCommentary };
+
 struct StartedEvent {
   std::chrono::system_clock::time_point at;
   uint64_t seed;
@@ -47,11 +54,14 @@ struct TokenEvent {
   std::string text;
   int32_t id;
   uint32_t index;
+  TextKind kind = TextKind::kAnswer;
+  std::string recipient = {};  // of commentary: the tool that is called, "functions.f"
 };
 struct EndEvent {
   StopReason reason;
   std::string matched_stop;
   std::string tail;  // text released at the end, after the last TokenEvent; usually empty
+  TextKind tail_kind = TextKind::kAnswer;
   uint32_t prompt_tokens, tokens_out;
   double queue_ms, prefill_ms, decode_ms, first_token_ms;
   uint64_t seed;

@@ -1,6 +1,8 @@
-// A vocabulary given as a list of byte strings; ids beyond it are spelled "<id>". Any byte encodes to id 0.
+// A vocabulary given as a list of byte strings; ids beyond it are spelled "<id>"; "<|...|>" are control
+// tokens. Any byte encodes to id 0.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -22,8 +24,8 @@ class FakeTokenizer final : public tokenizer::Tokenizer {
   std::vector<int32_t> encode(std::string_view text, const tokenizer::EncodeOptions&) const override {
     return std::vector<int32_t>(text.size());
   }
-  std::string_view token_bytes(int32_t id, bool) const override {
-    return pieces_.at(static_cast<size_t>(id));
+  std::string_view token_bytes(int32_t id, bool special) const override {
+    return !special && is_control(id) ? std::string_view() : pieces_.at(static_cast<size_t>(id));
   }
   std::string_view token_text(int32_t id) const override { return token_bytes(id, true); }
   std::string_view kind() const override { return "fake"; }
@@ -34,9 +36,12 @@ class FakeTokenizer final : public tokenizer::Tokenizer {
   bool adds_bos() const override { return false; }
   bool adds_space_prefix() const override { return false; }
   std::span<const int32_t> end_ids() const override { return ends_; }
-  bool is_control(int32_t) const override { return false; }
+  bool is_control(int32_t id) const override { return pieces_.at(static_cast<size_t>(id)).starts_with("<|"); }
   bool is_user_defined(int32_t) const override { return false; }
-  int32_t token_id(std::string_view) const override { return -1; }
+  int32_t token_id(std::string_view text) const override {
+    const auto found = std::find(pieces_.begin(), pieces_.end(), text);
+    return found == pieces_.end() ? -1 : static_cast<int32_t>(found - pieces_.begin());
+  }
 
  private:
   std::vector<std::string> pieces_;
