@@ -103,7 +103,7 @@ void check_request(const Options& options, const tokenizer::Tokenizer& tokenizer
 }
 
 // `said` by a user, as the model's chat template frames it.
-std::string framed(const engine::Chat& chat, const std::string& said) {
+engine::GuardedPrompt framed(const engine::Chat& chat, const std::string& said) {
   jinja::Dict message, variables;
   message.set("role", "user");
   message.set("content", said);
@@ -119,7 +119,8 @@ int run(const Options& options) {
   const std::string prompt = read_text(options.prompt, options.file);
   Model model = open_model(options.model, options.tokenizer_file);
   check_request(options, *model.tokenizer);
-  const std::string text = options.chat ? framed(*model.chat, prompt) : prompt;
+  const engine::GuardedPrompt text =
+      options.chat ? framed(*model.chat, prompt) : engine::GuardedPrompt{prompt, {}};
   // A signal ends the generation within a step, and what was printed stays a whole piece of text.
   const StopSignals signals;
   Session session = load(
@@ -127,7 +128,7 @@ int run(const Options& options) {
       std::move(model));
   engine::Request request;
   request.id = "run";
-  request.prompt_tokens = engine::encode_prompt(*session.model.tokenizer, text);
+  request.prompt_tokens = engine::encode_prompt(*session.model.tokenizer, text.text, text.guards);
   request.max_tokens = options.max_tokens;
   request.sampling = options.sampling;
   request.sampling.seed = options.seed ? *options.seed : engine::new_seed();

@@ -18,19 +18,21 @@ Chat::Chat(const gguf::File& file, const tokenizer::Tokenizer& tokenizer)
   }
   try {
     template_.emplace(*source);
+    guard_.emplace(tokenizer, *source);
   } catch (const Error& error) {
     why_off_ = error;
   }
 }
 
-std::string Chat::prompt(jinja::Dict variables) const {
+GuardedPrompt Chat::prompt(jinja::Dict variables) const {
   if (why_off_) {
     throw Error(ErrorCode::kInvalidRequest, "this model does not chat: " + why_off_->message(),
                 why_off_->values(), "send a ready-made prompt instead");
   }
+  const std::optional<std::string> mark = guard_->mark(&variables);
   variables.set("bos_token", bos_token_);
   variables.set("eos_token", eos_token_);
-  return template_->render(variables);
+  return PromptGuard::unmark(template_->render(variables), mark);
 }
 
 }  // namespace orcd::engine

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "engine/prompt_guard.h"
 #include "gguf/file.h"
 #include "jinja/template.h"
 #include "tokenizer/tokenizer.h"
@@ -21,11 +22,13 @@ class Chat {
   // Why chat is off; empty when it is on.
   const std::optional<Error>& why_off() const { return why_off_; }
   // The prompt for `messages`, `tools` and what else the template reads; bos_token and eos_token are added.
-  // Special tokens stand in it as text. Throws INVALID_REQUEST when chat is off or the template refuses.
-  std::string prompt(jinja::Dict variables) const;
+  // Special tokens stand in it as text; those that the variables spell are guarded (prompt_guard.h). Throws
+  // INVALID_REQUEST when chat is off or the template refuses.
+  GuardedPrompt prompt(jinja::Dict variables) const;
 
  private:
   std::optional<jinja::Template> template_;
+  std::optional<PromptGuard> guard_;
   std::optional<Error> why_off_;
   std::string bos_token_, eos_token_;
 };

@@ -79,7 +79,7 @@ std::string apply_template_json(std::string_view body, const engine::Chat& chat)
   Fields fields(document);
   jinja::Dict variables = take_chat_variables(fields, body);
   fields.finish();
-  return dump(Json{{"prompt", chat.prompt(std::move(variables))}});
+  return dump(Json{{"prompt", chat.prompt(std::move(variables)).text}});
 }
 
 }  // namespace orcd::server

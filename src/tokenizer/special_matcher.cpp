@@ -1,5 +1,7 @@
 #include "tokenizer/special_matcher.h"
 
+#include <algorithm>
+
 namespace orcd::tokenizer {
 
 SpecialMatcher::SpecialMatcher() : nodes_(1) {}
@@ -29,6 +31,16 @@ void SpecialMatcher::add(std::string_view text, int32_t id) {
     node = next;
   }
   if (nodes_[node].id < 0) nodes_[node].id = id;
+  max_bytes_ = std::max(max_bytes_, text.size());
+}
+
+bool SpecialMatcher::is_beginning(std::string_view text) const {
+  uint32_t node = 0;
+  for (const char c : text) {
+    node = child(node, static_cast<uint8_t>(c));
+    if (node == 0) return false;
+  }
+  return nodes_[node].first_child != 0;
 }
 
 SpecialMatcher::Match SpecialMatcher::find(std::string_view text, size_t from) const {

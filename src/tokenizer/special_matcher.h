@@ -23,6 +23,9 @@ class SpecialMatcher {
   // The leftmost longest match at or after `from`.
   Match find(std::string_view text, size_t from) const;
   bool empty() const { return nodes_.size() == 1; }
+  // Whether some added text begins with `text` and is longer. REQUIRES !text.empty().
+  bool is_beginning(std::string_view text) const;
+  size_t max_bytes() const { return max_bytes_; }  // of the longest text added
 
  private:
   struct Node {
@@ -35,6 +38,7 @@ class SpecialMatcher {
 
   std::vector<Node> nodes_;            // nodes_[0] is the root
   std::array<uint32_t, 256> roots_{};  // the root's children by byte
+  size_t max_bytes_ = 0;
 };
 
 }  // namespace orcd::tokenizer

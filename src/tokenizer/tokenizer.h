@@ -23,6 +23,9 @@ struct EncodeOptions {
   bool add_bos = true;  // prepend BOS if the vocabulary says so (tokenizer.ggml.add_bos_token)
   bool parse_special =
       false;  // control tokens written in the text become their ids; otherwise they are plain text
+  // Ascending offsets in the text. A control token written around one of them, or of a single character
+  // behind it, is plain text all the same.
+  std::span<const size_t> guards = {};
 };
 
 // Immutable after construction, so safe to share between threads.

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <span>
+
+#include "tokenizer/unicode.h"
 
 namespace orcd::tokenizer {
 namespace {
@@ -134,6 +137,31 @@ Vocabulary read_vocabulary(const std::shared_ptr<const gguf::File>& file,
   return vocabulary;
 }
 
+namespace {
+
+bool is_guarded(const SpecialMatcher::Match& match, std::string_view text, std::span<const size_t> guards) {
+  const bool is_one_character = decode_utf8(text.substr(match.offset)).n_bytes == match.n_bytes;
+  const auto guard = std::ranges::lower_bound(guards, match.offset + (is_one_character ? 0 : 1));
+  return guard != guards.end() && *guard < match.offset + match.n_bytes;
+}
+
+}  // namespace
+
+SpecialMatcher::Match VocabularyTokenizer::next_match(std::string_view text, size_t from,
+                                                      const EncodeOptions& options) const {
+  if (!options.parse_special) return vocabulary_.user_defined.find(text, from);
+  SpecialMatcher::Match match = vocabulary_.all_special.find(text, from);
+  if (options.guards.empty()) return match;
+  SpecialMatcher::Match always;  // the next user-defined token: guards do not concern it
+  while (match.n_bytes != 0 && vocabulary_.is_control(match.id) && is_guarded(match, text, options.guards)) {
+    if (always.n_bytes == 0 || always.offset < match.offset)
+      always = vocabulary_.user_defined.find(text, match.offset);
+    if (always.n_bytes != 0 && always.offset == match.offset) return always;
+    match = vocabulary_.all_special.find(text, match.offset + 1);
+  }
+  return match;
+}
+
 std::vector<int32_t> VocabularyTokenizer::encode(std::string_view text, const EncodeOptions& options) const {
   constexpr size_t kMaxBytes = size_t{1} << 30;  // positions are 32-bit, and a space may take three bytes
   if (text.size() > kMaxBytes) {
@@ -143,10 +171,9 @@ std::vector<int32_t> VocabularyTokenizer::encode(std::string_view text, const En
   std::vector<int32_t> ids;
   ids.reserve(text.size() / 3 + 2);
   if (options.add_bos && adds_bos() && bos_id() >= 0) ids.push_back(bos_id());
-  const SpecialMatcher& special = options.parse_special ? vocabulary_.all_special : vocabulary_.user_defined;
   size_t at = 0;
   while (at < text.size()) {
-    const SpecialMatcher::Match match = special.find(text, at);
+    const SpecialMatcher::Match match = next_match(text, at, options);
     const size_t plain_end = match.n_bytes == 0 ? text.size() : match.offset;
     if (plain_end > at) encode_plain(text.substr(at, plain_end - at), ids);
     if (match.n_bytes != 0) ids.push_back(match.id);

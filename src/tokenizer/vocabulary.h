@@ -97,6 +97,8 @@ class VocabularyTokenizer : public Tokenizer {
 
  private:
   void require_id(int32_t id) const;
+  // The next token that is matched in the text itself.
+  SpecialMatcher::Match next_match(std::string_view text, size_t from, const EncodeOptions& options) const;
   Vocabulary vocabulary_;
 };
 
