@@ -251,10 +251,12 @@ struct Sequence {
   numerics::Digest digest;
 };
 
+constexpr uint32_t kMembers = 8;
+
 // Prefills and decodes the members, all at once, with the sampling that belongs to each.
 std::vector<Sequence> generate(Loaded& loaded, const std::vector<uint32_t>& members, uint32_t chunk,
                                uint32_t n_vocab, size_t n_draws = 40) {
-  std::vector<Sequence> sequences(4);
+  std::vector<Sequence> sequences(kMembers);
   for (const uint32_t i : members) {
     sequences[i].tokens = test::random_tokens(30 + 41 * i, n_vocab, 50 + i);
     sequences[i].pages = pages_of(loaded.resolved, i);
@@ -267,7 +269,7 @@ std::vector<Sequence> generate(Loaded& loaded, const std::vector<uint32_t>& memb
     params.repetition_penalty = 1.1f;
     loaded.executor->begin_sequence(i, params, sequences[i].tokens);
   }
-  std::vector<uint32_t> done(4, 0);
+  std::vector<uint32_t> done(kMembers, 0);
   for (int round = 0; round < 300; ++round) {
     std::vector<SequenceStep> steps;
     for (const uint32_t i : members) {
@@ -321,20 +323,54 @@ TEST(CudaExecutor, SampledTokensAndDigestsEqualTheCpusAloneAndInABatch) {
   }
 }
 
+// Every family, in formats that go round its matrices: one sequence alone and eight at once, by chunks of
+// many sizes, with the sampling that belongs to each.
+TEST(CudaExecutor, EveryFamilyGivesTheCpusTokensAndDigestsAloneAndInABatch) {
+  for (const char* family : {"llama", "qwen2", "qwen3", "phi3", "gemma2", "gemma3", "granite", "smollm3",
+                             "gpt2", "starcoder2", "gpt-oss", "qwen3moe"}) {
+    SyntheticModel shape = shape_of(family, {std::begin(kAll), std::end(kAll)}, 256, 512);
+    shape.n_layers = 4;
+    shape.n_vocab = 1000;
+    if (shape.family == "gpt-oss" || shape.family == "qwen3moe") shape.n_experts = 6;
+    if (shape.family == "gpt-oss" || shape.family == "gemma2" || shape.family == "gemma3") shape.window = 100;
+    const LoadedModel model(shape);
+    Limits limits = small_limits(0);
+    limits.slots = kMembers;
+    limits.batch_tokens = 2048;
+    Loaded cpu(cpu::open_cpu_device(0), model, limits);
+    Loaded cuda(model, limits);
+    const std::vector<uint32_t> all = {0, 1, 2, 3, 4, 5, 6, 7};
+    const std::vector<Sequence> want = generate(cpu, all, 500, shape.n_vocab, 10);
+    const std::vector<Sequence> together = generate(cuda, all, 17, shape.n_vocab, 10);
+    for (const uint32_t i : all) {
+      SCOPED_TRACE(family);
+      EXPECT_EQ(want[i].drawn.size(), 10u);
+      expect_same(want[i], together[i], i);
+    }
+    for (const uint32_t i : {0u, 7u}) expect_same(want[i], generate(cuda, {i}, 500, shape.n_vocab, 10)[i], i);
+  }
+}
+
 // Little enough for tools that record every access: a prompt past 64 tokens, shorter ones, decoding alone and
-// together.
+// together; with experts, both ways that tokens go to them.
 TEST(CudaExecutor, SmallRunThroughEveryKindOfStep) {
-  SyntheticModel shape = shape_of("llama", {TensorType::kQ4_K, TensorType::kQ6_K}, 256, 256);
-  shape.n_layers = 1;
-  const LoadedModel model(shape);
-  Loaded cpu(cpu::open_cpu_device(0), model, small_limits(0));
-  Loaded cuda(model, small_limits(0));
-  for (const std::vector<uint32_t>& members : {std::vector<uint32_t>{1}, std::vector<uint32_t>{0, 1, 2}}) {
-    const std::vector<Sequence> want = generate(cpu, members, 500, shape.n_vocab, 3);
-    const std::vector<Sequence> got = generate(cuda, members, 80, shape.n_vocab, 3);
-    for (const uint32_t i : members) {
-      EXPECT_EQ(want[i].drawn.size(), 3u);
-      expect_same(want[i], got[i], i);
+  SyntheticModel dense = shape_of("llama", {TensorType::kQ4_K, TensorType::kQ6_K}, 256, 256);
+  dense.n_layers = 1;
+  SyntheticModel experts = shape_of("gpt-oss", {TensorType::kMXFP4}, 256, 256);
+  experts.n_layers = 1;
+  experts.n_experts = 4;
+  experts.window = 64;
+  for (const SyntheticModel& shape : {dense, experts}) {
+    const LoadedModel model(shape);
+    Loaded cpu(cpu::open_cpu_device(0), model, small_limits(0));
+    Loaded cuda(model, small_limits(0));
+    for (const std::vector<uint32_t>& members : {std::vector<uint32_t>{1}, std::vector<uint32_t>{0, 1, 2}}) {
+      const std::vector<Sequence> want = generate(cpu, members, 500, shape.n_vocab, 3);
+      const std::vector<Sequence> got = generate(cuda, members, 80, shape.n_vocab, 3);
+      for (const uint32_t i : members) {
+        EXPECT_EQ(want[i].drawn.size(), 3u);
+        expect_same(want[i], got[i], i);
+      }
     }
   }
 }
