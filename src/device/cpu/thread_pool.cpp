@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include <system_error>
+#include <utility>
 
 #include "base/error.h"
 
@@ -97,11 +98,20 @@ void ThreadPool::run(const std::function<void(uint32_t)>& fn) {
   n_done_.store(0, std::memory_order_relaxed);
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();
-  fn(0);
+  attempt(0);
   for (;;) {
     const uint32_t done = n_done_.load(std::memory_order_acquire);
-    if (done == n_threads_ - 1) return;
+    if (done == n_threads_ - 1) break;
     await_change(n_done_, done);
+  }
+  if (has_failed_.exchange(false)) std::rethrow_exception(std::exchange(failure_, nullptr));
+}
+
+void ThreadPool::attempt(uint32_t thread) noexcept {
+  try {
+    (*task_)(thread);
+  } catch (...) {
+    if (!has_failed_.exchange(true)) failure_ = std::current_exception();
   }
 }
 
@@ -112,7 +122,7 @@ void ThreadPool::worker(uint32_t thread) {
     await_change(epoch_, seen);
     seen = epoch_.load(std::memory_order_acquire);
     if (stopping_) return;
-    (*task_)(thread);
+    attempt(thread);
     n_done_.fetch_add(1, std::memory_order_release);
     n_done_.notify_all();
   }

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <thread>
 #include <vector>
@@ -33,12 +34,14 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   uint32_t n_threads() const { return n_threads_; }
-  // Runs fn(thread) on every thread and returns when all are done. fn must not throw. Not reentrant.
+  // Runs fn(thread) on every thread and returns when all are done; throws what one of them threw. A fn that
+  // waits at the barrier must not throw. Not reentrant.
   void run(const std::function<void(uint32_t thread)>& fn);
   Barrier& barrier() { return barrier_; }
 
  private:
   void worker(uint32_t thread);
+  void attempt(uint32_t thread) noexcept;
   void stop();
 
   const uint32_t n_threads_;
@@ -47,6 +50,8 @@ class ThreadPool {
   alignas(64) std::atomic<uint32_t> epoch_ = 0;
   alignas(64) std::atomic<uint32_t> n_done_ = 0;
   std::atomic<bool> stopping_ = false;
+  std::atomic<bool> has_failed_ = false;
+  std::exception_ptr failure_;  // of whoever set has_failed_
   std::vector<std::thread> workers_;
 };
 
