@@ -392,13 +392,15 @@ def round_trips(text, decoded, tokenizer, family, unspellable):
     return tokenizer.normalizer is not None and tokenizer.normalizer.normalize_str(text) == tokenizer.normalizer.normalize_str(decoded)
 
 
-def compare(program, vocab, source=None, family=None, n=20000, seed=1, special=False, out=sys.stdout):
-    """Number of strings, of equal ones, of byte-exact round trips; prints the line `family N equal M`."""
+def compare(program, vocab, source=None, family=None, n=20000, seed=1, special=False, out=sys.stdout, extra=(),
+            round_trip=True):
+    """Number of strings, of equal ones, of byte-exact round trips; prints the line `family N equal M`. extra: texts that
+    the strings hold, too; round_trip: whether the worker must give the text back (not all pipelines do)."""
     is_json = str(vocab).endswith(".json")
     special = special or is_json  # what a tokenizer.json adds is always matched
     tokenizer, oracle_family, specials = load_oracle(source or vocab, family, special)
     name = oracle_family or (Path(vocab).name if is_json else load_vocab(vocab).pre)
-    texts = string_list(n, seed, tuple(specials))
+    texts = string_list(n, seed, (*specials, *extra))
     unspellable = b"" if is_json else unspellable_bytes(load_vocab(vocab))
     with tempfile.TemporaryDirectory() as folder:
         if family and not source and not is_json and family != load_vocab(vocab).pre:
@@ -413,13 +415,14 @@ def compare(program, vocab, source=None, family=None, n=20000, seed=1, special=F
     n_equal = n_round = n_shown = 0
     for text, want, (ids, decoded) in zip(texts, expected, results):
         n_equal += ids == want
-        round_trip = round_trips(text, decoded.decode("utf-8", "surrogateescape"), tokenizer, name, unspellable)
-        n_round += round_trip
-        if (ids != want or not round_trip) and n_shown < 5:
+        is_back = not round_trip or round_trips(text, decoded.decode("utf-8", "surrogateescape"), tokenizer, name,
+                                                unspellable)
+        n_round += is_back
+        if (ids != want or not is_back) and n_shown < 5:
             n_shown += 1
             at = next((i for i, (a, b) in enumerate(zip(want, ids)) if a != b), min(len(want), len(ids)))
             print(f"  text {text[:200]!r}\n  at {at}: oracle {want[at:at + 8]}, worker {ids[at:at + 8]}; "
-                  f"round trip {'ok' if round_trip else ascii(decoded[:200])}", file=out)
+                  f"round trip {'ok' if is_back else ascii(decoded[:200])}", file=out)
     print(f"{name}{' special' if special else ''} {len(texts)} equal {n_equal} round trip {n_round}", file=out)
     return len(texts), n_equal, n_round
 

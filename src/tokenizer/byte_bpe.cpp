@@ -27,8 +27,9 @@ int32_t find_merge_token(const Vocabulary& vocabulary, std::string_view text) {
   return id;
 }
 
-// Fills in the bytes of the tokens that are spelled in the byte-level alphabet.
-void decode_pieces(Vocabulary& vocabulary) {
+}  // namespace
+
+void decode_byte_level_pieces(Vocabulary& vocabulary) {
   vocabulary.own_pieces.reserve(vocabulary.texts.size());
   for (int32_t id = 0; id < vocabulary.size(); ++id) {
     if (!vocabulary.is_plain(id)) continue;
@@ -40,6 +41,8 @@ void decode_pieces(Vocabulary& vocabulary) {
     }
   }
 }
+
+namespace {
 
 class ByteBpe final : public VocabularyTokenizer {
  public:
@@ -61,9 +64,16 @@ class ByteBpe final : public VocabularyTokenizer {
   Conformance conformance() const override { return conformance_; }
 
  protected:
-  void encode_plain(std::string_view text, std::vector<int32_t>& ids) const override {
+  void encode_plain(std::string_view text, bool /*at_start*/, std::vector<int32_t>& ids) const override {
     std::string normalized;
     if (rules_.normalize_nfc && normalize_nfc(text, normalized)) text = normalized;
+    if (vocabulary().late.empty()) return encode_stretch(text, ids);
+    encode_around_late(
+        text, ids, [&](size_t begin, size_t end) { encode_stretch(text.substr(begin, end - begin), ids); });
+  }
+
+ private:
+  void encode_stretch(std::string_view text, std::vector<int32_t>& ids) const {
     std::vector<size_t> ends;
     pre_tokenizer_.split(text, ends);
     size_t begin = 0;
@@ -73,7 +83,6 @@ class ByteBpe final : public VocabularyTokenizer {
     }
   }
 
- private:
   void encode_word(std::string_view word, std::vector<int32_t>& ids) const {
     if (rules_.ignore_merges) {
       std::string spelled;
@@ -117,7 +126,7 @@ bool add_merge(const Vocabulary& vocabulary, MergeTable& table, uint32_t rank, s
 }
 
 std::shared_ptr<const Tokenizer> make_byte_bpe(Vocabulary vocabulary, ByteBpeRules rules, MergeTable merges) {
-  decode_pieces(vocabulary);
+  decode_byte_level_pieces(vocabulary);
   return std::make_shared<ByteBpe>(std::move(vocabulary), std::move(rules), std::move(merges));
 }
 

@@ -26,6 +26,9 @@ struct ByteBpeRules {
 bool add_merge(const Vocabulary& vocabulary, MergeTable& table, uint32_t rank, std::string_view left,
                std::string_view right);
 
+// Fills in the bytes of the tokens that are spelled in the byte-level alphabet.
+void decode_byte_level_pieces(Vocabulary& vocabulary);
+
 // Fills in the bytes of the tokens. Throws Error(kModelLoadFailed) for expressions that are not understood.
 std::shared_ptr<const Tokenizer> make_byte_bpe(Vocabulary vocabulary, ByteBpeRules rules, MergeTable merges);
 

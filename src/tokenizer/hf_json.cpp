@@ -1,135 +1,37 @@
-// tokenizer.json of Hugging Face's `tokenizers`: byte-level BPE with its normalizers, pre-tokenizers and
-// added tokens.
+// tokenizer.json of Hugging Face's `tokenizers`: BPE with its normalizers, pre-tokenizers, added tokens and
+// decoders.
 #include <algorithm>
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <unordered_map>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "tokenizer/byte_bpe.h"
-#include "tokenizer/character_sets.h"
+#include "tokenizer/byte_level.h"
+#include "tokenizer/compare.h"
+#include "tokenizer/hf_bpe.h"
+#include "tokenizer/hf_decoder.h"
+#include "tokenizer/hf_document.h"
+#include "tokenizer/hf_normalizer.h"
+#include "tokenizer/hf_pre_tokenizer.h"
 #include "tokenizer/pre_families.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/unicode.h"
 
 namespace orcd::tokenizer {
 namespace {
 
-using Json = nlohmann::json;
+using namespace hf;
 
-[[noreturn]] void refuse(const std::string& field, const std::string& message) {
-  throw Error(ErrorCode::kModelLoadFailed, "tokenizer.json: " + message, {{"field", field}},
-              "leave --tokenizer out to use the vocabulary of the model's own file");
-}
-
-const Json& member(const Json& object, const char* name) {
-  static const Json kNull;
-  const auto found = object.find(name);
-  return found == object.end() ? kNull : *found;
-}
-
-// A missing or null field is `missing`; another type is refused.
-bool flag(const Json& object, const char* name, const std::string& path, bool missing) {
-  const Json& value = member(object, name);
-  if (value.is_null()) return missing;
-  if (!value.is_boolean()) refuse(path + "." + name, "must be true or false");
-  return value.get<bool>();
-}
-
-std::string type_of(const Json& part, const std::string& path) {
-  const Json& type = member(part, "type");
-  if (!type.is_string()) refuse(path + ".type", "must be a string");
-  return type.get<std::string>();
-}
-
-constexpr int kMaxSequenceDepth = 16;
-
-// The parts of a Sequence, or the one part, or none for null.
-std::vector<const Json*> parts_of(const Json& value, const char* list, const std::string& path,
-                                  int depth = 0) {
-  if (depth > kMaxSequenceDepth) refuse(list, "sequences nest too deeply");
-  if (value.is_null()) return {};
-  if (!value.is_object()) refuse(path, "must be an object or null");
-  if (type_of(value, path) != "Sequence") return {&value};
-  const Json& items = member(value, list);
-  if (!items.is_array()) refuse(path + "." + list, "must be an array");
-  std::vector<const Json*> parts;
-  for (const Json& item : items) {
-    for (const Json* part : parts_of(item, list, path + "." + list, depth + 1)) parts.push_back(part);
-  }
-  return parts;
-}
-
-bool read_normalizer(const Json& value) {
-  bool is_nfc = false;
-  for (const Json* part : parts_of(value, "normalizers", "normalizer")) {
-    const std::string type = type_of(*part, "normalizer");
-    if (type != "NFC") refuse("normalizer", "the normalizer " + type + " is not supported (supported: NFC)");
-    is_nfc = true;
-  }
-  return is_nfc;
-}
-
-// Text that an expression matches as it is.
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (std::string_view("\\^$.|?*+()[]{}").find(c) != std::string_view::npos) out += '\\';
-    out += c;
-  }
-  return out;
-}
-
-std::string split_pattern(const Json& part, const std::string& path) {
-  const Json& behavior = member(part, "behavior");
-  if (behavior != "Isolated" || flag(part, "invert", path, false)) {
-    refuse(path + ".behavior", "Split is supported with behavior Isolated, not inverted");
-  }
-  const Json& pattern = member(part, "pattern");
-  if (pattern.is_object() && member(pattern, "Regex").is_string())
-    return member(pattern, "Regex").get<std::string>();
-  if (pattern.is_object() && member(pattern, "String").is_string()) {
-    return escaped(member(pattern, "String").get<std::string>());
-  }
-  refuse(path + ".pattern", "must be {\"Regex\": ..} or {\"String\": ..}");
-}
-
-std::string family_pattern(std::string_view name, size_t index) {
-  return std::string(find_pre_family(name)->used_patterns()[index]);
-}
-
-// The expressions of the pre-tokenizer, which must end in the byte-level alphabet.
-std::vector<std::string> read_pre_tokenizer(const Json& value) {
-  const std::string path = "pre_tokenizer";
-  std::vector<std::string> patterns;
-  bool is_byte_level = false;
-  for (const Json* part : parts_of(value, "pretokenizers", path)) {
-    const std::string type = type_of(*part, path);
-    if (is_byte_level) refuse(path, type + " behind ByteLevel is not supported");
-    if (type == "Split") {
-      patterns.push_back(split_pattern(*part, path));
-    } else if (type == "Digits") {
-      const bool single = flag(*part, "individual_digits", path, false);
-      patterns.emplace_back(single ? kDigit : kDigitRun);
-    } else if (type == "ByteLevel") {
-      if (flag(*part, "add_prefix_space", path, true))
-        refuse(path + ".add_prefix_space", "true is not supported");
-      if (flag(*part, "use_regex", path, true)) patterns.push_back(family_pattern("gpt-2", 0));
-      is_byte_level = true;
-    } else {
-      refuse(path, "the pre-tokenizer " + type + " is not supported (supported: Split, Digits, ByteLevel)");
-    }
-  }
-  if (!is_byte_level) refuse(path, "only byte-level vocabularies are supported: ByteLevel must come last");
-  return patterns;
-}
-
+// The family that normalises and cuts in the same way.
 std::string family_name(const ByteBpeRules& rules) {
   for (const PreFamily& family : pre_families()) {
-    const auto patterns = family.used_patterns();
-    if (std::equal(patterns.begin(), patterns.end(), rules.patterns.begin(), rules.patterns.end()) &&
-        family.used_byte_patterns().empty() && family.normalize_nfc == rules.normalize_nfc &&
-        family.ignore_merges == rules.ignore_merges) {
+    if (std::ranges::equal(family.used_patterns(), rules.patterns) &&
+        std::ranges::equal(family.used_byte_patterns(), rules.byte_patterns) &&
+        family.normalize_nfc == rules.normalize_nfc) {
       return std::string(family.name);
     }
   }
@@ -140,6 +42,7 @@ struct Tokens {
   std::vector<std::string> texts;
   std::vector<TokenType> types;
   std::vector<bool> is_known;
+  std::unordered_map<int32_t, AddedTokenRules> rules;
 
   void add(int64_t id, const std::string& text, TokenType type, const std::string& path) {
     constexpr int64_t kMaxTokens = 1 << 24;
@@ -165,7 +68,25 @@ int64_t read_token_id(const Json& value, const std::string& path) {
   return value.get<int64_t>();
 }
 
-Tokens read_tokens(const Json& root, bool normalizes) {
+void read_added_token(const Json& token, const std::string& path, const Normalizer& normalizer,
+                      Tokens& tokens) {
+  if (!token.is_object()) refuse(path, "must be an object");
+  const std::string content = text(token, "content", path);
+  const int64_t id = read_token_id(member(token, "id"), path + ".id");
+  const bool special = flag(token, "special", path, false);
+  tokens.add(id, content, special ? TokenType::kControl : TokenType::kUserDefined, path + ".id");
+  AddedTokenRules& rules = tokens.rules[static_cast<int32_t>(id)];
+  rules.surroundings = {.single_word = flag(token, "single_word", path, false),
+                        .takes_left = flag(token, "lstrip", path, false),
+                        .takes_right = flag(token, "rstrip", path, false)};
+  if (!flag(token, "normalized", path, !special)) return;
+  // Such a token is looked for in normalised text, itself normalised.
+  if (!normalizer.empty() && normalizer.apply(content) != content)
+    refuse(path + ".normalized", "true is not supported for a token that the normalizer changes");
+  rules.is_late = !special;
+}
+
+Tokens read_tokens(const Json& root, const Normalizer& normalizer) {
   Tokens tokens;
   const Json& vocab = member(member(root, "model"), "vocab");
   if (!vocab.is_object() || vocab.empty()) refuse("model.vocab", "must be an object with tokens");
@@ -174,21 +95,8 @@ Tokens read_tokens(const Json& root, bool normalizes) {
   }
   const Json& added = member(root, "added_tokens");
   if (!added.is_null() && !added.is_array()) refuse("added_tokens", "must be an array");
-  for (size_t i = 0; i < added.size(); ++i) {
-    const std::string path = "added_tokens[" + std::to_string(i) + "]";
-    const Json& token = added[i];
-    if (!token.is_object() || !member(token, "content").is_string())
-      refuse(path + ".content", "must be a string");
-    for (const char* name : {"single_word", "lstrip", "rstrip"}) {
-      if (flag(token, name, path, false)) refuse(path + "." + name, "true is not supported");
-    }
-    const bool special = flag(token, "special", path, false);
-    if (normalizes && flag(token, "normalized", path, !special)) {
-      refuse(path + ".normalized", "true is not supported together with a normalizer");
-    }
-    tokens.add(read_token_id(member(token, "id"), path + ".id"), member(token, "content").get<std::string>(),
-               special ? TokenType::kControl : TokenType::kUserDefined, path + ".id");
-  }
+  for (size_t i = 0; i < added.size(); ++i)
+    read_added_token(added[i], "added_tokens[" + std::to_string(i) + "]", normalizer, tokens);
   return tokens;  // ids without a token keep an empty text, which nothing spells
 }
 
@@ -222,32 +130,46 @@ MergeTable read_merges(const Json& merges, const Vocabulary& vocabulary) {
 
 // The token that the post-processor puts before a text; nothing if it adds none there.
 std::optional<std::string> read_first_token(const Json& value) {
-  for (const Json* part : parts_of(value, "processors", "post_processor")) {
-    if (type_of(*part, "post_processor") != "TemplateProcessing") continue;
-    const Json& single = member(*part, "single");
-    if (!single.is_array() || single.empty()) continue;
-    const Json& token = member(single[0], "SpecialToken");
-    if (token.is_object() && member(token, "id").is_string()) return member(token, "id").get<std::string>();
+  std::optional<std::string> first;
+  for (const Part& part : parts_of(value, "processors", "post_processor")) {
+    if (part.type == "ByteLevel") continue;
+    if (part.type != "TemplateProcessing") {
+      refuse(part.path, "the post-processor " + part.type +
+                            " is not supported (supported: TemplateProcessing, "
+                            "ByteLevel, Sequence)");
+    }
+    const Json& single = member(*part.json, "single");
+    if (!single.is_array()) refuse(part.path + ".single", "must be an array");
+    for (size_t i = 0; i < single.size(); ++i) {
+      const Json& token = member(single[i], "SpecialToken");
+      if (token.is_null()) continue;
+      const std::string path = part.path + ".single[" + std::to_string(i) + "]";
+      if (i != 0 || first) refuse(path, "only one special token is supported, before the text");
+      first = text(token, "id", path + ".SpecialToken");
+    }
   }
-  return std::nullopt;
+  return first;
 }
 
-void read_model(const Json& model, ByteBpeRules& rules) {
+struct Model {
+  BpeRules rules;
+  std::string unknown_token;
+};
+
+Model read_model(const Json& model) {
   const std::string path = "model";
   if (!model.is_object()) refuse(path, "must be an object");
-  const std::string type = member(model, "type").is_string() ? type_of(model, path) : "BPE";
+  const std::string type = text(model, "type", path, "BPE");
   if (type != "BPE") refuse("model.type", "the model " + type + " is not supported (supported: BPE)");
-  for (const char* name : {"fuse_unk", "byte_fallback"}) {
-    if (flag(model, name, path, false)) refuse(path + "." + name, "true is not supported");
-  }
   for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    const Json& affix = member(model, name);
-    const bool empty = affix.is_string() && affix.get_ref<const std::string&>().empty();
-    if (!affix.is_null() && !empty) refuse(path + "." + name, "is not supported");
+    if (!text(model, name, path, "").empty()) refuse(path + "." + name, "is not supported");
   }
   const Json& dropout = member(model, "dropout");
   if (!dropout.is_null() && dropout != 0.0) refuse("model.dropout", "is not supported");
-  rules.ignore_merges = flag(model, "ignore_merges", path, false);
+  return {{.ignore_merges = flag(model, "ignore_merges", path, false),
+           .byte_fallback = flag(model, "byte_fallback", path, false),
+           .fuse_unknown = flag(model, "fuse_unk", path, false)},
+          text(model, "unk_token", path, "")};
 }
 
 void require_same_tokens(const Vocabulary& vocabulary, const Tokenizer& model) {
@@ -279,15 +201,53 @@ void set_ends(Vocabulary& vocabulary, const std::optional<std::string>& first_to
   vocabulary.end_ids = find_end_ids(vocabulary, std::move(named));
 }
 
-Json parse(std::string_view text) {
-  try {
-    return Json::parse(text);
-  } catch (const Json::parse_error& error) {
-    throw Error(ErrorCode::kModelLoadFailed, "tokenizer.json is not JSON: " + std::string(error.what()),
-                {{"byte", uint64_t{error.byte}}});
-  } catch (const Json::exception& error) {  // a number outside the range of binary64
-    throw Error(ErrorCode::kModelLoadFailed, "tokenizer.json cannot be read: " + std::string(error.what()));
+// What both tokenizers know is spelled alike, but they may cut text differently: --tokenizer is given for
+// that, too.
+void tell_difference(const Tokenizer& tokenizer, const Tokenizer& model) {
+  const auto difference = first_difference(tokenizer, model);
+  if (!difference && tokenizer.vocab_size() == model.vocab_size()) return;
+  ErrorValues values = {{"tokens", int64_t{tokenizer.vocab_size()}},
+                        {"model_tokens", int64_t{model.vocab_size()}}};
+  if (difference) {
+    values.emplace_back("text", difference->text);
+    values.emplace_back("position", uint64_t{difference->position});
+    values.emplace_back("id", int64_t{difference->first});
+    values.emplace_back("model_id", int64_t{difference->second});
   }
+  log_event(LogLevel::kWarn, "tokenizer_differs", values);
+}
+
+// Then no byte is unknown.
+bool spells_every_byte(const Vocabulary& vocabulary) {
+  constexpr auto kAlphabet = byte_level_alphabet();
+  return std::ranges::all_of(kAlphabet, [&](uint16_t character) {
+    std::string text;
+    append_utf8(character, text);
+    return vocabulary.ids.find(text) >= 0;
+  });
+}
+
+// Byte-level BPE goes to the implementation made for it; the rest to the general one.
+std::shared_ptr<const Tokenizer> make(Vocabulary vocabulary, Normalizer normalizer, TextCutter cutter,
+                                      const Model& model, const Json& root) {
+  MergeTable merges = read_merges(member(member(root, "model"), "merges"), vocabulary);
+  const auto expressions = cutter.expressions();
+  const bool decodes_bytes =
+      member(member(root, "decoder"), "type") == "ByteLevel" || member(root, "decoder").is_null();
+  if (expressions && decodes_bytes && (normalizer.empty() || normalizer.is_nfc()) &&
+      !model.rules.byte_fallback && (vocabulary.unknown_id < 0 || spells_every_byte(vocabulary))) {
+    ByteBpeRules rules{.kind = "hf-json",
+                       .pre = {},
+                       .patterns = expressions->patterns,
+                       .byte_patterns = expressions->byte_patterns,
+                       .normalize_nfc = normalizer.is_nfc(),
+                       .ignore_merges = model.rules.ignore_merges};
+    rules.pre = family_name(rules);
+    return make_byte_bpe(std::move(vocabulary), std::move(rules), std::move(merges));
+  }
+  hf::decode_pieces(member(root, "decoder"), vocabulary);
+  return make_bpe(std::move(vocabulary), std::move(normalizer), std::move(cutter), model.rules,
+                  std::move(merges));
 }
 
 }  // namespace
@@ -295,23 +255,25 @@ Json parse(std::string_view text) {
 std::shared_ptr<const Tokenizer> Tokenizer::from_hf_json(std::string_view json, const Tokenizer* model) {
   const Json root = parse(json);
   if (!root.is_object()) refuse("", "must be an object");
-  ByteBpeRules rules;
-  rules.kind = "hf-json";
-  read_model(member(root, "model"), rules);
-  rules.normalize_nfc = read_normalizer(member(root, "normalizer"));
-  rules.patterns = read_pre_tokenizer(member(root, "pre_tokenizer"));
-  rules.pre = family_name(rules);
+  const Model bpe = read_model(member(root, "model"));
+  Normalizer normalizer(member(root, "normalizer"));
+  TextCutter cutter(member(root, "pre_tokenizer"));
 
-  const auto tokens = std::make_shared<Tokens>(read_tokens(root, rules.normalize_nfc));
+  const auto tokens = std::make_shared<Tokens>(read_tokens(root, normalizer));
   Vocabulary vocabulary;
   vocabulary.owner = tokens;
   vocabulary.texts.assign(tokens->texts.begin(), tokens->texts.end());
   vocabulary.types = tokens->types;
-  index_tokens(vocabulary);
+  index_tokens(vocabulary, tokens->rules);
+  if (!bpe.unknown_token.empty()) {
+    vocabulary.unknown_id = vocabulary.ids.find(bpe.unknown_token);
+    if (vocabulary.unknown_id < 0) refuse("model.unk_token", "is not in the vocabulary");
+  }
   if (model != nullptr) require_same_tokens(vocabulary, *model);
   set_ends(vocabulary, read_first_token(member(root, "post_processor")), model);
-  MergeTable merges = read_merges(member(member(root, "model"), "merges"), vocabulary);
-  return make_byte_bpe(std::move(vocabulary), std::move(rules), std::move(merges));
+  auto tokenizer = make(std::move(vocabulary), std::move(normalizer), std::move(cutter), bpe, root);
+  if (model != nullptr) tell_difference(*tokenizer, *model);
+  return tokenizer;
 }
 
 }  // namespace orcd::tokenizer

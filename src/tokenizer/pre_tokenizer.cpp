@@ -44,28 +44,81 @@ struct Workspace {
   }
 };
 
-// Cuts text[begin, end) into matches and the gaps between them. Lookarounds see that stretch only.
-void cut(const pcre2_code* code, Workspace& workspace, std::string_view text, size_t begin, size_t end,
-         std::vector<size_t>& ends) {
-  const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data()) + begin;
-  const size_t length = end - begin;
-  size_t at = 0;    // end of the last piece
-  size_t from = 0;  // where the search goes on
-  while (from < length) {
+// Calls `see(begin, end)` for every match in text[first, last). Lookarounds see that stretch only.
+template <typename See>
+void each_match(const pcre2_code* code, std::string_view text, size_t first, size_t last, See&& see) {
+  static thread_local Workspace workspace;
+  const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data()) + first;
+  const size_t length = last - first;
+  size_t from = 0;
+  size_t last_end = std::string_view::npos;
+  while (from <= length) {
     const int rc = pcre2_match(code, subject, length, from, 0, workspace.data.get(), workspace.context.get());
-    if (rc == PCRE2_ERROR_NOMATCH) break;
+    if (rc == PCRE2_ERROR_NOMATCH) return;
     if (rc < 0) {
       throw Error(ErrorCode::kInternal, "pre-tokenizer expression failed on a text",
                   {{"reason", error_text(rc)}, {"n_characters", uint64_t{length}}});
     }
     const size_t* match = pcre2_get_ovector_pointer(workspace.data.get());
-    if (match[0] > at) ends.push_back(begin + match[0]);
-    at = match[0];
-    if (match[1] > at) ends.push_back(begin + (at = match[1]));
-    from = std::max(match[1], match[0] + (match[1] > match[0] ? 0 : 1));  // an empty match cuts, too
+    const size_t begin = match[0];
+    const size_t end = std::max(match[0], match[1]);
+    if (end > begin || end != last_end) see(first + begin, first + end);
+    last_end = end;
+    from = end > begin ? end : end + 1;
   }
-  if (at < length) ends.push_back(end);
 }
+
+// Cuts text[begin, end) into matches and the gaps between them; an empty match cuts, too.
+void cut(const pcre2_code* code, std::string_view text, size_t begin, size_t end, std::vector<size_t>& ends) {
+  size_t at = begin;  // end of the last piece
+  const auto end_piece = [&](size_t place) {
+    if (place > at) ends.push_back(at = place);
+  };
+  each_match(code, text, begin, end, [&](size_t match_begin, size_t match_end) {
+    end_piece(match_begin);
+    end_piece(match_end);
+  });
+  end_piece(end);
+}
+
+// One byte for each character of the text, and how many bytes of text it stands for ("": one each).
+struct Classes {
+  std::string classes, widths;
+};
+
+Classes classes_of(const ClassAlphabet& alphabet, std::string_view text) {
+  Classes out{std::string(text.size(), '\0'), {}};
+  size_t n = 0;
+  size_t at = 0;
+  while (at < text.size() && static_cast<uint8_t>(text[at]) < 0x80) out.classes[n++] = text[at++];
+  if (at == text.size()) return out;
+  out.widths.assign(text.size(), '\1');
+  while (at < text.size()) {
+    const Utf8Char c = decode_utf8(text.substr(at));
+    const bool valid = c.status == Utf8Status::kValid;
+    out.widths[n] = static_cast<char>(valid ? c.n_bytes : 1);
+    out.classes[n] = static_cast<char>(valid ? alphabet.class_of(c.code_point) : ClassAlphabet::kInvalid);
+    at += valid ? c.n_bytes : 1;
+    ++n;
+  }
+  out.classes.resize(n);
+  return out;
+}
+
+// Offsets in characters, asked in ascending order, to offsets in bytes.
+class ByteOffsets {
+ public:
+  explicit ByteOffsets(const std::string& widths) : widths_(&widths) {}
+  size_t of(size_t character) {
+    if (widths_->empty()) return character;
+    for (; at_ < character; ++at_) offset_ += static_cast<uint8_t>((*widths_)[at_]);
+    return offset_;
+  }
+
+ private:
+  const std::string* widths_;
+  size_t at_ = 0, offset_ = 0;
+};
 
 }  // namespace
 
@@ -96,13 +149,12 @@ Code compile(const std::string& expression) {
 
 // Ascending ends of the pieces of `classes`, narrowed by each stage.
 void run_stages(const std::vector<Code>& stages, std::string_view classes, std::vector<size_t>& cuts) {
-  static thread_local Workspace workspace;
   std::vector<size_t> next;
   for (const Code& stage : stages) {
     next.clear();
     size_t begin = 0;
     for (const size_t end : cuts) {
-      cut(stage.get(), workspace, classes, begin, end, next);
+      cut(stage.get(), classes, begin, end, next);
       begin = end;
     }
     cuts.swap(next);
@@ -144,39 +196,35 @@ void PreTokenizer::split(std::string_view text, std::vector<size_t>& ends) const
 }
 
 void PreTokenizer::split_characters(std::string_view text, std::vector<size_t>& ends) const {
-  // One byte per character, and how many bytes of text each one stands for.
-  std::string classes(text.size(), '\0');
-  std::string widths;
-  size_t n = 0;
-  size_t at = 0;
-  while (at < text.size() && static_cast<uint8_t>(text[at]) < 0x80) classes[n++] = text[at++];
-  if (at < text.size()) {
-    widths.assign(text.size(), '\1');
-    while (at < text.size()) {
-      const Utf8Char c = decode_utf8(text.substr(at));
-      const bool valid = c.status == Utf8Status::kValid;
-      widths[n] = static_cast<char>(valid ? c.n_bytes : 1);
-      classes[n] =
-          static_cast<char>(valid ? state_->alphabet.class_of(c.code_point) : ClassAlphabet::kInvalid);
-      at += valid ? c.n_bytes : 1;
-      ++n;
-    }
-    classes.resize(n);
-  }
-
-  std::vector<size_t> cuts{n};
+  const auto [classes, widths] = classes_of(state_->alphabet, text);
+  std::vector<size_t> cuts{classes.size()};
   run_stages(state_->stages, classes, cuts);
+  ByteOffsets offsets(widths);
   ends.reserve(ends.size() + cuts.size());
-  if (widths.empty()) {
-    ends.insert(ends.end(), cuts.begin(), cuts.end());
-    return;
-  }
-  size_t character = 0;
-  size_t offset = 0;
-  for (const size_t end : cuts) {
-    for (; character < end; ++character) offset += static_cast<uint8_t>(widths[character]);
-    ends.push_back(offset);
-  }
+  for (const size_t end : cuts) ends.push_back(offsets.of(end));
+}
+
+struct PatternFinder::State {
+  ClassAlphabet alphabet;
+  Code code;
+};
+
+PatternFinder::PatternFinder(std::string_view pattern) {
+  CompiledPatterns compiled = compile_patterns(std::span(&pattern, 1));
+  state_ = std::make_unique<State>(State{std::move(compiled.alphabet), compile(compiled.expressions[0])});
+}
+
+PatternFinder::~PatternFinder() = default;
+
+std::vector<PatternFinder::Match> PatternFinder::find(std::string_view text) const {
+  const auto [classes, widths] = classes_of(state_->alphabet, text);
+  std::vector<Match> matches;
+  ByteOffsets offsets(widths);
+  each_match(state_->code.get(), classes, 0, classes.size(), [&](size_t begin, size_t end) {
+    const size_t first = offsets.of(begin);
+    matches.push_back({first, offsets.of(end)});
+  });
+  return matches;
 }
 
 }  // namespace orcd::tokenizer

@@ -35,4 +35,23 @@ class PreTokenizer {
   std::unique_ptr<const State> state_;
 };
 
+// The matches of one expression, as the oracle's engine goes through them: empty ones too, but none of those
+// right behind another match. Immutable after construction.
+class PatternFinder {
+ public:
+  struct Match {
+    size_t begin, end;  // in bytes
+  };
+  explicit PatternFinder(std::string_view pattern);  // throws Error(kModelLoadFailed); syntax: see pattern.h
+  ~PatternFinder();
+  PatternFinder(const PatternFinder&) = delete;
+  PatternFinder& operator=(const PatternFinder&) = delete;
+
+  std::vector<Match> find(std::string_view text) const;
+
+ private:
+  struct State;
+  std::unique_ptr<const State> state_;
+};
+
 }  // namespace orcd::tokenizer

@@ -2,7 +2,47 @@
 
 #include <algorithm>
 
+#include "tokenizer/unicode.h"
+
 namespace orcd::tokenizer {
+namespace {
+
+bool begins_with_word(std::string_view text) {
+  if (text.empty()) return false;
+  const Utf8Char c = decode_utf8(text);
+  return c.status == Utf8Status::kValid && is_word(c.code_point);
+}
+
+// The offset of the last character. REQUIRES !text.empty().
+size_t last_character(std::string_view text) {
+  size_t at = text.size() - 1;
+  while (at > 0 && text.size() - at < 4 && (static_cast<uint8_t>(text[at]) & 0xC0) == 0x80) --at;
+  return at;
+}
+
+bool ends_in_word(std::string_view text) {
+  return !text.empty() && begins_with_word(text.substr(last_character(text)));
+}
+
+bool begins_with_blank(std::string_view text) {
+  const Utf8Char c = decode_utf8(text);
+  return c.status == Utf8Status::kValid && is_white_space(c.code_point);
+}
+
+// Bytes of white space at the front, and at the end.
+size_t blanks_at(std::string_view text) {
+  size_t n = 0;
+  while (n < text.size() && begins_with_blank(text.substr(n))) n += decode_utf8(text.substr(n)).n_bytes;
+  return n;
+}
+size_t blanks_before(std::string_view text) {
+  const size_t n_bytes = text.size();
+  while (!text.empty() && begins_with_blank(text.substr(last_character(text))))
+    text.remove_suffix(text.size() - last_character(text));
+  return n_bytes - text.size();
+}
+
+}  // namespace
 
 SpecialMatcher::SpecialMatcher() : nodes_(1) {}
 
@@ -13,7 +53,7 @@ uint32_t SpecialMatcher::child(uint32_t node, uint8_t byte) const {
   return at;
 }
 
-void SpecialMatcher::add(std::string_view text, int32_t id) {
+void SpecialMatcher::add(std::string_view text, int32_t id, const Rules& rules) {
   if (text.empty()) return;
   uint32_t node = 0;
   for (const char c : text) {
@@ -30,7 +70,9 @@ void SpecialMatcher::add(std::string_view text, int32_t id) {
     }
     node = next;
   }
-  if (nodes_[node].id < 0) nodes_[node].id = id;
+  if (nodes_[node].id >= 0) return;
+  nodes_[node].id = id;
+  if (rules.any()) rules_[id] = rules;
   max_bytes_ = std::max(max_bytes_, text.size());
 }
 
@@ -45,6 +87,23 @@ bool SpecialMatcher::is_beginning(std::string_view text) const {
 
 SpecialMatcher::Match SpecialMatcher::find(std::string_view text, size_t from) const {
   if (empty()) return {};
+  Match match = find_plain(text, from);
+  if (rules_.empty()) return match;
+  for (; match.n_bytes != 0; match = find_plain(text, match.offset + match.n_bytes)) {
+    const auto rules = rules_.find(match.id);
+    if (rules == rules_.end()) break;
+    const size_t end = match.offset + match.n_bytes;
+    if (rules->second.single_word &&
+        (ends_in_word(text.substr(0, match.offset)) || begins_with_word(text.substr(end))))
+      continue;
+    const size_t left = rules->second.takes_left ? blanks_before(text.substr(from, match.offset - from)) : 0;
+    const size_t right = rules->second.takes_right ? blanks_at(text.substr(end)) : 0;
+    return {match.offset - left, left + match.n_bytes + right, match.id};
+  }
+  return match;
+}
+
+SpecialMatcher::Match SpecialMatcher::find_plain(std::string_view text, size_t from) const {
   for (size_t start = from; start < text.size(); ++start) {
     uint32_t node = roots_[static_cast<uint8_t>(text[start])];
     if (node == 0) continue;

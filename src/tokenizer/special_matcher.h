@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 namespace orcd::tokenizer {
@@ -18,8 +19,17 @@ class SpecialMatcher {
     int32_t id = -1;
   };
 
+  // What an added token of a tokenizer.json asks of its surroundings.
+  struct Rules {
+    bool single_word = false;  // matched only where no word character stands before or behind it
+    bool takes_left = false, takes_right = false;  // the white space beside it belongs to the match
+    bool any() const { return single_word || takes_left || takes_right; }
+  };
+
   SpecialMatcher();
-  void add(std::string_view text, int32_t id);  // an empty text is ignored; of equal texts the first counts
+  // An empty text is ignored; of equal texts the first counts.
+  void add(std::string_view text, int32_t id) { add(text, id, Rules()); }
+  void add(std::string_view text, int32_t id, const Rules& rules);
   // The leftmost longest match at or after `from`.
   Match find(std::string_view text, size_t from) const;
   bool empty() const { return nodes_.size() == 1; }
@@ -34,11 +44,13 @@ class SpecialMatcher {
     uint32_t next_sibling = 0;
     uint8_t byte = 0;
   };
+  Match find_plain(std::string_view text, size_t from) const;
   uint32_t child(uint32_t node, uint8_t byte) const;  // 0 if there is none
 
   std::vector<Node> nodes_;            // nodes_[0] is the root
   std::array<uint32_t, 256> roots_{};  // the root's children by byte
   size_t max_bytes_ = 0;
+  std::unordered_map<int32_t, Rules> rules_;  // of the tokens that have any
 };
 
 }  // namespace orcd::tokenizer

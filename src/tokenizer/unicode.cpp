@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -54,9 +55,24 @@ bool may_change(std::string_view text) {
   return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<uint8_t>(c) >= 0xCC; });
 }
 
-bool is_inert(uint32_t code_point) {
+// Characters with a compatibility decomposition that is younger than the oracle's normalisation.
+constexpr std::array<std::pair<uint32_t, uint32_t>, 9> kWholeInOracle = {{{0x32FF, 0x32FF},
+                                                                          {0xA7F1, 0xA7F4},
+                                                                          {0xAB69, 0xAB69},
+                                                                          {0x10781, 0x10785},
+                                                                          {0x10787, 0x107B0},
+                                                                          {0x107B2, 0x107BA},
+                                                                          {0x1E030, 0x1E06D},
+                                                                          {0x1F16C, 0x1F16C},
+                                                                          {0x1FBF0, 0x1FBF9}}};
+
+bool is_inert(uint32_t code_point, UnicodeForm form) {
   const auto inert = inert_in_nfc();
-  return std::binary_search(inert.begin(), inert.end(), code_point);
+  if (std::binary_search(inert.begin(), inert.end(), code_point)) return true;
+  if (form == UnicodeForm::kNfc || form == UnicodeForm::kNfd) return false;
+  return std::ranges::any_of(kWholeInOracle, [&](const auto& range) {
+    return code_point >= range.first && code_point <= range.second;
+  });
 }
 
 int combining_class(int32_t code_point) { return utf8proc_get_property(code_point)->combining_class; }
@@ -72,12 +88,19 @@ void order_marks(std::vector<int32_t>& code_points) {
   }
 }
 
-void append_nfc_of_valid(std::string_view text, std::string& out) {
-  if (!may_change(text)) {
+utf8proc_option_t options_of(UnicodeForm form) {
+  int options = UTF8PROC_STABLE;
+  options |= form == UnicodeForm::kNfc || form == UnicodeForm::kNfkc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
+  if (form == UnicodeForm::kNfkc || form == UnicodeForm::kNfkd) options |= UTF8PROC_COMPAT;
+  return static_cast<utf8proc_option_t>(options);
+}
+
+void append_form_of_valid(std::string_view text, UnicodeForm form, std::string& out) {
+  if (form == UnicodeForm::kNfc && !may_change(text)) {
     out.append(text);
     return;
   }
-  constexpr auto kOptions = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+  const utf8proc_option_t options = options_of(form);
   constexpr int kMaxExpansion = 32;
   std::vector<int32_t> code_points;
   code_points.reserve(text.size());
@@ -85,8 +108,8 @@ void append_nfc_of_valid(std::string_view text, std::string& out) {
     const Utf8Char c = decode_utf8(text);
     int32_t parts[kMaxExpansion];
     int boundary = 0;
-    const auto n = utf8proc_decompose_char(static_cast<int32_t>(c.code_point), parts, kMaxExpansion, kOptions,
-                                           &boundary);
+    const auto n =
+        utf8proc_decompose_char(static_cast<int32_t>(c.code_point), parts, kMaxExpansion, options, &boundary);
     if (n < 0 || n > kMaxExpansion) {
       throw Error(ErrorCode::kInternal, "Unicode normalisation failed",
                   {{"code_point", uint64_t{c.code_point}}});
@@ -96,7 +119,7 @@ void append_nfc_of_valid(std::string_view text, std::string& out) {
   }
   order_marks(code_points);
   const auto n = utf8proc_normalize_utf32(code_points.data(),
-                                          static_cast<utf8proc_ssize_t>(code_points.size()), kOptions);
+                                          static_cast<utf8proc_ssize_t>(code_points.size()), options);
   if (n < 0)
     throw Error(ErrorCode::kInternal, "Unicode normalisation failed: " + std::string(utf8proc_errmsg(n)));
   for (utf8proc_ssize_t i = 0; i < n; ++i) append_utf8(static_cast<uint32_t>(code_points[i]), out);
@@ -165,22 +188,74 @@ void append_utf8(uint32_t code_point, std::string& out) {
   }
 }
 
-bool normalize_nfc(std::string_view text, std::string& out) {
-  if (!may_change(text)) return false;
-  out.clear();
+bool is_white_space(uint32_t c) {
+  if (c < 0x80) return c == ' ' || (c >= '\t' && c <= '\r');
+  const Category category = category_of(c);
+  return c == 0x85 || category == Category::kZs || category == Category::kZl || category == Category::kZp;
+}
+
+bool is_mark(uint32_t c) {
+  const Category category = category_of(c);
+  return category == Category::kMn || category == Category::kMc || category == Category::kMe;
+}
+
+bool is_word(uint32_t c) {
+  const bool is_enclosed_letter = (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
+                                  (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189);
+  if (c == 0x200C || c == 0x200D || is_enclosed_letter) return true;
+  const Category category = category_of(c);
+  return category <= Category::kLo || is_mark(c) || category == Category::kNd || category == Category::kNl ||
+         category == Category::kPc;
+}
+
+namespace {
+
+// Capitals that are younger than utf8proc's Unicode; 0 for others.
+uint32_t young_lowercase(uint32_t c) {
+  constexpr std::array<std::pair<uint32_t, uint32_t>, 8> kPairs = {{{0x1C89, 0x1C8A},
+                                                                    {0xA7CB, 0x264},
+                                                                    {0xA7CC, 0xA7CD},
+                                                                    {0xA7CE, 0xA7CF},
+                                                                    {0xA7D2, 0xA7D3},
+                                                                    {0xA7D4, 0xA7D5},
+                                                                    {0xA7DA, 0xA7DB},
+                                                                    {0xA7DC, 0x19B}}};
+  if (c >= 0x10D50 && c <= 0x10D65) return c + 0x20;  // Garay
+  if (c >= 0x16EA0 && c <= 0x16EB8) return c + 0x1B;  // Beria Erfe
+  const auto* found = std::ranges::find(kPairs, c, &std::pair<uint32_t, uint32_t>::first);
+  return found == kPairs.end() ? 0 : found->second;
+}
+
+}  // namespace
+
+void append_lowercase(uint32_t c, std::string& out) {
+  const uint32_t young = young_lowercase(c);
+  const auto lower = young != 0 ? young : static_cast<uint32_t>(utf8proc_tolower(static_cast<int32_t>(c)));
+  append_utf8(c == 0x130 ? 'i' : lower, out);
+  if (c == 0x130) append_utf8(0x307, out);  // the one character whose lower case is two
+}
+
+std::string normalized(std::string_view text, UnicodeForm form) {
+  std::string out;
   out.reserve(text.size());
   size_t start = 0;  // of the stretch not yet normalised
   size_t at = 0;
   while (at < text.size()) {
     const Utf8Char next = decode_utf8(text.substr(at));
-    if (next.status != Utf8Status::kValid || (next.code_point >= 0x300 && is_inert(next.code_point))) {
-      append_nfc_of_valid(text.substr(start, at - start), out);
+    if (next.status != Utf8Status::kValid || (next.code_point >= 0x300 && is_inert(next.code_point, form))) {
+      append_form_of_valid(text.substr(start, at - start), form, out);
       out.append(text.substr(at, next.n_bytes));
       start = at + next.n_bytes;
     }
     at += next.n_bytes;
   }
-  append_nfc_of_valid(text.substr(start), out);
+  append_form_of_valid(text.substr(start), form, out);
+  return out;
+}
+
+bool normalize_nfc(std::string_view text, std::string& out) {
+  if (!may_change(text)) return false;
+  out = normalized(text, UnicodeForm::kNfc);
   return true;
 }
 

@@ -63,6 +63,15 @@ inline constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
 
 void append_utf8(uint32_t code_point, std::string& out);
 
+bool is_white_space(uint32_t code_point);  // Unicode's White_Space
+bool is_mark(uint32_t code_point);         // categories Mn, Mc, Me
+bool is_word(uint32_t code_point);         // \w as Unicode's UTS 18 has it
+// Its lower case, which may be two characters.
+void append_lowercase(uint32_t code_point, std::string& out);
+
+enum class UnicodeForm : uint8_t { kNfc, kNfd, kNfkc, kNfkd };
+// Every valid stretch in that form; invalid bytes stay as they are.
+std::string normalized(std::string_view text, UnicodeForm form);
 // NFC of every valid stretch; invalid bytes stay as they are. Returns false, and leaves `out` alone, when the
 // text holds nothing that could change.
 bool normalize_nfc(std::string_view text, std::string& out);

@@ -73,14 +73,23 @@ std::vector<int32_t> find_end_ids(const Vocabulary& vocabulary, std::vector<int3
   return ids;
 }
 
-void index_tokens(Vocabulary& vocabulary) {
+void index_tokens(Vocabulary& vocabulary, const std::unordered_map<int32_t, AddedTokenRules>& all_rules) {
   vocabulary.pieces = vocabulary.texts;
   vocabulary.ids = TokenMap(vocabulary.texts);
   for (int32_t id = 0; id < vocabulary.size(); ++id) {
     const TokenType type = vocabulary.types[id];
-    if (type == TokenType::kUserDefined) vocabulary.user_defined.add(vocabulary.texts[id], id);
-    if (type == TokenType::kUserDefined || vocabulary.is_control(id))
-      vocabulary.all_special.add(vocabulary.texts[id], id);
+    if (type != TokenType::kUserDefined && !vocabulary.is_control(id)) continue;
+    const auto found = all_rules.find(id);
+    const AddedTokenRules rules = found == all_rules.end() ? AddedTokenRules() : found->second;
+    const auto add_to = [&](SpecialMatcher& matcher) {
+      matcher.add(vocabulary.texts[id], id, rules.surroundings);
+    };
+    if (rules.is_late) {
+      add_to(vocabulary.late);
+      continue;
+    }
+    if (type == TokenType::kUserDefined) add_to(vocabulary.user_defined);
+    add_to(vocabulary.all_special);
   }
 }
 
@@ -175,7 +184,7 @@ std::vector<int32_t> VocabularyTokenizer::encode(std::string_view text, const En
   while (at < text.size()) {
     const SpecialMatcher::Match match = next_match(text, at, options);
     const size_t plain_end = match.n_bytes == 0 ? text.size() : match.offset;
-    if (plain_end > at) encode_plain(text.substr(at, plain_end - at), ids);
+    if (plain_end > at) encode_plain(text.substr(at, plain_end - at), at == 0, ids);
     if (match.n_bytes != 0) ids.push_back(match.id);
     at = plain_end + match.n_bytes;
   }

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "gguf/file.h"
@@ -29,6 +30,7 @@ struct Vocabulary {
   TokenMap ids;
   SpecialMatcher user_defined;   // always matched in text
   SpecialMatcher all_special;    // these, and control and unknown tokens: matched on request
+  SpecialMatcher late;           // user-defined, but matched in normalised text, between the others
   std::vector<int32_t> end_ids;  // ascending
   int32_t bos_id = -1;
   int32_t eos_id = -1;
@@ -64,8 +66,13 @@ Error array_error(const gguf::File& file, std::string_view key, uint64_t index, 
 // An id read from `key`, or `missing`. Throws when it is not an id of the vocabulary.
 int32_t read_id(const gguf::File& file, std::string_view key, uint64_t n_tokens, int32_t missing);
 
+// What a tokenizer.json says about an added token beyond its text and type.
+struct AddedTokenRules {
+  SpecialMatcher::Rules surroundings;
+  bool is_late = false;  // matched in normalised text
+};
 // Fills ids, pieces and matchers from texts and types, which must stay where they are.
-void index_tokens(Vocabulary& vocabulary);
+void index_tokens(Vocabulary& vocabulary, const std::unordered_map<int32_t, AddedTokenRules>& rules = {});
 // The end-of-generation ids: `named` (-1 is none), eos, and the tokens by which the families end a turn.
 std::vector<int32_t> find_end_ids(const Vocabulary& vocabulary, std::vector<int32_t> named);
 
@@ -91,8 +98,22 @@ class VocabularyTokenizer : public Tokenizer {
   }
 
  protected:
-  // Appends the ids of a stretch without special tokens. REQUIRES !text.empty().
-  virtual void encode_plain(std::string_view text, std::vector<int32_t>& ids) const = 0;
+  // Appends the ids of a stretch without special tokens; at_start: it is the first of the text.
+  // REQUIRES !text.empty().
+  virtual void encode_plain(std::string_view text, bool at_start, std::vector<int32_t>& ids) const = 0;
+  // Appends the ids of the late tokens in a normalised stretch, and what `encode(begin, end)` appends between
+  // them.
+  template <typename Encode>
+  void encode_around_late(std::string_view text, std::vector<int32_t>& ids, Encode&& encode) const {
+    size_t at = 0;
+    while (at < text.size()) {
+      const SpecialMatcher::Match match = vocabulary_.late.find(text, at);
+      const size_t end = match.n_bytes == 0 ? text.size() : match.offset;
+      if (end > at) encode(at, end);
+      if (match.n_bytes != 0) ids.push_back(match.id);
+      at = end + match.n_bytes;
+    }
+  }
   const Vocabulary& vocabulary() const { return vocabulary_; }
 
  private:

@@ -1,6 +1,7 @@
 """Every family of tokenizers against PyPI's `tokenizers`: all ids equal, every text back byte for byte."""
 
 import io
+import json
 import lzma
 import os
 import sys
@@ -10,10 +11,12 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / "tools"))
+import hf_pipelines  # noqa: E402
 import pre_tokenizer_vectors  # noqa: E402
 import tokenizer_oracle  # noqa: E402
 
 N_STRINGS = 20000
+N_PIPELINE_STRINGS = 1500
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +86,30 @@ def test_phi3_ids_equal_the_oracle(program, unpacked, special):
 @pytest.mark.parametrize("name", ["qwen3", "gptoss"])
 def test_tokenizer_json_equals_the_oracle(program, unpacked, name):
     check(program, unpacked(f"tokenizers/{name}.tokenizer.json"))
+
+
+@pytest.mark.parametrize("name", hf_pipelines.pipelines())
+def test_every_part_of_a_tokenizer_json_equals_the_oracle(program, tmp_path, name):
+    document = hf_pipelines.pipelines()[name]
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document))
+    report = io.StringIO()
+    n, n_equal, _ = tokenizer_oracle.compare(program, path, n=N_PIPELINE_STRINGS, out=report,
+                                             extra=hf_pipelines.specials(document), round_trip=False)
+    assert (n, n_equal) == (N_PIPELINE_STRINGS, N_PIPELINE_STRINGS), report.getvalue()
+
+
+@pytest.mark.parametrize("which", ["phi3", "gemma3"])
+def test_sentencepiece_as_tokenizer_json_equals_the_oracle_and_the_gguf(program, unpacked, gemma3, tmp_path, which):
+    vocab = unpacked("vocab/phi-3.vocab.gguf") if which == "phi3" else gemma3
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(hf_pipelines.sentencepiece(tokenizer_oracle.load_vocab(vocab))))
+    report = io.StringIO()
+    n, n_equal, _ = tokenizer_oracle.compare(program, path, n=N_STRINGS, out=report, round_trip=False)
+    assert n == n_equal >= N_STRINGS, report.getvalue()
+    texts = [text.encode() for text in tokenizer_oracle.strings(2000, 8, ["<s>", "</s>"])]
+    assert (tokenizer_oracle.dump(program, path, texts, special=True)
+            == tokenizer_oracle.dump(program, vocab, texts, special=True))
 
 
 def test_tokenizer_json_and_gguf_give_equal_ids(program, unpacked):

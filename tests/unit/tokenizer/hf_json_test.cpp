@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "base/log.h"
+#include "tokenizer/compare.h"
 #include "tokenizer/tokenizer.h"
 
 namespace orcd::tokenizer {
@@ -77,16 +79,121 @@ TEST(HfJson, TheFirstTokenOfTheTemplateIsBos) {
   EXPECT_THAT(encode(parts, "a"), ElementsAre(6, 0));
 }
 
+// "▁" stands for a blank; bytes for what is no token.
+constexpr std::string_view kCharacters = R"({"added_tokens": [{"id": 0, "content": "<unk>", "special": true}],
+  "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"},
+    {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
+  "decoder": {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+    {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+  "model": {"type": "BPE", "byte_fallback": true, "fuse_unk": true, "unk_token": "<unk>", "vocab":
+    {"<unk>": 0, "▁": 1, "a": 2, "b": 3, "▁a": 4, "<0xC3>": 5, "<0xA9>": 6}, "merges": ["▁ a"]}})";
+
+TEST(HfJson, CharactersFallBackToBytesAndComeBack) {
+  const auto tokenizer = Tokenizer::from_hf_json(kCharacters);
+  const std::vector<int32_t> ids = tokenizer->encode("a aéb", {});
+  EXPECT_THAT(ids, ElementsAre(4, 4, 5, 6, 3));
+  EXPECT_EQ(decode_bytes(*tokenizer, ids, false), "a aéb");
+  EXPECT_TRUE(tokenizer->adds_space_prefix());
+  EXPECT_EQ(tokenizer->pre(), "custom");
+  EXPECT_EQ(tokenizer->conformance().total, 0u);
+}
+
+TEST(HfJson, UnknownCharactersAreFusedOnRequest) {
+  std::string json(kCharacters);
+  EXPECT_THAT(Tokenizer::from_hf_json(json)->encode("xyb", {}), ElementsAre(1, 0, 3));
+  json.replace(json.find("\"fuse_unk\": true"), 16, "\"fuse_unk\": false");
+  EXPECT_THAT(Tokenizer::from_hf_json(json)->encode("xyb", {}), ElementsAre(1, 0, 0, 3));
+}
+
+TEST(HfJson, AddedTokensTakeWhiteSpaceAndStandAlone) {
+  Parts parts;
+  parts.added_extra = R"(, "lstrip": true, "rstrip": true)";
+  EXPECT_THAT(encode(parts, "a  <end> \n b"), ElementsAre(0, 6, 1));
+  parts.added_extra = R"(, "single_word": true)";
+  EXPECT_THAT(encode(parts, "a<end> <end>b"), ElementsAre(0, 5, 1));
+  EXPECT_THAT(encode(parts, "a <end> b"), ElementsAre(0, 5, 6, 5, 1));
+}
+
+TEST(HfJson, TheFamilyIsKnownByItsPreTokenizerAndProbed) {
+  const auto tokenizer = Tokenizer::from_hf_json(Parts{}.json());
+  EXPECT_EQ(tokenizer->conformance().passed, 10u);
+}
+
 TEST(HfJson, WhatIsNotSupportedIsRefusedByName) {
-  EXPECT_THAT(refusal({.normalizer = R"({"type": "Lowercase"})"}), HasSubstr("normalizer Lowercase"));
-  EXPECT_THAT(refusal({.pre = R"({"type": "Metaspace"})"}), HasSubstr("pre-tokenizer Metaspace"));
-  EXPECT_THAT(refusal({.pre = R"({"type": "Digits"})"}), HasSubstr("ByteLevel must come last"));
-  EXPECT_THAT(refusal({.model_extra = R"(, "byte_fallback": true)"}), HasSubstr("model.byte_fallback"));
-  EXPECT_THAT(refusal({.added_extra = R"(, "lstrip": true)"}), HasSubstr("added_tokens[0].lstrip"));
-  EXPECT_THAT(refusal({.merges = R"([["a", "x"]])"}), HasSubstr("model.merges[0]"));
-  EXPECT_THAT(refusal({.merges = R"(["ab"])"}), HasSubstr("two tokens"));
+  const auto with = [](auto set) {
+    Parts parts;
+    set(parts);
+    return refusal(parts);
+  };
+  EXPECT_THAT(with([](Parts& p) { p.normalizer = R"({"type": "Nmt"})"; }), HasSubstr("normalizer Nmt"));
+  EXPECT_THAT(
+      with([](Parts& p) {
+        p.pre = R"({"type": "Sequence", "pretokenizers": [{"type": "Digits"}, {"type": "UnicodeScripts"}]})";
+      }),
+      HasSubstr("field=pre_tokenizer.pretokenizers[1]"));
+  EXPECT_THAT(
+      with([](Parts& p) { p.pre = R"({"type": "Split", "pattern": {"String": "a"}, "behavior": "Gone"})"; }),
+      HasSubstr("pre_tokenizer.behavior"));
+  EXPECT_THAT(with([](Parts& p) { p.post = R"({"type": "BertProcessing"})"; }),
+              HasSubstr("post-processor Bert"));
+  EXPECT_THAT(with([](Parts& p) {
+                p.post = R"({"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A"}},
+                  {"SpecialToken": {"id": "<end>"}}]})";
+              }),
+              HasSubstr("post_processor.single[1]"));
+  EXPECT_THAT(with([](Parts& p) { p.model_extra = R"(, "dropout": 0.1)"; }), HasSubstr("model.dropout"));
+  EXPECT_THAT(with([](Parts& p) { p.model_extra = R"(, "unk_token": "<none>")"; }),
+              HasSubstr("model.unk_token"));
+  EXPECT_THAT(with([](Parts& p) {
+                p.normalizer = R"({"type": "Lowercase"})";
+                p.added_extra = R"(}, {"id": 8, "content": "X", "normalized": true)";
+              }),
+              HasSubstr("added_tokens[1].normalized"));
+  EXPECT_THAT(with([](Parts& p) { p.pre = R"({"type": "CharDelimiterSplit", "delimiter": "ab"})"; }),
+              HasSubstr("pre_tokenizer.delimiter"));
+  EXPECT_THAT(with([](Parts& p) { p.merges = R"([["a", "x"]])"; }), HasSubstr("model.merges[0]"));
+  EXPECT_THAT(with([](Parts& p) { p.merges = R"(["ab"])"; }), HasSubstr("two tokens"));
+  std::string decoder(kCharacters);
+  decoder.replace(decoder.find("\"Fuse\""), 6, "\"CTC\"");
+  try {
+    Tokenizer::from_hf_json(decoder);
+    FAIL() << "a decoder was taken";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.line(), HasSubstr("field=decoder.decoders[2]"));
+  }
   EXPECT_THROW(Tokenizer::from_hf_json("{\"model\": "), Error);
   EXPECT_THROW(Tokenizer::from_hf_json("{}"), Error);
+}
+
+TEST(HfJson, TextsThatGrowWithoutEndAreRefused) {
+  Parts parts;
+  const std::string doubled = R"({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"})";
+  parts.normalizer = R"({"type": "Sequence", "normalizers": [)" + doubled;
+  for (int i = 0; i < 40; ++i) parts.normalizer += ", " + doubled;
+  parts.normalizer += "]}";
+  const auto tokenizer = Tokenizer::from_hf_json(parts.json());
+  EXPECT_TRUE(tokenizer->encode("c", {}).size() == 1);
+  EXPECT_THROW(tokenizer->encode("a", {}), Error);
+}
+
+TEST(HfJson, WhatTheModelCutsOtherwiseIsToldAndTaken) {
+  const auto own = Tokenizer::from_hf_json(Parts{}.json());
+  Parts parts;
+  parts.pre =
+      R"({"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": "a"}, "behavior":
+    "Isolated", "invert": false}, {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true}]})";
+  std::vector<std::string> events;
+  const LogSink before = set_log_sink([&](const LogEvent& event) { events.emplace_back(event.event); });
+  Tokenizer::from_hf_json(Parts{}.json(), own.get());
+  EXPECT_TRUE(events.empty());
+  EXPECT_THAT(Tokenizer::from_hf_json(parts.json(), own.get())->encode("ab", {}), ElementsAre(0, 1));
+  set_log_sink(before);
+  EXPECT_THAT(events, ElementsAre("tokenizer_differs"));
+  const auto difference = first_difference(*Tokenizer::from_hf_json(parts.json()), *own);
+  ASSERT_TRUE(difference);
+  EXPECT_THAT(difference->text, HasSubstr("tabs"));
+  EXPECT_EQ(difference->first, 0);
+  EXPECT_EQ(difference->second, 3);
 }
 
 TEST(HfJson, TheModelsOwnVocabularyMustSpellTheSame) {

@@ -98,5 +98,30 @@ TEST(Nfc, LongRunsOfMarksAreNotQuadratic) {
   EXPECT_EQ(got.substr(0, 4), "\u00E1\u0316");
 }
 
+TEST(UnicodeForms, AreThoseOfTheirNames) {
+  const std::string text = "\u00e9 e\u0301 \ufb01 \u00bd";
+  EXPECT_EQ(normalized(text, UnicodeForm::kNfc), "\u00e9 \u00e9 \ufb01 \u00bd");
+  EXPECT_EQ(normalized(text, UnicodeForm::kNfd), "e\u0301 e\u0301 \ufb01 \u00bd");
+  EXPECT_EQ(normalized(text, UnicodeForm::kNfkc), "\u00e9 \u00e9 fi 1\u20442");
+  EXPECT_EQ(normalized(text, UnicodeForm::kNfkd), "e\u0301 e\u0301 fi 1\u20442");
+  EXPECT_EQ(normalized("\xFF\u00e9\x80", UnicodeForm::kNfd),
+            "\xFF"
+            "e\u0301\x80");
+}
+
+TEST(UnicodeCase, LowerCaseMayBeTwoCharacters) {
+  std::string out;
+  for (const uint32_t c : {0x41u, 0x130u, 0x3A3u, 0xDFu, 0x10400u}) append_lowercase(c, out);
+  EXPECT_EQ(out, "ai\u0307\u03C3\u00DF\U00010428");
+}
+
+TEST(UnicodeClasses, WhiteSpaceMarksAndWords) {
+  EXPECT_TRUE(is_white_space(0x85) && is_white_space(0x3000) && !is_white_space(0x200B) &&
+              !is_white_space(0x1C));
+  EXPECT_TRUE(is_mark(0x301) && is_mark(0x903) && !is_mark('a'));
+  EXPECT_TRUE(is_word('_') && is_word(0x2167) && is_word(0x24B6) && is_word(0x200D) && !is_word('-') &&
+              !is_word(0xB2));
+}
+
 }  // namespace
 }  // namespace orcd::tokenizer
