@@ -28,7 +28,8 @@ void read_strip(const Part& part, Decoding& decoding) {
 
 void read_replace(const Part& part, Decoding& decoding) {
   const Json& pattern = member(*part.json, "pattern");
-  if (!pattern.is_object() || !member(pattern, "String").is_string() || member(pattern, "String") == "")
+  if (!pattern.is_object() || !member(pattern, "String").is_string() ||
+      member(pattern, "String").get_ref<const std::string&>().empty())
     refuse(part.path + ".pattern", "must be {\"String\": ..} in a decoder");
   decoding.replacements.emplace_back(member(pattern, "String").get<std::string>(),
                                      text(*part.json, "content", part.path));

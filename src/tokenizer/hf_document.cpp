@@ -88,7 +88,8 @@ std::string pattern_of(const Json& part, const std::string& path) {
   const Json& pattern = member(part, "pattern");
   if (pattern.is_object() && member(pattern, "Regex").is_string())
     return member(pattern, "Regex").get<std::string>();
-  if (!pattern.is_object() || !member(pattern, "String").is_string() || member(pattern, "String") == "")
+  if (!pattern.is_object() || !member(pattern, "String").is_string() ||
+      member(pattern, "String").get_ref<const std::string&>().empty())
     refuse(path + ".pattern", "must be {\"Regex\": ..} or {\"String\": ..}");
   return escaped(member(pattern, "String").get<std::string>());
 }
