@@ -1,72 +1,15 @@
-#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "base/units.h"
 #include "cli/commands.h"
 #include "cli/session.h"
-#include "device/limits.h"
+#include "engine/plan_report.h"
 
 namespace orcd::cli {
 namespace {
 
-struct PlanReport {
-  device::DeviceInfo device;
-  device::ResolvedLimits limits{};
-  memory::Plan plan;
-  std::optional<device::DriverMemory> driver;
-  uint64_t available = 0;
-  uint32_t max_context = 0;
-  bool fits = true;
-};
-
-uint64_t budget(const Options& options, const device::DeviceInfo& device) {
-  const uint64_t asked = options.vram_budget_mb.value_or(0) * kMiB;
-  const uint64_t most = device.free_bytes - std::min(device.free_bytes, device.reserved_bytes);
-  return asked ? std::min(asked, most) : most;
-}
-
-// The largest context of one sequence that the device takes, by bisection over whole pages; 0 if none does.
-uint32_t largest_context(const device::Device& device, const model::Program& program, device::Limits limits) {
-  const auto fits = [&](uint32_t context) {
-    limits.context = context;
-    try {
-      device.resolve(program, limits);
-      return true;
-    } catch (const Error&) {
-      return false;
-    }
-  };
-  const uint32_t most = program.spec.context_length;
-  if (fits(most)) return most;
-  uint32_t low = 0, high = (most + 63) / 64;
-  while (low + 1 < high) {
-    const uint32_t middle = low + (high - low) / 2;
-    (fits(middle * 64) ? low : high) = middle;
-  }
-  return low * 64;
-}
-
-PlanReport make_report(const Options& options, const Model& model, const device::Device& device) {
-  PlanReport report;
-  report.device = device.info();
-  report.device.free_bytes = device.free_bytes();
-  report.driver = device.driver_memory();
-  report.available = budget(options, report.device);
-  const device::Limits limits = limits_of(options);
-  try {
-    report.limits = device.resolve(*model.program, limits);
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::kInsufficientVram) throw;
-    report.fits = false;
-    // What it would take all the same: planned as if memory had no end.
-    const uint32_t context = limits.context ? limits.context : model.program->spec.context_length;
-    report.limits = device::limits_with_context(limits, context);
-  }
-  report.plan = device.plan(*model.program, report.limits);
-  report.max_context = largest_context(device, *model.program, limits);
-  return report;
-}
+using engine::PlanReport;
 
 nlohmann::ordered_json driver_json(const std::optional<device::DriverMemory>& driver) {
   if (!driver) return nullptr;
@@ -159,7 +102,7 @@ void print_table(const PlanReport& report, const std::string& model) {
 int plan(const Options& options) {
   const Model model = open_model(options.model);
   const auto device = open_device(options);
-  const PlanReport report = make_report(options, model, *device);
+  const PlanReport report = engine::make_plan_report(*model.program, *device, limits_of(options));
   options.json ? print_json(report, model_name(options.model))
                : print_table(report, model_name(options.model));
   return 0;  // a plan that does not fit is an answer too: `fits`; doctor and serve fail

@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -87,19 +88,24 @@ Json answer_json(const Answer& answer, const std::vector<int32_t>& prompt_tokens
 }
 
 // What the options alone do not tell: it takes the vocabulary. Everything at once.
-void check_request(const Options& options, const tokenizer::Tokenizer& tokenizer) {
+void check_request(const engine::Request& request, const tokenizer::Tokenizer& tokenizer) {
   std::string problems;
-  const auto add = [&](const std::string& option, const std::string& problem) {
-    if (!problem.empty()) problems += (problems.empty() ? "" : "; ") + option + " " + problem;
-  };
-  const auto n_vocab = static_cast<uint32_t>(tokenizer.vocab_size());
-  if (options.sampling.top_k > n_vocab) {
-    add("--top-k", "must be between 0 and " + std::to_string(n_vocab) + ", got " +
-                       std::to_string(options.sampling.top_k));
+  for (const engine::FieldProblem& wrong : engine::request_problems(tokenizer, request)) {
+    std::string option = wrong.field;
+    std::ranges::replace(option, '_', '-');
+    problems += (problems.empty() ? "--" : "; --") + option + " " + wrong.problem;
   }
-  add("--stop", engine::stop_count_problem(options.stop.size()));
-  for (const std::string& stop : options.stop) add("--stop", engine::stop_problem(tokenizer, stop));
   if (!problems.empty()) throw Error(ErrorCode::kInvalidRequest, problems);
+}
+
+engine::Request request_of(const Options& options) {
+  engine::Request request;
+  request.id = "run";
+  request.max_tokens = options.max_tokens;
+  request.sampling = options.sampling;
+  request.sampling.seed = options.seed ? *options.seed : engine::new_seed();
+  request.stop = options.stop;
+  return request;
 }
 
 // `said` by a user, as the model's chat template frames it.
@@ -118,7 +124,8 @@ int run(const Options& options) {
   install_log(options.log_format, {"", model_name(options.model), options.device}, LogLevel::kWarn);
   const std::string prompt = read_text(options.prompt, options.file);
   Model model = open_model(options.model, options.tokenizer_file);
-  check_request(options, *model.tokenizer);
+  engine::Request request = request_of(options);
+  check_request(request, *model.tokenizer);
   const engine::GuardedPrompt text =
       options.chat ? framed(*model.chat, prompt) : engine::GuardedPrompt{prompt, {}};
   // A signal ends the generation within a step, and what was printed stays a whole piece of text.
@@ -126,13 +133,7 @@ int run(const Options& options) {
   Session session = load(
       options, limits_of(options), [&] { return signals.came(std::chrono::milliseconds(0)); },
       std::move(model));
-  engine::Request request;
-  request.id = "run";
   request.prompt_tokens = engine::encode_prompt(*session.model.tokenizer, text.text, text.guards);
-  request.max_tokens = options.max_tokens;
-  request.sampling = options.sampling;
-  request.sampling.seed = options.seed ? *options.seed : engine::new_seed();
-  request.stop = options.stop;
   request.split_channels = options.chat;
   const std::vector<int32_t> prompt_tokens = request.prompt_tokens;
   const auto engine = start_engine(&session);

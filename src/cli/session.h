@@ -1,5 +1,4 @@
-// The way from a file on disk to a running engine, in steps that the subcommands share:
-// open -> validate -> spec -> program -> device -> limits -> load -> engine.
+// A session of the engine as the command line's options ask for it.
 #pragma once
 
 #include <functional>
@@ -9,47 +8,24 @@
 
 #include "cli/options.h"
 #include "device/device.h"
-#include "engine/chat.h"
-#include "engine/engine.h"
-#include "gguf/file.h"
-#include "model/program.h"
-#include "tokenizer/tokenizer.h"
+#include "engine/session.h"
 
 namespace orcd::cli {
 
-// A model as read from its file; no device is involved.
-struct Model {
-  std::shared_ptr<const gguf::File> file;
-  std::shared_ptr<const model::Program> program;
-  std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
-  std::shared_ptr<const engine::Chat> chat;
-};
-
-// File name without folder and extension: how logs and answers call the model.
-std::string model_name(const std::string& path);
-// "Q4_K_M" as the file says, else the format of most of its weights.
-std::string quant_kind(const gguf::File& file);
-
-// Opens and validates. tokenizer_path "" takes the model's own vocabulary. Throws MODEL_LOAD_FAILED.
-Model open_model(const std::string& path, const std::string& tokenizer_path = {});
+using engine::Model;
+using engine::model_name;
+using engine::open_model;
+using engine::quant_kind;
+using engine::Session;
+using engine::start_engine;
 
 std::unique_ptr<device::Device> open_device(const Options& options);
 device::Limits limits_of(const Options& options);
 
-// A model loaded on its device.
-struct Session {
-  Model model;
-  std::unique_ptr<device::Device> device;
-  std::unique_ptr<device::Executor> executor;
-};
-
-// Loads with log events and a progress event every few percent. `stop` is asked while loading; true ends it
-// with CANCELLED. `opened`: the model, if the caller has opened it already. Throws INSUFFICIENT_VRAM and the
-// others before the first byte moves.
-Session load(const Options& options, const device::Limits& limits, const std::function<bool()>& stop = {},
+// engine::load with the options' paths and device. `stop` is asked while loading; true ends it with
+// CANCELLED.
+Session load(const Options& options, const device::Limits& limits, std::function<bool()> stop = {},
              std::optional<Model> opened = {});
-
-std::unique_ptr<engine::Engine> start_engine(Session* session);
 
 // The text of --prompt/--text, or of --file ("-" is stdin). Throws INVALID_REQUEST if it cannot be read.
 std::string read_text(const std::optional<std::string>& text, const std::optional<std::string>& file);

@@ -71,6 +71,13 @@ std::optional<Event> Channel::pop() {
   return take(lock);
 }
 
+std::optional<Event> Channel::pop_until(std::chrono::steady_clock::time_point deadline) {
+  std::unique_lock lock(mutex_);
+  available_.wait_until(lock, deadline, [&] { return !events_.empty() || terminal_taken_; });
+  if (events_.empty()) return std::nullopt;
+  return take(lock);
+}
+
 std::optional<Event> Channel::try_pop() {
   std::unique_lock lock(mutex_);
   if (nothing_left()) return std::nullopt;

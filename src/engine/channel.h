@@ -1,6 +1,7 @@
 // The bounded event channel between the engine thread and one reader (SSE writer, stdout, orcd_next).
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -28,8 +29,10 @@ class Channel {
   bool full() const;
   bool reader_gone() const;
 
-  // Consumer. pop: blocks; nullopt after the terminal event was taken. try_pop: never blocks.
+  // Consumer. pop: blocks; nullopt after the terminal event was taken. try_pop: never blocks. pop_until: also
+  // nullopt when none has come by then.
   std::optional<Event> pop();
+  std::optional<Event> pop_until(std::chrono::steady_clock::time_point deadline);
   std::optional<Event> try_pop();
   bool finished() const;  // the terminal event was taken
   // Called on the engine thread after an event became available (a server posts to its strand). At most one;

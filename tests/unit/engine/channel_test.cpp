@@ -24,6 +24,19 @@ TEST(Channel, GivesEventsInOrderAndEndsAfterTheTerminalOne) {
   EXPECT_FALSE(channel.try_pop().has_value());
 }
 
+TEST(Channel, WaitsNoLongerThanUntilTheDeadline) {
+  Channel channel;
+  const auto now = std::chrono::steady_clock::now();
+  EXPECT_FALSE(channel.pop_until(now).has_value());
+  EXPECT_FALSE(channel.finished());
+  channel.push(token(0));
+  EXPECT_EQ(std::get<TokenEvent>(*channel.pop_until(now)).index, 0u);
+  std::thread producer([&] { channel.push_terminal(cancelled()); });
+  EXPECT_TRUE(channel.pop_until(std::chrono::steady_clock::time_point::max()).has_value());
+  producer.join();
+  EXPECT_FALSE(channel.pop_until(std::chrono::steady_clock::time_point::max()).has_value());
+}
+
 TEST(Channel, HasOneTerminalEventAndNothingAfterIt) {
   Channel channel;
   EXPECT_TRUE(channel.push_terminal(cancelled()));
