@@ -22,6 +22,9 @@ class Ledger {
   void host_freed(uint64_t bytes);
   uint64_t host_bytes() const { return host_bytes_.load(); }
   uint64_t n_allocations() const { return n_allocations_.load(); }  // ever made; constant after ready
+  // Of all ledgers of this process together, those that are gone too: what was allocated and never freed.
+  static uint64_t process_bytes();
+  static uint64_t process_host_bytes();
 
  private:
   std::atomic<uint64_t> bytes_[kCategoryCount] = {};

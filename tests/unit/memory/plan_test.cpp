@@ -108,5 +108,21 @@ TEST(Ledger, ThreadsLoseNoCount) {
   EXPECT_EQ(ledger.n_allocations(), 8000u);
 }
 
+TEST(Ledger, TheProcessKnowsWhatEveryLedgerHolds) {
+  const uint64_t bytes = Ledger::process_bytes(), host_bytes = Ledger::process_host_bytes();
+  Ledger kept;
+  kept.allocated(Category::kKv, 100);
+  {
+    Ledger forgotten;
+    forgotten.allocated(Category::kWeights, 50);
+    forgotten.host_allocated(7);
+  }
+  EXPECT_EQ(Ledger::process_bytes(), bytes + 150);
+  EXPECT_EQ(Ledger::process_host_bytes(), host_bytes + 7);
+  kept.freed(Category::kKv, 100);
+  EXPECT_THROW(kept.freed(Category::kKv, 1), Error);
+  EXPECT_EQ(Ledger::process_bytes(), bytes + 50);
+}
+
 }  // namespace
 }  // namespace orcd::memory
