@@ -220,7 +220,7 @@ typedef struct orcd_model_options {
   uint32_t context_tokens;  // prompt and answer of one generation (what the model was made for, or the most
                             // that fits)
   uint32_t n_slots;         // generations computed at once (4)
-  uint32_t batch_tokens;    // tokens in one step, all generations together (512)
+  uint32_t batch_tokens;    // tokens in one step, all generations together (0: what suits the device)
   uint32_t max_queue;       // generations waiting for a slot; one more is OVERLOADED (256)
   uint64_t budget_bytes;    // what the model may take of the device (what is free)
   uint64_t kv_cache_bytes;  // what of it holds keys and values (what context and slots need)

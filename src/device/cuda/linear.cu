@@ -10,10 +10,11 @@
 namespace orcd::cuda {
 
 // The block formats, each with its kernels in a translation unit of its own.
-#define ORCD_EACH_FORMAT(DO)                                                                             \
-  DO(Q4_0)                                                                                               \
-  DO(Q4_1) DO(Q5_0) DO(Q5_1) DO(Q8_0) DO(Q2_K) DO(Q3_K) DO(Q4_K) DO(Q5_K) DO(Q6_K) DO(IQ4_NL) DO(IQ4_XS) \
-      DO(MXFP4)
+// clang-format off
+#define ORCD_EACH_FORMAT(DO) \
+  DO(Q4_0) DO(Q4_1) DO(Q5_0) DO(Q5_1) DO(Q8_0) DO(Q2_K) DO(Q3_K) DO(Q4_K) DO(Q5_K) DO(Q6_K) \
+  DO(IQ4_NL) DO(IQ4_XS) DO(MXFP4)
+// clang-format on
 
 #define ORCD_DECLARE(name)                                                 \
   void prepare_##name(Calls* calls);                                       \
