@@ -269,8 +269,9 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionArgs
         started = true;
       }
     }
-    const float correction = add_sink(a.sinks, first_head + head, &state[i]);
-    const float inverse = 1.0f / state[i].sum;
+    float2 with_sink = make_float2(1.0f, state[i].sum);
+    if (a.sinks) with_sink = add_sink(__ldg(a.sinks + first_head + head), state[i].max, state[i].sum);
+    const float correction = with_sink.x, inverse = 1.0f / with_sink.y;
     float* out =
         a.a + static_cast<uint64_t>(token) * a.a_stride + (first_head + head) * a.head_dim + 2 * pair;
     *reinterpret_cast<float2*>(out) =

@@ -13,6 +13,9 @@ namespace {
 // one head or both.
 template <uint32_t kDim>
 constexpr uint32_t kThreads = kDim == 64 ? 128 : 256;
+// Blocks of a multiprocessor, by registers: what keeps every value of a thread in one.
+template <uint32_t kDim>
+constexpr uint32_t kBlocks = kDim == 0 ? 2 : 1024 / kThreads<kDim>;
 template <uint32_t kDim>
 constexpr uint32_t kWarpHeads = kHeads* kPages / (kThreads<kDim> / 32);
 constexpr uint32_t kSlotBudget = 96 * 1024;  // of shared memory for pages; two blocks a multiprocessor
@@ -116,7 +119,11 @@ __device__ __forceinline__ float merge_element(const DecodeArgs& a, const float*
       state.max = max;
     }
   }
-  o = o * add_sink(a.sinks, head, &state);
+  if (a.sinks) {
+    const float2 with_sink = add_sink(__ldg(a.sinks + head), state.max, state.sum);
+    o = o * with_sink.x;
+    state.sum = with_sink.y;
+  }
   return o * (1.0f / state.sum);
 }
 
@@ -144,7 +151,7 @@ __device__ __forceinline__ void load_row(const float* from, bool there, uint32_t
 // The next kernel starts when this one's blocks have ended: its first fetches would stand before their loads,
 // and cost more than they bring.
 template <uint32_t kDim>
-__global__ void __launch_bounds__(kThreads<kDim>) decode_kernel(const DecodeArgs a) {
+__global__ void __launch_bounds__(kThreads<kDim>, kBlocks<kDim>) decode_kernel(const DecodeArgs a) {
   constexpr uint32_t kBlock = kThreads<kDim>, kScored = kWarpHeads<kDim>;
   // Elements of a thread: both heads of kItems dimensions; with few dimensions, one of one head.
   constexpr bool kOneHead = kDim != 0 && kDim * kHeads <= kBlock;
@@ -166,6 +173,7 @@ __global__ void __launch_bounds__(kThreads<kDim>) decode_kernel(const DecodeArgs
   const uint32_t begin = numerics::first_visible(position, a.window), end = position + 1;
   const uint32_t first_split = begin / kSplitKeys, n_splits = (end - 1) / kSplitKeys - first_split + 1;
   const uint32_t n_blocks = min(gridDim.z, n_splits);
+  const bool direct = n_splits == 1 && !a.sinks;  // a sink joins where splits are merged
   if (blockIdx.z >= n_blocks) return;
   const uint32_t my_head = kOneHead ? threadIdx.x / head_dim : 0,
                  my_d = kOneHead ? threadIdx.x % head_dim : threadIdx.x;
@@ -307,19 +315,13 @@ __global__ void __launch_bounds__(kThreads<kDim>) decode_kernel(const DecodeArgs
       float* to = a.partial +
                   ((static_cast<uint64_t>(token) * r.n_heads + first_head + head) * a.max_splits + split) *
                       (head_dim + 2);
-      float correction = 1.0f;
-      if (n_splits == 1 && head < n_heads) {
-        numerics::SoftmaxState state = {max, sum};
-        correction = add_sink(a.sinks, first_head + head, &state);
-        sum = state.sum;
-      }
 #pragma unroll
       for (uint32_t i = 0; i < kItems; ++i) {
         const uint32_t d = my_d + i * kBlock;
         const bool inside = d < head_dim && head < n_heads;
-        if (n_splits == 1) {
+        if (direct) {
           if (d / 32 * 32 < head_dim)
-            store_output(a, token, first_head + head, d, o[i][n] * correction * (1.0f / sum), inside);
+            store_output(a, token, first_head + head, d, o[i][n] * (1.0f / sum), inside);
         } else if (inside) {
           to[d] = o[i][n];
           if (d == 0) *reinterpret_cast<float2*>(to + head_dim) = make_float2(max, sum);
@@ -327,7 +329,7 @@ __global__ void __launch_bounds__(kThreads<kDim>) decode_kernel(const DecodeArgs
       }
     }
   }
-  if (n_splits == 1) return;
+  if (direct) return;
   // The last block to arrive merges.
   __syncthreads();
   if (threadIdx.x == 0) {

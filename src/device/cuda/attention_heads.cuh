@@ -15,13 +15,12 @@ inline constexpr uint32_t kSplitKeys = numerics::kPageKeys * numerics::kPagesPer
 // exp without three copies of its polynomial in a kernel.
 __device__ __noinline__ static float exp_call(float x) { return numerics::exp_f32(x); }
 
-// numerics::add_sink: into the sum; returns what every element is multiplied by. sinks: nullptr for none.
-__device__ __forceinline__ float add_sink(const float* sinks, uint32_t head, numerics::SoftmaxState* state) {
-  if (!sinks) return 1.0f;
-  const float sink = __ldg(sinks + head), max = sink > state->max ? sink : state->max;
-  const float correction = exp_call(state->max - max);
-  *state = {max, __fmaf_rn(state->sum, correction, exp_call(sink - max))};
-  return correction;
+// numerics::add_sink of a head whose softmax has come to {max, sum}: what every element is multiplied by, and
+// the sum with the sink. Not inlined: its place is at the end of kernels whose loops need the registers.
+__device__ __noinline__ static float2 add_sink(float sink, float max, float sum) {
+  const float most = sink > max ? sink : max;
+  const float correction = numerics::exp_f32(max - most);
+  return make_float2(correction, __fmaf_rn(sum, correction, numerics::exp_f32(sink - most)));
 }
 
 // x: the head in shared memory, [head_dim] raw in, finished out. weight: of its norm, or nullptr. angles:

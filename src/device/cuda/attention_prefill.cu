@@ -291,8 +291,11 @@ __global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
     }
     __syncthreads();
     if (row < T::kRows && threadIdx.x % 4 == 0) {
-      s.merge_a[row] = row % heads < n_heads ? add_sink(a.sinks, first_head + row % heads, &total) : 1.0f;
-      s.correction[row] = 1.0f / total.sum;
+      float2 with_sink = make_float2(1.0f, total.sum);
+      if (a.sinks && row % heads < n_heads)
+        with_sink = add_sink(__ldg(a.sinks + first_head + row % heads), total.max, total.sum);
+      s.merge_a[row] = with_sink.x;
+      s.correction[row] = 1.0f / with_sink.y;
     }
     __syncthreads();
 #pragma unroll
