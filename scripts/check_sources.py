@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 MAX_LINES = 500
-CODE = {".h", ".cuh", ".cpp", ".cu", ".c", ".py", ".rs", ".cmake"}
+CODE = {".h", ".hpp", ".cuh", ".cpp", ".cu", ".c", ".py", ".rs", ".cmake"}
 TEXT = CODE | {".md", ".txt", ".json", ".yml", ".yaml", ".sh", ".ini"}
 # Written in halves so that this file passes its own rules.
 MARKERS = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK")) + r")\b")
@@ -49,7 +49,7 @@ def check_file(root: Path, path: Path) -> list[str]:
     problems = line_problems(name, lines)
     if text and (not text.endswith("\n") or text.endswith("\n\n")):
         problems.append(f"{name}:{len(lines)}: the file must end in exactly one newline")
-    if path.suffix in (".h", ".cuh"):
+    if path.suffix in (".h", ".hpp", ".cuh"):
         if not lines or not lines[0].startswith(("//", "/*")):
             problems.append(f"{name}:1: a header opens with one to three lines of purpose")
         if name.startswith("src/") and "#pragma once" not in lines:

@@ -53,11 +53,15 @@
 #else
 #define ORCD_API
 #endif
-#ifdef __cplusplus
-#define ORCD_NOEXCEPT noexcept
-extern "C" {
-#else
+#if !defined(__cplusplus)
 #define ORCD_NOEXCEPT
+#elif __cplusplus >= 201103L
+#define ORCD_NOEXCEPT noexcept
+#else
+#define ORCD_NOEXCEPT throw()
+#endif
+#ifdef __cplusplus
+extern "C" {
 #endif
 
 #define ORCD_VERSION_MAJOR 0

@@ -8,6 +8,7 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
+from native import Native
 from worker_process import SANITIZER_REPORT, TIME_SCALE, Worker
 
 REPO = Path(__file__).resolve().parents[2]
@@ -28,6 +29,12 @@ def binary() -> Path:
     path = _path_from_env("ORCD_BINARY", REPO / "build" / "release" / "bin" / "worker-orcd")
     assert path.is_file(), f"{path} is missing: run scripts/test, or set ORCD_BINARY"
     return path
+
+
+@pytest.fixture(scope="session")
+def native(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Native:
+    """Builds and runs programs against the liborcd.so of the same build."""
+    return Native(tmp_path_factory.mktemp("native"), binary.parent.parent / "lib")
 
 
 @pytest.fixture(scope="session")
