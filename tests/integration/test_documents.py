@@ -1,6 +1,8 @@
 """The code in documents runs as it stands there."""
 
+import json
 import re
+import subprocess
 import textwrap
 from pathlib import Path
 
@@ -23,3 +25,39 @@ def test_the_example_of_a_test_passes(document, worker, tiny, smollm2):
     assert tests
     for test in tests:
         test(**{name: fixtures[name] for name in test.__code__.co_varnames[: test.__code__.co_argcount]})
+
+
+SMOLLM2 = {
+    "n_layers": 30, "dim": 576, "ffn_dim": 1536, "n_heads": 9, "n_kv_heads": 3, "head_dim": 64, "n_vocab": 49152,
+    "context": 2048, "slots": 4, "batch_tokens": 512, "logits_rows": 4, "pages": 128,
+}  # fmt: skip
+
+
+def test_the_vram_guides_numbers_are_the_plans(binary, smollm2):
+    command = [binary, "plan", "--model", smollm2, "--device", "cpu", "--ctx", "2048", "--slots", "4", "--batch-tokens", "512"]
+    result = subprocess.run([*map(str, command), "--json"], capture_output=True, text=True, check=True)
+    plan = json.loads(result.stdout)
+    bytes_of = {item["name"]: item["bytes"] for item in plan["items"]}
+    assert plan["kv_pages"] == SMOLLM2["pages"]
+    guide = (REPO / "docs/VRAM_DEBUGGING_GUIDE.md").read_text(encoding="utf-8")
+    for name, value in SMOLLM2.items():
+        assert name == "pages" or f"{name} = {value}" in guide
+    rows = re.findall(r"^\| `([^`]+)`[^|]*\| `([^`]+)` \| ([\d,]+) \|$", guide, re.MULTILINE)
+    assert len(rows) == 9
+    for item, formula, stated in rows:
+        assert eval(formula, {}, SMOLLM2) == int(stated.replace(",", "")) == bytes_of[item], item
+
+
+def test_every_test_of_the_checklist_exists():
+    checklist = (REPO / "docs/INTEGRATION_CHECKLIST.md").read_text(encoding="utf-8")
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (REPO / "tests").rglob("*") if path.suffix in (".cpp", ".py", ".txt"))
+    names = re.findall(r"`((?:[A-Z]\w+\.[A-Z]\w+)|(?:test_\w+)|(?:replay_\w+))`", checklist)
+    assert len(set(names)) > 80
+    for name in names:
+        if "." in name:
+            suite, test = name.split(".")
+            assert re.search(rf"TEST(?:_[FP])?\(\s*{suite},\s*{test}\)", sources), name
+        elif name.startswith("replay_"):
+            assert (REPO / "tests/fuzz/corpus" / name.removeprefix("replay_")).is_dir(), name
+        else:
+            assert re.search(rf"^def {name}\(", sources, re.MULTILINE), name
