@@ -208,7 +208,7 @@ orcd_status orcd_generation_get_result(orcd_generation* generation,
     const auto pinned = registry().pin<Generation>(generation);
     need_result(out_result, "out_result");
     const auto turn = pinned->turn_until(Clock::now());
-    if (turn && turn->error()) throw *turn->error();
+    if (turn && turn->error()) throw orcd::Error(*turn->error());
     if (!turn || !turn->end() || turn->has_piece())
       throw CallError(ORCD_STATUS_WRONG_STATE, "the generation is not read to its end", {},
                       "call orcd_generation_next_token until it says ORCD_STATUS_END");

@@ -59,7 +59,7 @@ const Piece* Generation::Turn::peek(std::chrono::steady_clock::time_point deadli
     g.take(std::move(*event));
   }
   if (g.piece_) return &*g.piece_;
-  if (g.error_) throw *g.error_;
+  if (g.error_) throw Error(*g.error_);
   return nullptr;
 }
 

@@ -86,7 +86,7 @@ std::vector<size_t> PromptGuard::places(std::string_view text) const {
     if (control_.is_beginning(text.substr(begin))) add(begin, 0);
   }
   std::ranges::sort(places);
-  places.erase(std::ranges::unique(places).begin(), places.end());
+  places.erase(std::unique(places.begin(), places.end()), places.end());
   return places;
 }
 
