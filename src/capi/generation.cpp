@@ -86,9 +86,7 @@ orcd_status start(orcd_model* model, const orcd_generation_options* options, orc
   engine::Request request = request_of(read_options(options, kDefaultOptions, "options"));
   request.prompt_tokens = prompt(pinned->tokenizer());
   check_request(request, pinned->tokenizer());
-  if (const std::string reason = pinned->unhealthy_reason(); !reason.empty())
-    throw Error(ErrorCode::kInternal, "the model is not healthy and takes no new generations",
-                {{"reason", reason}}, "unload it and load it again");
+  pinned->need_resident();
   auto generation = std::make_unique<Generation>(pinned->engine().submit(std::move(request)));
   *out_generation =
       handle_of<orcd_generation>(registry().add(Kind::kGeneration, std::move(generation), id_of(model)));

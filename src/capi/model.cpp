@@ -140,8 +140,8 @@ orcd_residency residency_result(Model& model) {
   copy_cut(engine::hex_digest(now), result.digest);
   copy_cut(engine::hex_digest(expected), result.expected_digest);
   if (!result.resident)
-    model.mark_unhealthy("the residency check failed: pointer type " + std::string(result.pointer_type) +
-                         ", first tensor that differs: " + std::string(result.first_mismatch));
+    model.mark_not_resident("the residency check failed: pointer type " + std::string(result.pointer_type) +
+                            ", first tensor that differs: " + std::string(result.first_mismatch));
   return result;
 }
 

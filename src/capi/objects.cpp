@@ -15,12 +15,19 @@ std::string Model::unhealthy_reason() const {
   const engine::EngineStats stats = engine_->stats();
   if (!stats.healthy) return stats.unhealthy_reason.empty() ? "the engine failed" : stats.unhealthy_reason;
   std::lock_guard lock(mutex_);
-  return unhealthy_reason_;
+  return not_resident_;
 }
 
-void Model::mark_unhealthy(const std::string& reason) {
+void Model::need_resident() const {
   std::lock_guard lock(mutex_);
-  if (unhealthy_reason_.empty()) unhealthy_reason_ = reason;
+  if (not_resident_.empty()) return;
+  throw Error(ErrorCode::kInternal, "the model is not healthy and takes no new generations",
+              {{"reason", not_resident_}}, "unload it and load it again");
+}
+
+void Model::mark_not_resident(const std::string& reason) {
+  std::lock_guard lock(mutex_);
+  if (not_resident_.empty()) not_resident_ = reason;
 }
 
 std::unique_ptr<Generation::Turn> Generation::turn_until(std::chrono::steady_clock::time_point deadline) {

@@ -37,16 +37,18 @@ class Model : public Object {
   const device::Device& device() const { return *session_.device; }
   engine::Engine& engine() { return *engine_; }
 
-  // Why it takes no new work; "" if it does. A failed residency check is for ever.
+  // Why it takes no new work; "" if it does.
   std::string unhealthy_reason() const;
-  void mark_unhealthy(const std::string& reason);
+  // Throws if a residency check has failed, which is for ever. What the engine cannot take it refuses itself.
+  void need_resident() const;
+  void mark_not_resident(const std::string& reason);
 
  private:
   const std::string name_;
   engine::Session session_;
   std::unique_ptr<engine::Engine> engine_;
   mutable std::mutex mutex_;
-  std::string unhealthy_reason_;
+  std::string not_resident_;
 };
 
 // A piece of an answer: a token and its text, or text alone (ORCD_NO_TOKEN).

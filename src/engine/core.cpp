@@ -321,11 +321,14 @@ void Core::release(Active& active) {
   if (options_.ended) options_.ended(*active.job);
 }
 
+// A lost device is known before a reader hears of it.
 void Core::fail_batch(const Batch& batch, const Error& error) {
-  for (const Batch::Entry& entry : batch.entries) {
-    if (entry.sequence != nullptr) fail(find(entry.sequence), error);
-  }
   device_failed(error);
+  for (const Batch::Entry& entry : batch.entries) {
+    if (entry.sequence == nullptr) continue;
+    Active& active = find(entry.sequence);
+    if (!active.ended) fail(active, error);
+  }
 }
 
 void Core::device_failed(const Error& error) {

@@ -47,13 +47,19 @@ class Native:
              "-o", program], self.env)
         return program
 
-    def python_env(self) -> dict[str, str]:
-        """An interpreter without sanitizers needs their library first; what it leaks itself is not ours."""
-        env = {**self.env, "ORCD_LIBRARY": str(self.library), "PYTHONPATH": str(REPO / "examples" / "python")}
+    def preloaded_env(self) -> dict[str, str]:
+        """For programs that are linked without sanitizers: their library comes first, and what throws behind it."""
+        env = dict(self.env)
         if self.sanitizer:
-            found = subprocess.run(["gcc", f"-print-file-name=lib{self.sanitizer}.so"], capture_output=True, text=True, check=True)
-            env["LD_PRELOAD"] = found.stdout.strip()
-            env["ASAN_OPTIONS"] = f"{env.get('ASAN_OPTIONS', '')}:detect_leaks=0"
+            names = (f"lib{self.sanitizer}.so", "libstdc++.so")
+            env["LD_PRELOAD"] = " ".join(
+                subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
+                for name in names)
+        return env
+
+    def python_env(self) -> dict[str, str]:
+        env = {**self.preloaded_env(), "ORCD_LIBRARY": str(self.library), "PYTHONPATH": str(REPO / "examples" / "python")}
+        env["ASAN_OPTIONS"] = f"{env.get('ASAN_OPTIONS', '')}:detect_leaks=0"  # of the interpreter's own
         return env
 
     def cargo(self) -> Path:

@@ -53,8 +53,8 @@ def test_python(native, smollm2, expected):
 @pytest.mark.core
 def test_rust(native, smollm2, expected, crate):
     program = crate / "generate"
-    check_output(run([program, smollm2, PROMPT, N_TOKENS], native.env).stdout, expected)
-    assert "check the path" in run([program, "none", PROMPT, N_TOKENS], native.env, expect=1).stderr
+    check_output(run([program, smollm2, PROMPT, N_TOKENS], native.preloaded_env()).stdout, expected)
+    assert "check the path" in run([program, "none", PROMPT, N_TOKENS], native.preloaded_env(), expect=1).stderr
 
 
 @pytest.mark.core
@@ -88,6 +88,7 @@ def test_a_program_of_the_guide_prints_what_stands_below_it(native, smollm2, cra
         command = [tmp_path / "program"]
         run(["rustc", "--edition", "2021", "-D", "warnings", source, "--extern", f"orcd={crate / 'liborcd.rlib'}", "-L",
              f"native={native.library_folder}", "-o", command[0]], env)
+        env = native.preloaded_env()
     else:
         command = [native.compile(source)]
     assert run([*command, smollm2], env).stdout == output

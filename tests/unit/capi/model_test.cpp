@@ -194,7 +194,7 @@ TEST_F(Models, ALostDeviceEndsItsGenerationsAndIsTold) {
   auto result = sized<orcd_generation_result>();
   EXPECT_REFUSED(orcd_generation_get_result(generation, &result), ORCD_STATUS_CUDA_ERROR);
   const orcd_generation_options options = generation_options();
-  EXPECT_REFUSED(orcd_generation_start(model, "a", 1, &options, &generation), ORCD_STATUS_INTERNAL);
+  EXPECT_REFUSED(orcd_generation_start(model, "a", 1, &options, &generation), ORCD_STATUS_CUDA_ERROR);
   auto health = sized<orcd_model_health>();
   ASSERT_OK(orcd_model_get_health(model, &health));
   EXPECT_EQ(health.healthy, 0u);

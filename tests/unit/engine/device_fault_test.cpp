@@ -140,6 +140,20 @@ TEST(DeviceFault, ALostDeviceEndsEveryStreamOnceAndRefusesFurtherWork) {
   }
 }
 
+// Who has read the error must not find a healthy engine that takes his next request.
+TEST(DeviceFault, ALostDeviceIsKnownBeforeAnyStreamEnds) {
+  for (const Call call : {Call::kBegin, Call::kSubmit, Call::kCollect}) {
+    Faulty f;
+    f.faults->set({call, 1, How::kLost});
+    bool healthy_at_last_event = true;
+    const auto generation =
+        f.engine->submit(request(0), [&] { healthy_at_last_event = f.engine->stats().healthy; });
+    EXPECT_EQ(read(*generation).error, ErrorCode::kCudaError);
+    f.engine->wait_idle(1min);
+    EXPECT_FALSE(healthy_at_last_event);
+  }
+}
+
 TEST(DeviceFault, ADeviceLostInAResidencyCheckEndsTheStreamsToo) {
   Faulty f;
   Request endless = request(1);
