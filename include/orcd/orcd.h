@@ -32,6 +32,9 @@
 // FORK. Handles belong to the process that made them. In a child of fork() every call with a handle, and
 // orcd_context_create, is ORCD_STATUS_WRONG_STATE if the parent had made a context. After exec all is new.
 //
+// EXIT. A process may exit, or unload the library, with everything in use: it is ended in order. Calls from
+// then on are ORCD_STATUS_INVALID_HANDLE, and orcd_context_create is ORCD_STATUS_SHUTTING_DOWN.
+//
 // STRUCTS. Each begins with struct_size, which the caller sets to sizeof(the struct). The library reads and
 // writes that many bytes and no more, in whole units of 8: a caller compiled against an older, shorter
 // struct gets the defaults of fields that it does not know. Options that are longer than the library knows

@@ -39,12 +39,12 @@ class Native:
             (tools / name).chmod(0o755)
         self.env = {**os.environ, "PATH": f"{tools}:/usr/bin:{os.environ['PATH']}", "LD_LIBRARY_PATH": str(library_folder)}
 
-    def compile(self, source: Path, *options: str) -> Path:
+    def compile(self, source: Path) -> Path:
         """A C99 or C++17 program of one file."""
         compiler = ["cc", "-std=c99"] if source.suffix == ".c" else ["c++", "-std=c++17"]
         program = self.folder / f"{source.stem}-{source.suffix[1:]}"
-        run([*compiler, *STRICT, "-I", REPO / "include", source, "-L", self.library_folder, "-lorcd", "-lpthread", *options,
-             "-o", program], self.env)
+        run([*compiler, *STRICT, "-I", REPO / "include", source, "-L", self.library_folder, "-Wl,--as-needed", "-lorcd",
+             "-lpthread", "-ldl", "-o", program], self.env)
         return program
 
     def preloaded_env(self) -> dict[str, str]:

@@ -73,6 +73,15 @@ def test_a_thousand_loads_and_unloads_leave_nothing_behind(native, tiny):
         assert left["rss_growth"] <= 1 << 20
 
 
+@pytest.mark.core
+def test_a_process_may_end_with_everything_in_use(native, tiny):
+    leave = native.compile(REPO / "tests" / "capi" / "leave.c")
+    run([leave, tiny, "exit", native.library], native.env)
+    before, after = map(int, run([leave, tiny, "unload", native.library], native.env).stdout.split())
+    assert before == 2
+    assert after == 0 or native.sanitizer  # which keeps libraries for its reports
+
+
 def test_valgrind_finds_no_error_and_no_byte_left(native, tiny):
     if native.sanitizer is not None:
         return  # valgrind and a sanitizer exclude each other; the sanitizer looks at the same program
