@@ -194,7 +194,7 @@ TEST_F(Handles, AreNeverGivenOutTwice) {
 }
 
 TEST_F(Handles, UnloadingAModelEndsItsGenerationsAndFreesThem) {
-  orcd_generation* generation = start(generation_options(2000));
+  orcd_generation* generation = start(generation_options(kEndless));
   orcd_model* other = load(model_options());
   orcd_generation* of_other = start(other, generation_options());
   EXPECT_STATUS(orcd_model_unload(model_), ORCD_STATUS_OK);
@@ -203,7 +203,7 @@ TEST_F(Handles, UnloadingAModelEndsItsGenerationsAndFreesThem) {
 }
 
 TEST_F(Handles, DestroyingAContextFreesEverythingInIt) {
-  orcd_generation* generation = start(generation_options(2000));
+  orcd_generation* generation = start(generation_options(kEndless));
   auto memory = sized<orcd_process_memory>();
   ASSERT_OK(orcd_process_get_memory(context_, &memory));
   EXPECT_EQ(memory.n_models, 1u);

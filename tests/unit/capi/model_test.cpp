@@ -79,7 +79,7 @@ TEST_F(Models, WhatCannotBeLoadedIsNamed) {
   refused(options, ORCD_STATUS_CUDA_ERROR, "cuda:9999");
   options = model_options();
   options.context_tokens = kTinyContext + 1;
-  refused(options, ORCD_STATUS_INVALID_REQUEST, "ctx=4097");
+  refused(options, ORCD_STATUS_INVALID_REQUEST, "ctx=32769");
   options = model_options();
   options.n_threads = 100'000;
   refused(options, ORCD_STATUS_INVALID_REQUEST, "threads=100000");

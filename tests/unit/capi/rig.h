@@ -32,6 +32,9 @@ inline orcd_model_options model_options(const char* device = "cpu") {
   return options;
 }
 
+// Tokens of a generation that is still running when the test has done what it does meanwhile.
+inline constexpr uint32_t kEndless = 30'000;
+
 // Greedy, and on through every token: as long as it says.
 inline orcd_generation_options generation_options(uint32_t max_tokens = 16) {
   orcd_generation_options options;
