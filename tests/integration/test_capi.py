@@ -73,7 +73,6 @@ def test_a_thousand_loads_and_unloads_leave_nothing_behind(native, tiny):
         assert left["rss_growth"] <= 1 << 20
 
 
-@pytest.mark.core
 def test_a_process_may_end_with_everything_in_use(native, tiny):
     leave = native.compile(REPO / "tests" / "capi" / "leave.c")
     run([leave, tiny, "exit", native.library], native.env)
