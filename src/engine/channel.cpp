@@ -66,15 +66,15 @@ std::optional<Event> Channel::take(std::unique_lock<std::mutex>& lock) {
 
 std::optional<Event> Channel::pop() {
   std::unique_lock lock(mutex_);
-  available_.wait(lock, [&] { return !nothing_left() || terminal_taken_; });
+  available_.wait(lock, [&] { return has_news(); });
   if (nothing_left()) return std::nullopt;
   return take(lock);
 }
 
 std::optional<Event> Channel::pop_until(std::chrono::steady_clock::time_point deadline) {
   std::unique_lock lock(mutex_);
-  available_.wait_until(lock, deadline, [&] { return !events_.empty() || terminal_taken_; });
-  if (events_.empty()) return std::nullopt;
+  available_.wait_until(lock, deadline, [&] { return has_news(); });
+  if (nothing_left()) return std::nullopt;
   return take(lock);
 }
 

@@ -45,6 +45,7 @@ class Channel {
  private:
   std::optional<Event> take(std::unique_lock<std::mutex>& lock);
   bool nothing_left() const { return events_.empty() && !out_of_memory_; }
+  bool has_news() const { return !nothing_left() || terminal_taken_; }
 
   mutable std::mutex mutex_;
   std::condition_variable available_;

@@ -61,6 +61,15 @@ TEST(Channel, OutOfMemoryIsATerminalEventThatTakesNone) {
   EXPECT_FALSE(channel.pop().has_value());
 }
 
+TEST(Channel, OutOfMemoryReachesAReaderThatWaitsUntilADeadline) {
+  Channel channel;
+  channel.push_out_of_memory();
+  const std::optional<Event> last = channel.pop_until(std::chrono::steady_clock::now());
+  ASSERT_TRUE(last.has_value());
+  EXPECT_EQ(std::get<ErrorEvent>(*last).error.message(), out_of_memory().message());
+  EXPECT_TRUE(channel.finished());
+}
+
 TEST(Channel, OutOfMemoryAfterTheTerminalEventChangesNothing) {
   Channel channel;
   channel.push_terminal(cancelled());
