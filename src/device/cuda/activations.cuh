@@ -17,8 +17,8 @@ __device__ __forceinline__ float warp_tree_256(float (&v)[8]) {
   v[1] = v[1] + v[3];
   float sum = v[0] + v[1];
 #pragma unroll
-  for (int stride = 16; stride > 0; stride /= 2) sum = sum + __shfl_down_sync(~0u, sum, stride);
-  return __shfl_sync(~0u, sum, 0);
+  for (int stride = 16; stride > 0; stride /= 2) sum = sum + __shfl_xor_sync(~0u, sum, stride);
+  return sum;
 }
 
 // Tree over red[0..255]; every warp does it for itself.

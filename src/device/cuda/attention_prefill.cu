@@ -8,19 +8,38 @@
 namespace orcd::cuda {
 namespace {
 
-constexpr uint32_t kThreads = 256;
 constexpr uint32_t kWeightStride = 72;  // floats of a key's row of weights: 64 rows, and no bank conflicts
 
-// How a kernel for one head dimension is cut up.
+// How a kernel for one head dimension is cut up. A warp's lanes are 8 columns (of keys, then of dimensions)
+// by 4 rows, so that each 16-byte load of a warp is one pass through shared memory.
 template <uint32_t kDim>
 struct Tiles {
+  static constexpr uint32_t kThreads = kDim == 128 ? 128 : 256;
+  static constexpr uint32_t kBlocks = kDim <= 128 ? 2 : 1;  // of a multiprocessor
   static constexpr uint32_t kRows = kDim <= 128 ? 64 : 32;
   static constexpr uint32_t kQueryStride = kRows + 4;
-  static constexpr uint32_t kScoreRows = kRows / 16;                   // of a thread, times 4 keys
-  static constexpr uint32_t kColumns = kDim / 4 < 32 ? kDim / 4 : 32;  // threads along the dimensions
-  static constexpr uint32_t kFours = kDim / (4 * kColumns);            // of dimensions a thread
-  static constexpr uint32_t kValueRows = kRows / (kThreads / kColumns);
+  static constexpr uint32_t kKeyFours = kDim == 128 ? 2 : 1;  // of keys a thread scores
+  static constexpr uint32_t kKeyColumns = kPageKeys / (4 * kKeyFours);
+  static constexpr uint32_t kScoreRows = kRows / (kThreads / kKeyColumns);  // of a thread
+  static constexpr uint32_t kValueRows = kDim == 128 ? 8 : 4;               // of a thread
+  static constexpr uint32_t kColumns = kThreads / (kRows / kValueRows);     // threads along the dimensions
+  static constexpr uint32_t kFours = kDim / (4 * kColumns);                 // of dimensions a thread
+  static constexpr uint32_t kWeighed = kRows * 4 > kThreads ? kRows * 4 / kThreads : 1;  // rows, by a thread
 };
+
+// A thread's place among n_columns columns and the rest: lanes as above where there are enough columns.
+struct Place {
+  uint32_t column, row;
+};
+__device__ __forceinline__ Place place_among(uint32_t n_columns) {
+  const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, across = n_columns / 8;
+  return {warp % across * 8 + lane % 8, warp / across * 4 + lane / 8};
+}
+
+// Where the weights of a key lie: threads that store four neighbouring keys each then meet different banks.
+__device__ __forceinline__ constexpr uint32_t weight_row(uint32_t key) {
+  return key / 32 * 32 + key % 4 * 8 + key / 4 % 8;
+}
 
 template <uint32_t kDim>
 struct PrefillShared {
@@ -35,6 +54,7 @@ struct PrefillShared {
 enum Action : uint8_t { kSkip, kTake, kMerge };
 
 // One page's keys or values on their way: head_dim * 64 of them.
+template <uint32_t kThreads>
 __device__ __forceinline__ void load_raw(uint16_t* raw, const uint16_t* from, uint32_t head_dim) {
   const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(raw));
 #pragma unroll 4
@@ -44,16 +64,14 @@ __device__ __forceinline__ void load_raw(uint16_t* raw, const uint16_t* from, ui
 }
 
 // To f32. Rows of n values each come to stand kStride apart; n is a multiple of 8.
-template <uint32_t kStride>
+template <uint32_t kThreads, uint32_t kStride>
 __device__ __forceinline__ void widen_raw(float* page, const uint16_t* raw, uint32_t head_dim, uint32_t n) {
-#pragma unroll 4
-  for (uint32_t i = threadIdx.x; i < head_dim * kPageKeys / 8; i += kThreads) {
-    const uint4 eight = reinterpret_cast<const uint4*>(raw)[i];
-    const float2 a = half_pair(eight.x), b = half_pair(eight.y), c = half_pair(eight.z),
-                 d = half_pair(eight.w);
-    float4* to = reinterpret_cast<float4*>(page + (i * 8 / n * kStride + i * 8 % n));
-    to[0] = make_float4(a.x, a.y, b.x, b.y);
-    to[1] = make_float4(c.x, c.y, d.x, d.y);
+#pragma unroll 8
+  for (uint32_t i = threadIdx.x; i < head_dim * kPageKeys / 4; i += kThreads) {
+    const uint2 four = reinterpret_cast<const uint2*>(raw)[i];
+    const float2 a = half_pair(four.x), b = half_pair(four.y);
+    const uint32_t to = kStride == n ? i * 4 : i * 4 / n * kStride + i * 4 % n;
+    *reinterpret_cast<float4*>(page + to) = make_float4(a.x, a.y, b.x, b.y);
   }
 }
 
@@ -61,64 +79,104 @@ __device__ __forceinline__ void widen_raw(float* page, const uint16_t* raw, uint
 template <uint32_t kDim>
 __device__ __forceinline__ void score_page(PrefillShared<kDim>& s, uint32_t head_dim) {
   using T = Tiles<kDim>;
-  const uint32_t tx = threadIdx.x % 16, ty = threadIdx.x / 16;
-  float score[T::kScoreRows][4] = {};
-#pragma unroll 8
-  for (uint32_t d = 0; d < head_dim; ++d) {
-    float q[T::kScoreRows];
+  const Place place = place_among(T::kKeyColumns);
+  const float* q_at = &s.q[0][place.row * T::kScoreRows];
+  const float* k_at = &s.page[place.column * 4];
+  float score[T::kKeyFours][4][T::kScoreRows] = {};
+  struct Operands {
+    float q[T::kScoreRows], k[T::kKeyFours * 4];
+  };
+  const auto load = [&](uint32_t d, Operands& to) {
     if constexpr (T::kScoreRows == 4) {
-      *reinterpret_cast<float4*>(q) = *reinterpret_cast<const float4*>(&s.q[d][ty * 4]);
+      *reinterpret_cast<float4*>(to.q) = *reinterpret_cast<const float4*>(q_at + d * T::kQueryStride);
     } else {
-      *reinterpret_cast<float2*>(q) = *reinterpret_cast<const float2*>(&s.q[d][ty * 2]);
+      *reinterpret_cast<float2*>(to.q) = *reinterpret_cast<const float2*>(q_at + d * T::kQueryStride);
     }
-    const float4 k = *reinterpret_cast<const float4*>(&s.page[d * kPageKeys + tx * 4]);
 #pragma unroll
-    for (uint32_t r = 0; r < T::kScoreRows; ++r) {
-      score[r][0] = __fmaf_rn(q[r], k.x, score[r][0]);
-      score[r][1] = __fmaf_rn(q[r], k.y, score[r][1]);
-      score[r][2] = __fmaf_rn(q[r], k.z, score[r][2]);
-      score[r][3] = __fmaf_rn(q[r], k.w, score[r][3]);
+    for (uint32_t f = 0; f < T::kKeyFours; ++f)
+      *reinterpret_cast<float4*>(to.k + f * 4) =
+          *reinterpret_cast<const float4*>(k_at + d * kPageKeys + f * 4 * T::kKeyColumns);
+  };
+  const auto multiply = [&](const Operands& x) {
+#pragma unroll
+    for (uint32_t f = 0; f < T::kKeyFours; ++f) {
+#pragma unroll
+      for (uint32_t j = 0; j < 4; ++j) {
+#pragma unroll
+        for (uint32_t r = 0; r < T::kScoreRows; ++r)
+          score[f][j][r] = __fmaf_rn(x.q[r], x.k[f * 4 + j], score[f][j][r]);
+      }
     }
+  };
+  // The operands of one dimension come while those of the one before are used; head_dim is a multiple of 8.
+  // The last load is of what follows in shared memory, and not used.
+  Operands even, odd;
+  load(0, even);
+#pragma unroll 4
+  for (uint32_t d = 0; d < head_dim; d += 2) {
+    load(d + 1, odd);
+    multiply(even);
+    load(d + 2, even);
+    multiply(odd);
   }
 #pragma unroll
-  for (uint32_t j = 0; j < 4; ++j) {
+  for (uint32_t f = 0; f < T::kKeyFours; ++f) {
 #pragma unroll
-    for (uint32_t r = 0; r < T::kScoreRows; ++r) s.weights[tx * 4 + j][ty * T::kScoreRows + r] = score[r][j];
+    for (uint32_t j = 0; j < 4; ++j) {
+      float* to =
+          &s.weights[weight_row(f * 4 * T::kKeyColumns + place.column * 4 + j)][place.row * T::kScoreRows];
+      if constexpr (T::kScoreRows == 4) {
+        *reinterpret_cast<float4*>(to) = *reinterpret_cast<const float4*>(score[f][j]);
+      } else {
+        *reinterpret_cast<float2*>(to) = *reinterpret_cast<const float2*>(score[f][j]);
+      }
+    }
   }
 }
 
 __device__ __forceinline__ float larger(float a, float b) { return b > a ? b : a; }
 
-// The page's weights of one row by four lanes, lane q having keys q, q + 4, ...: the tree of N4 runs inside a
-// lane down to stride 4. state: of the row's split, the same in the four.
+// The page's weights of one row by four lanes, lane q having keys 16 i + 4 q + j: of N4's tree the strides 32
+// and 16 run inside a lane, 8 and 4 between lanes, 2 and 1 inside again. state: of the row's split, the same
+// in the four.
 template <uint32_t kDim>
 __device__ __forceinline__ void weigh_row(PrefillShared<kDim>& s, uint32_t row, uint32_t first, uint32_t last,
                                           float cap, numerics::SoftmaxState* state) {
   const uint32_t q = threadIdx.x % 4;
-  float p[16];
+  float* weights = &s.weights[q][row];  // weight_row(16 i + 4 q + j) = i / 2 * 32 + j * 8 + i % 2 * 4 + q
+  const auto weight = [&](uint32_t i, uint32_t j) -> float& {
+    return weights[(i / 2 * 32 + j * 8 + i % 2 * 4) * kWeightStride];
+  };
+  float p[4][4];
   float max = state->max;
 #pragma unroll
-  for (uint32_t m = 0; m < 16; ++m) {
-    const uint32_t key = q + 4 * m;
-    p[m] = s.weights[key][row];
-    if (cap > 0.0f) p[m] = numerics::softcap(p[m], cap);
-    if (key >= first && key < last) max = larger(max, p[m]);
+  for (uint32_t i = 0; i < 4; ++i) {
+#pragma unroll
+    for (uint32_t j = 0; j < 4; ++j) {
+      const uint32_t key = 16 * i + 4 * q + j;
+      p[i][j] = weight(i, j);
+      if (cap > 0.0f) p[i][j] = softcap_call(p[i][j], cap);
+      if (key >= first && key < last) max = larger(max, p[i][j]);
+    }
   }
   max = larger(max, __shfl_xor_sync(~0u, max, 1));
   max = larger(max, __shfl_xor_sync(~0u, max, 2));
 #pragma unroll
-  for (uint32_t m = 0; m < 16; ++m) {
-    const uint32_t key = q + 4 * m;
-    p[m] = key >= first && key < last ? numerics::exp_f32(p[m] - max) : 0.0f;
-    s.weights[key][row] = p[m];
+  for (uint32_t i = 0; i < 4; ++i) {
+#pragma unroll
+    for (uint32_t j = 0; j < 4; ++j) {
+      const uint32_t key = 16 * i + 4 * q + j;
+      p[i][j] = key >= first && key < last ? numerics::exp_f32(p[i][j] - max) : 0.0f;
+      weight(i, j) = p[i][j];
+    }
   }
 #pragma unroll
-  for (uint32_t m = 0; m < 8; ++m) p[m] = p[m] + p[m + 8];
-#pragma unroll
-  for (uint32_t m = 0; m < 4; ++m) p[m] = p[m] + p[m + 4];
-  p[0] = (p[0] + p[2]) + (p[1] + p[3]);
-  float sum = p[0] + __shfl_xor_sync(~0u, p[0], 2);
-  sum = sum + __shfl_xor_sync(~0u, sum, 1);
+  for (uint32_t j = 0; j < 4; ++j) {
+    p[0][j] = (p[0][j] + p[2][j]) + (p[1][j] + p[3][j]);
+    p[0][j] = p[0][j] + __shfl_xor_sync(~0u, p[0][j], 2);
+    p[0][j] = p[0][j] + __shfl_xor_sync(~0u, p[0][j], 1);
+  }
+  const float sum = (p[0][0] + p[0][2]) + (p[0][1] + p[0][3]);
   // A row that sees nothing of the page keeps its state.
   const float correction = first < last ? numerics::exp_f32(state->max - max) : 1.0f;
   if (q == 0) s.correction[row] = correction;
@@ -130,7 +188,8 @@ template <uint32_t kDim, bool kWhole>
 __device__ __forceinline__ void add_values(const PrefillShared<kDim>& s,
                                            float (&o)[Tiles<kDim>::kValueRows][Tiles<kDim>::kFours * 4]) {
   using T = Tiles<kDim>;
-  const uint32_t tx = threadIdx.x % T::kColumns, row0 = threadIdx.x / T::kColumns * T::kValueRows;
+  const Place place = place_among(T::kColumns);
+  const uint32_t row0 = place.row * T::kValueRows;
   uint32_t first[T::kValueRows], last[T::kValueRows];
 #pragma unroll
   for (uint32_t r = 0; r < T::kValueRows; ++r) {
@@ -142,35 +201,53 @@ __device__ __forceinline__ void add_values(const PrefillShared<kDim>& s,
       last[r] = s.last[row0 + r];
     }
   }
-#pragma unroll 4
-  for (uint32_t j = 0; j < kPageKeys; ++j) {
-    float p[T::kValueRows];
+  const float* values = &s.page[place.column * 4];
+  struct Operands {
+    float p[T::kValueRows], v[T::kFours * 4];
+  };
+  const auto load = [&](uint32_t four, uint32_t j, Operands& to) {
+    const float* weights = &s.weights[four / 8 * 32 + four % 8 + j * 8][row0];
 #pragma unroll
     for (uint32_t r = 0; r < T::kValueRows; r += 4)
-      *reinterpret_cast<float4*>(p + r) = *reinterpret_cast<const float4*>(&s.weights[j][row0 + r]);
+      *reinterpret_cast<float4*>(to.p + r) = *reinterpret_cast<const float4*>(weights + r);
 #pragma unroll
-    for (uint32_t f = 0; f < T::kFours; ++f) {
-      float v[4];
-      *reinterpret_cast<float4*>(v) =
-          *reinterpret_cast<const float4*>(&s.page[j * kDim + f * 4 * T::kColumns + tx * 4]);
+    for (uint32_t f = 0; f < T::kFours; ++f)
+      *reinterpret_cast<float4*>(to.v + f * 4) =
+          *reinterpret_cast<const float4*>(values + (four * 4 + j) * kDim + f * 4 * T::kColumns);
+  };
+  const auto multiply = [&](uint32_t key, const Operands& x) {
 #pragma unroll
-      for (uint32_t r = 0; r < T::kValueRows; ++r) {
-        const bool in = kWhole || (j >= first[r] && j < last[r]);  // a key outside is not touched at all
+    for (uint32_t r = 0; r < T::kValueRows; ++r) {
+      const bool in = kWhole || (key >= first[r] && key < last[r]);  // a key outside is not touched at all
 #pragma unroll
-        for (uint32_t d = 0; d < 4; ++d) {
-          const float next = __fmaf_rn(p[r], v[d], o[r][f * 4 + d]);
-          o[r][f * 4 + d] = in ? next : o[r][f * 4 + d];
-        }
+      for (uint32_t d = 0; d < T::kFours * 4; ++d) {
+        const float next = __fmaf_rn(x.p[r], x.v[d], o[r][d]);
+        o[r][d] = in ? next : o[r][d];
       }
     }
+  };
+  // As above: the operands of the next key come meanwhile.
+  Operands even, odd;
+  load(0, 0, even);
+#pragma unroll 1
+  for (uint32_t four = 0; four < kPageKeys / 4; ++four) {
+    load(four, 1, odd);
+    multiply(four * 4, even);
+    load(four, 2, even);
+    multiply(four * 4 + 1, odd);
+    load(four, 3, odd);
+    multiply(four * 4 + 2, even);
+    load(min(four + 1, kPageKeys / 4 - 1), 0, even);
+    multiply(four * 4 + 3, odd);
   }
 }
 
 // kExact: heads have kDim dimensions, not fewer.
 template <uint32_t kDim, bool kExact>
-__global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
+__global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
     prefill_attention_kernel(const AttentionArgs a) {
   using T = Tiles<kDim>;
+  constexpr uint32_t kThreads = T::kThreads;
   const uint32_t head_dim = kExact ? kDim : a.head_dim;
   extern __shared__ __align__(128) uint8_t dynamic[];
   PrefillShared<kDim>& s = *reinterpret_cast<PrefillShared<kDim>*>(dynamic);
@@ -184,8 +261,12 @@ __global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
   // Later tokens see more keys: they start first.
   const uint32_t tile_begin = (gridDim.y - 1 - blockIdx.y) * tile_tokens;
   const uint32_t tile_end = min(tile_begin + tile_tokens, a.n_tokens);
-  const uint32_t tx = threadIdx.x % T::kColumns, value_row = threadIdx.x / T::kColumns * T::kValueRows;
-  const uint32_t row = threadIdx.x / 4;  // whose weights this thread makes
+  const Place place = place_among(T::kColumns);
+  const uint32_t value_row = place.row * T::kValueRows;
+  // The rows whose weights this thread makes: `row` and those a step further.
+  constexpr uint32_t kRowStep = kThreads / 4;
+  const uint32_t row = threadIdx.x / 4;
+  const bool weighs = row < T::kRows;
   wait_for_inputs();
 
   // Runs of tokens of one sequence: nearly always one.
@@ -198,13 +279,13 @@ __global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
     const uint32_t first_position = static_cast<uint32_t>(__ldcg(a.step.position + run));
     const uint32_t end_all = static_cast<uint32_t>(__ldcg(a.step.position + run_end - 1)) + 1;
     const uint32_t begin_all = numerics::first_visible(first_position, a.window);
-    const auto page_of = [&](uint32_t base) {
-      const int64_t id = __ldcg(table + base / kPageKeys);
+    const auto page_at = [&](int64_t id) {
       return a.pages + (id * a.n_kv_heads + kv_head) * 2 * head_dim * kPageKeys;
     };
+    const uint16_t* page = page_at(__ldcg(table + begin_all / kPageKeys));
     __syncthreads();
-    load_raw(s.raw, page_of(begin_all), head_dim);
-#pragma unroll 1
+    load_raw<kThreads>(s.raw, page, head_dim);
+#pragma unroll 16
     for (uint32_t i = threadIdx.x; i < T::kRows * head_dim; i += kThreads) {
       const uint32_t r = i / head_dim, d = i % head_dim, token = tile_begin + r / heads, head = r % heads;
       const bool there = token >= run && token < run_end && head < n_heads;
@@ -212,65 +293,86 @@ __global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
           there ? __ldcg(a.q + static_cast<uint64_t>(token) * a.q_stride + (first_head + head) * head_dim + d)
                 : 0.0f;
     }
-    // The visible keys of this thread's row: none where the row is not in the run.
-    const uint32_t token = tile_begin + row / heads;
-    uint32_t begin = 0, end = 0;
-    if (row < T::kRows && token >= run && token < run_end && row % heads < n_heads) {
-      const uint32_t position = static_cast<uint32_t>(__ldcg(a.step.position + token));
-      begin = numerics::first_visible(position, a.window);
-      end = position + 1;
+    // The visible keys of this thread's rows: none where a row is not in the run.
+    uint32_t begin[T::kWeighed] = {}, end[T::kWeighed] = {};
+    numerics::SoftmaxState state[T::kWeighed], total[T::kWeighed];
+    bool started[T::kWeighed] = {}, split_seen[T::kWeighed] = {};
+#pragma unroll
+    for (uint32_t w = 0; w < T::kWeighed; ++w) {
+      const uint32_t r = row + w * kRowStep, token = tile_begin + r / heads;
+      if (weighs && token >= run && token < run_end && r % heads < n_heads) {
+        const uint32_t position = static_cast<uint32_t>(__ldcg(a.step.position + token));
+        begin[w] = numerics::first_visible(position, a.window);
+        end[w] = position + 1;
+      }
+      state[w] = total[w] = numerics::empty_softmax();
     }
-    numerics::SoftmaxState state = numerics::empty_softmax(), total = numerics::empty_softmax();
-    bool started = false, split_seen = false;
     float o[T::kValueRows][T::kFours * 4] = {}, sums[T::kValueRows][T::kFours * 4] = {};
 #pragma unroll 1
     for (uint32_t base = begin_all / kPageKeys * kPageKeys; base < end_all; base += kPageKeys) {
+      const bool more = base + kPageKeys < end_all;
+      const int32_t next_id = more ? __ldcg(table + base / kPageKeys + 1) : 0;  // long before it is needed
       copy_async_wait<0>();
       __syncthreads();  // the raw keys are there; the last page's values and weights have been used
-      widen_raw<kPageKeys>(s.page, s.raw, head_dim, kPageKeys);
-      const uint32_t first = begin > base ? min(begin - base, kPageKeys) : 0;
-      const uint32_t last = end > base ? min(end - base, kPageKeys) : 0;
-      const bool seen = first < last;
-      if (row < T::kRows && threadIdx.x % 4 == 0) {
-        s.first[row] = seen ? static_cast<uint8_t>(first) : 0;
-        s.last[row] = seen ? static_cast<uint8_t>(last) : 0;
+      widen_raw<kThreads, kPageKeys>(s.page, s.raw, head_dim, kPageKeys);
+      uint32_t first[T::kWeighed], last[T::kWeighed];
+      bool mine_whole = true;
+#pragma unroll
+      for (uint32_t w = 0; w < T::kWeighed; ++w) {
+        first[w] = begin[w] > base ? min(begin[w] - base, kPageKeys) : 0;
+        last[w] = end[w] > base ? min(end[w] - base, kPageKeys) : 0;
+        if (first[w] >= last[w]) first[w] = last[w] = 0;
+        mine_whole = mine_whole && first[w] == 0 && last[w] == kPageKeys;
+        if (weighs && threadIdx.x % 4 == 0) {
+          s.first[row + w * kRowStep] = static_cast<uint8_t>(first[w]);
+          s.last[row + w * kRowStep] = static_cast<uint8_t>(last[w]);
+        }
       }
-      const bool whole = __syncthreads_and(row >= T::kRows || (first == 0 && last == kPageKeys));
-      load_raw(s.raw, page_of(base) + head_dim * kPageKeys, head_dim);
+      const bool whole = __syncthreads_and(!weighs || mine_whole);
+      load_raw<kThreads>(s.raw, page + head_dim * kPageKeys, head_dim);
       score_page<kDim>(s, head_dim);
       __syncthreads();
-      if (row < T::kRows) weigh_row<kDim>(s, row, seen ? first : 0, seen ? last : 0, a.softcap, &state);
-      split_seen = split_seen || seen;
+#pragma unroll
+      for (uint32_t w = 0; w < T::kWeighed; ++w) {
+        if (weighs) weigh_row<kDim>(s, row + w * kRowStep, first[w], last[w], a.softcap, &state[w]);
+        split_seen[w] = split_seen[w] || first[w] < last[w];
+      }
       copy_async_wait<0>();
       __syncthreads();
       // Columns past head_dim hold what was there before; what they add up to is not stored.
-      widen_raw<kDim>(s.page, s.raw, head_dim, head_dim);
+      widen_raw<kThreads, kDim>(s.page, s.raw, head_dim, head_dim);
       const bool split_ends = (base + kPageKeys) % kSplitKeys == 0 || base + kPageKeys >= end_all;
-      if (split_ends && row < T::kRows) {
-        // The fold of the row's splits (numerics::merge_splits).
-        Action action = kSkip;
-        float ca = 0.0f, cb = 0.0f;
-        if (split_seen && !started) {
-          action = kTake;
-          total = state;
-          started = true;
-        } else if (split_seen) {
-          action = kMerge;
-          const float max = larger(total.max, state.max);
-          ca = exp_call(total.max - max);
-          cb = exp_call(state.max - max);
-          total = {max, __fmaf_rn(total.sum, ca, __fmul_rn(state.sum, cb))};
+      if (split_ends && weighs) {
+#pragma unroll
+        for (uint32_t w = 0; w < T::kWeighed; ++w) {
+          // The fold of the row's splits (numerics::merge_splits).
+          Action action = kSkip;
+          float ca = 0.0f, cb = 0.0f;
+          if (split_seen[w] && !started[w]) {
+            action = kTake;
+            total[w] = state[w];
+            started[w] = true;
+          } else if (split_seen[w]) {
+            action = kMerge;
+            const float max = larger(total[w].max, state[w].max);
+            ca = exp_call(total[w].max - max);
+            cb = exp_call(state[w].max - max);
+            total[w] = {max, __fmaf_rn(total[w].sum, ca, __fmul_rn(state[w].sum, cb))};
+          }
+          if (threadIdx.x % 4 == 0) {
+            s.action[row + w * kRowStep] = action;
+            s.merge_a[row + w * kRowStep] = ca;
+            s.merge_b[row + w * kRowStep] = cb;
+          }
+          state[w] = numerics::empty_softmax();
+          split_seen[w] = false;
         }
-        if (threadIdx.x % 4 == 0) {
-          s.action[row] = action;
-          s.merge_a[row] = ca;
-          s.merge_b[row] = cb;
-        }
-        state = numerics::empty_softmax();
-        split_seen = false;
       }
       __syncthreads();
-      if (base + kPageKeys < end_all) load_raw(s.raw, page_of(base + kPageKeys), head_dim);
+      if (more) {
+        page = page_at(next_id);
+        load_raw<kThreads>(s.raw, page, head_dim);
+      }
       if (whole) {
         add_values<kDim, true>(s, o);
       } else {
@@ -290,12 +392,16 @@ __global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
       }
     }
     __syncthreads();
-    if (row < T::kRows && threadIdx.x % 4 == 0) {
-      float2 with_sink = make_float2(1.0f, total.sum);
-      if (a.sinks && row % heads < n_heads)
-        with_sink = add_sink(__ldg(a.sinks + first_head + row % heads), total.max, total.sum);
-      s.merge_a[row] = with_sink.x;
-      s.correction[row] = 1.0f / with_sink.y;
+    if (weighs && threadIdx.x % 4 == 0) {
+#pragma unroll
+      for (uint32_t w = 0; w < T::kWeighed; ++w) {
+        const uint32_t r = row + w * kRowStep;
+        float2 with_sink = make_float2(1.0f, total[w].sum);
+        if (a.sinks && r % heads < n_heads)
+          with_sink = add_sink(__ldg(a.sinks + first_head + r % heads), total[w].max, total[w].sum);
+        s.merge_a[r] = with_sink.x;
+        s.correction[r] = 1.0f / with_sink.y;
+      }
     }
     __syncthreads();
 #pragma unroll
@@ -303,11 +409,11 @@ __global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
       const uint32_t i = value_row + r, to_token = tile_begin + i / heads, head = i % heads;
       if (to_token < run || to_token >= run_end || head >= n_heads) continue;
       const float with_sink = s.merge_a[i], inverse = s.correction[i];
-      float* out =
-          a.a + static_cast<uint64_t>(to_token) * a.a_stride + (first_head + head) * head_dim + tx * 4;
+      float* out = a.a + static_cast<uint64_t>(to_token) * a.a_stride + (first_head + head) * head_dim +
+                   place.column * 4;
 #pragma unroll
       for (uint32_t f = 0; f < T::kFours; ++f) {
-        if (!kExact && f * 4 * T::kColumns + tx * 4 >= head_dim) break;
+        if (!kExact && f * 4 * T::kColumns + place.column * 4 >= head_dim) break;
         *reinterpret_cast<float4*>(out + f * 4 * T::kColumns) =
             make_float4(sums[r][f * 4] * with_sink * inverse, sums[r][f * 4 + 1] * with_sink * inverse,
                         sums[r][f * 4 + 2] * with_sink * inverse, sums[r][f * 4 + 3] * with_sink * inverse);
@@ -323,7 +429,7 @@ void launch_kernel(Calls* calls, const AttentionArgs& args) {
   const uint32_t per_kv = args.n_heads / args.n_kv_heads, chunks = (per_kv + T::kRows - 1) / T::kRows;
   const uint32_t tokens = T::kRows / (chunks == 1 ? per_kv : T::kRows);
   calls->launch("attention, many tokens", prefill_attention_kernel<kDim, kExact>,
-                {dim3(args.n_kv_heads, (args.n_tokens + tokens - 1) / tokens, chunks), dim3(kThreads),
+                {dim3(args.n_kv_heads, (args.n_tokens + tokens - 1) / tokens, chunks), dim3(T::kThreads),
                  static_cast<uint32_t>(sizeof(PrefillShared<kDim>))},
                 args);
 }
