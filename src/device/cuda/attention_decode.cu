@@ -15,10 +15,12 @@ template <uint32_t kDim>
 constexpr uint32_t kThreads = kDim == 64 ? 128 : 256;
 // Blocks of a multiprocessor, by registers: what keeps every value of a thread in one.
 template <uint32_t kDim>
-constexpr uint32_t kBlocks = kDim == 0 ? 2 : 1024 / kThreads<kDim>;
+constexpr uint32_t kBlocks = kDim == 64 ? 4 : 2;
 template <uint32_t kDim>
 constexpr uint32_t kWarpHeads = kHeads* kPages / (kThreads<kDim> / 32);
 constexpr uint32_t kSlotBudget = 96 * 1024;  // of shared memory for pages; two blocks a multiprocessor
+constexpr uint32_t kPrefetchBlocks = 32;     // at least, where there is something to prefetch
+constexpr uint32_t kPrefetchQueries = 64;    // more keep the memory busy themselves
 
 // kDim: the head dimension where a kernel was made for it, or 0.
 template <uint32_t kDim>
@@ -148,6 +150,27 @@ __device__ __forceinline__ void load_row(const float* from, bool there, uint32_t
   }
 }
 
+// What blocks without a split do: the weights of the launches to come on their way into L2, behind the pages
+// of this one.
+__device__ __forceinline__ void prefetch_weights(const WeightPrefetch& a, uint32_t block, uint32_t n_blocks) {
+  constexpr uint32_t kChunk = 4096;
+  wait_for_inputs();
+#pragma unroll 1
+  for (uint32_t i = 0; i < a.n_pieces; ++i) {
+    const WeightPrefetch::Piece& piece = a.pieces[i];
+    const uint32_t chunks = (piece.bytes + kChunk - 1) / kChunk;
+#pragma unroll 1
+    for (uint32_t at = threadIdx.x * n_blocks + block; at < chunks * piece.n_ranges;
+         at += blockDim.x * n_blocks) {
+      const uint32_t range = at % piece.n_ranges, from = at / piece.n_ranges * kChunk;
+      const uint64_t begin = (range * piece.steps + min(range, piece.extra_steps)) * piece.step_bytes + from;
+      const uint64_t end = begin + min(kChunk, piece.bytes - from);
+      if (begin < piece.size)
+        prefetch_l2(piece.data + begin, static_cast<uint32_t>(min(end, piece.size) - begin));
+    }
+  }
+}
+
 // The next kernel starts when this one's blocks have ended: its first fetches would stand before their loads,
 // and cost more than they bring.
 template <uint32_t kDim>
@@ -172,9 +195,15 @@ __global__ void __launch_bounds__(kThreads<kDim>, kBlocks<kDim>) decode_kernel(c
   const uint32_t position = static_cast<uint32_t>(__ldcg(r.step.position + token));
   const uint32_t begin = numerics::first_visible(position, a.window), end = position + 1;
   const uint32_t first_split = begin / kSplitKeys, n_splits = (end - 1) / kSplitKeys - first_split + 1;
-  const uint32_t n_blocks = min(gridDim.z, n_splits);
+  const uint32_t n_blocks = min(a.n_blocks, n_splits);
   const bool direct = n_splits == 1 && !a.sinks;  // a sink joins where splits are merged
-  if (blockIdx.z >= n_blocks) return;
+  if (blockIdx.z >= n_blocks) {
+    const uint32_t idle = gridDim.x * gridDim.y * (gridDim.z - a.n_blocks);
+    if (blockIdx.z >= a.n_blocks)
+      prefetch_weights(a.prefetch,
+                       ((blockIdx.z - a.n_blocks) * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x, idle);
+    return;
+  }
   const uint32_t my_head = kOneHead ? threadIdx.x / head_dim : 0,
                  my_d = kOneHead ? threadIdx.x % head_dim : threadIdx.x;
 
@@ -386,8 +415,12 @@ void launch_decode(Calls* calls, uint32_t n_tokens, uint32_t n_blocks, DecodeArg
   const uint32_t chunks = (r.n_heads / r.n_kv_heads + kHeads - 1) / kHeads;
   args.n_slots = std::clamp(kSlotBudget / slot_bytes, 1u, 2 * kPages);
   if (args.n_slots < kPages && kPages * slot_bytes <= 2 * kSlotBudget) args.n_slots = kPages;
+  args.n_blocks = n_blocks;
+  const uint32_t n_queries = r.n_kv_heads * chunks * n_tokens;
+  const bool prefetches = args.prefetch.n_pieces != 0 && n_queries <= kPrefetchQueries;
+  const uint32_t idle = prefetches ? (kPrefetchBlocks + n_queries - 1) / n_queries : 0;
   calls->launch("attention, decode", kernel_for(r.head_dim),
-                {dim3(r.n_kv_heads * chunks, n_tokens, n_blocks),
+                {dim3(r.n_kv_heads * chunks, n_tokens, n_blocks + idle),
                  dim3(r.head_dim == 64 ? kThreads<64> : kThreads<0>), args.n_slots * slot_bytes},
                 args);
 }

@@ -124,19 +124,11 @@ __device__ __forceinline__ void page_values(const DecodeShared& s, const uint16_
   const float* p = s.p[head] + page * kPageKeys;
 #pragma unroll
   for (uint32_t h = 0; h < kN; ++h) o[h] = o[h] * s.correction[head + h][page];
-  const auto one = [&](uint32_t j) {
-    const float value = half_value(v + j * head_dim);
-#pragma unroll
-    for (uint32_t h = 0; h < kN; ++h) o[h] = __fmaf_rn(p[h * kSplitKeys + j], value, o[h]);
-  };
-  uint32_t j = first;
-#pragma unroll 1
-  for (; j < last && j % kBatch != 0; ++j) one(j);
-#pragma unroll 1
-  for (; j + kBatch <= last; j += kBatch) {
-    float value[kBatch];
+  const auto load = [&](uint32_t j, float(&value)[kBatch]) {
 #pragma unroll
     for (uint32_t i = 0; i < kBatch; ++i) value[i] = half_value(v + (j + i) * head_dim);
+  };
+  const auto add = [&](uint32_t j, const float(&value)[kBatch]) {
 #pragma unroll
     for (uint32_t i = 0; i < kBatch; i += 4) {
 #pragma unroll
@@ -148,9 +140,36 @@ __device__ __forceinline__ void page_values(const DecodeShared& s, const uint16_
         o[h] = __fmaf_rn(weight.w, value[i + 3], o[h]);
       }
     }
+  };
+  if (first == 0 && last == kPageKeys) {
+    // The next values come while these are added.
+    float one[kBatch], other[kBatch];
+    load(0, one);
+#pragma unroll
+    for (uint32_t j = 0; j < kPageKeys; j += 2 * kBatch) {
+      load(j + kBatch, other);
+      add(j, one);
+      if (j + 2 * kBatch < kPageKeys) load(j + 2 * kBatch, one);
+      add(j + kBatch, other);
+    }
+    return;
+  }
+  const auto add_one = [&](uint32_t j) {
+    const float value = half_value(v + j * head_dim);
+#pragma unroll
+    for (uint32_t h = 0; h < kN; ++h) o[h] = __fmaf_rn(p[h * kSplitKeys + j], value, o[h]);
+  };
+  uint32_t j = first;
+#pragma unroll 1
+  for (; j < last && j % kBatch != 0; ++j) add_one(j);
+#pragma unroll 1
+  for (; j + kBatch <= last; j += kBatch) {
+    float value[kBatch];
+    load(j, value);
+    add(j, value);
   }
 #pragma unroll 1
-  for (; j < last; ++j) one(j);
+  for (; j < last; ++j) add_one(j);
 }
 
 }  // namespace orcd::cuda

@@ -74,7 +74,9 @@ struct LinearArgs {
   Epilogue epilogue;
   model::Activation activation;
   float scale, softcap;
-  uint8_t* out_q;  // kGlu of one token: the output quantised as token_q, token_s; nullptr: to segment 0's out
+  // kGlu: the output quantised, as token_q and token_s of one token, as xq and xs (with token_stride) of
+  // many, where the rows are whole groups of 32; nullptr: f32 to segment 0's out.
+  uint8_t* out_q;
   float2* out_s;
 };
 

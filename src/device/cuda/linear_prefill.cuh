@@ -11,20 +11,20 @@ namespace orcd::cuda {
 
 inline constexpr uint32_t kPrefillThreads = 128;
 inline constexpr uint32_t kPrefillRows = 64;
-inline constexpr uint32_t kPrefillStages = 4;
+inline constexpr uint32_t kPrefillStages = 4;             // units of activations in shared memory
 inline constexpr uint32_t kOutStride = kPrefillRows + 4;  // floats of a token's row of outputs
 
 template <uint32_t kN>
 inline constexpr uint32_t kPrefillStageBytes = kN* kUnit + 2 * kN * 8;
 template <uint32_t kN>
-inline constexpr uint32_t kPrefillShared = kPrefillStages*(kPrefillStageBytes<kN> + 8) + kN* kOutStride * 4;
+inline constexpr uint32_t kPrefillShared = kPrefillStages* kPrefillStageBytes<kN> + kN* kOutStride * 4 + 16;
 
 // Most tokens of a block: with scales of halves a link needs two sums, and so twice the registers.
 template <TensorType F>
 inline constexpr uint32_t kPrefillTokens = numerics::has_half_scales(F) ? 64 : 128;
-// Blocks of a multiprocessor, by registers.
+// Blocks of a multiprocessor, by registers; experts need some for their arguments.
 template <TensorType F, uint32_t kN>
-inline constexpr uint32_t kPrefillBlocks = kN == 64 && !numerics::has_half_scales(F) ? 4 : 3;
+inline constexpr uint32_t kPrefillBlocks = kN == 64 ? 4 : 3;
 
 template <TensorType F>
 struct UnitRegisters {
@@ -42,16 +42,24 @@ __device__ __forceinline__ UnitRegisters<F> load_unit(const uint8_t* unit, uint3
 }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-// One group's links for all of a thread's elements: rows g, g + 8, tokens 8 n + 2 t + {0, 1}.
+// One group of a unit on its way: its products, and the factors of rows g and g + 8.
 template <TensorType F, uint32_t kN>
-__device__ __forceinline__ void link_group(const UnitRegisters<F>& unit, const uint32_t (&super)[2], int h,
-                                           const uint8_t* x, const float4* xs, float (&acc)[kN / 2]) {
-  const uint64_t b = core_descriptor(x + h * 256);
+struct GroupProducts {
+  static constexpr bool kTwo = numerics::has_half_scales(F);
   int d[kN / 2];
-  if constexpr (numerics::has_half_scales(F)) {
-    // The two products: of the halves, or of Q2_K's codes and minimums.
-    int high[kN / 2];
-    uint32_t first[4], second[4];
+  int second[kTwo ? kN / 2 : 1];  // of the second halves, or of Q2_K's minimums
+  float2 factors[2];
+  int32_t scale[2][2];  // of the halves
+};
+
+// Starts the products; x: the group's activations in shared memory.
+template <TensorType F, uint32_t kN>
+__device__ __forceinline__ void start_group(const UnitRegisters<F>& unit, const uint32_t (&super)[2], int h,
+                                            const uint8_t* x, GroupProducts<F, kN>& out) {
+  const uint64_t b = core_descriptor(x + h * 256);
+  uint32_t first[4];
+  if constexpr (GroupProducts<F, kN>::kTwo) {
+    uint32_t second[4];
     if constexpr (F == TensorType::kQ2_K) {
       weighted_codes(unit.bits, {unit.scales[0].words[0], unit.scales[1].words[0]}, h, first, second);
     } else {
@@ -62,49 +70,46 @@ __device__ __forceinline__ void link_group(const UnitRegisters<F>& unit, const u
       first[2] = first[3] = 0;
     }
     wgmma_fence();
-    wgmma_s8(d, first, b);
-    wgmma_s8(high, second, b);
-    wgmma_commit();
-    const float2 factors[2] = {group_factors<F>(unit.scales[0], row_super<F>(super[0]), h),
-                               group_factors<F>(unit.scales[1], row_super<F>(super[1]), h)};
-    int32_t scale[2][2];
+    wgmma_s8(out.d, first, b);
+    wgmma_s8(out.second, second, b);
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      scale[r][0] = half_scale(unit.scales[r].words[0], h, 0);
-      scale[r][1] = half_scale(unit.scales[r].words[0], h, 1);
-    }
-    wgmma_wait<0>();
-#pragma unroll
-    for (uint32_t n = 0; n < kN / 8; ++n) {
-      const float4 v = xs[n * 4];
-#pragma unroll
-      for (uint32_t i = 0; i < 4; ++i) {
-        const float2 xs = i % 2 ? make_float2(v.z, v.w) : make_float2(v.x, v.y);
-        float& to = acc[n * 4 + i];
-        if constexpr (F == TensorType::kQ2_K) {
-          to = chain_link<F>(factors[i / 2], d[n * 4 + i], with_minimums(xs, high[n * 4 + i]), to);
-        } else {
-          const int32_t isum = scale[i / 2][0] * d[n * 4 + i] + scale[i / 2][1] * high[n * 4 + i];
-          to = chain_link<F>(factors[i / 2], isum, xs, to);
-        }
-      }
+      out.scale[r][0] = half_scale(unit.scales[r].words[0], h, 0);
+      out.scale[r][1] = half_scale(unit.scales[r].words[0], h, 1);
     }
   } else {
-    uint32_t regs[4];
-    exact_codes<F>(unit.bits, h, regs);
+    exact_codes<F>(unit.bits, h, first);
     wgmma_fence();
-    wgmma_s8(d, regs, b);
-    wgmma_commit();
-    const float2 factors[2] = {group_factors<F>(unit.scales[0], row_super<F>(super[0]), h),
-                               group_factors<F>(unit.scales[1], row_super<F>(super[1]), h)};
-    wgmma_wait<0>();
+    wgmma_s8(out.d, first, b);
+  }
+  wgmma_commit();
 #pragma unroll
-    for (uint32_t n = 0; n < kN / 8; ++n) {
-      const float4 v = xs[n * 4];
+  for (int r = 0; r < 2; ++r) {
+    out.factors[r] = group_factors<F>(unit.scales[r], row_super<F>(super[r]), h);
+    // Here, and not after the wait.
+    asm volatile("" : "+f"(out.factors[r].x), "+f"(out.factors[r].y));
+  }
+}
+
+// The links of a group for all of a thread's elements: rows g, g + 8, tokens 8 n + 2 t + {0, 1}.
+template <TensorType F, uint32_t kN>
+__device__ __forceinline__ void link_group(const GroupProducts<F, kN>& group, const float4* xs,
+                                           float (&acc)[kN / 2]) {
 #pragma unroll
-      for (uint32_t i = 0; i < 4; ++i) {
-        acc[n * 4 + i] = chain_link<F>(factors[i / 2], d[n * 4 + i],
-                                       i % 2 ? make_float2(v.z, v.w) : make_float2(v.x, v.y), acc[n * 4 + i]);
+  for (uint32_t n = 0; n < kN / 8; ++n) {
+    const float4 v = xs[n * 4];
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) {
+      const uint32_t at = n * 4 + i, r = i / 2;
+      const float2 token = i % 2 ? make_float2(v.z, v.w) : make_float2(v.x, v.y);
+      if constexpr (F == TensorType::kQ2_K) {
+        acc[at] =
+            chain_link<F>(group.factors[r], group.d[at], with_minimums(token, group.second[at]), acc[at]);
+      } else if constexpr (GroupProducts<F, kN>::kTwo) {
+        const int32_t isum = group.scale[r][0] * group.d[at] + group.scale[r][1] * group.second[at];
+        acc[at] = chain_link<F>(group.factors[r], isum, token, acc[at]);
+      } else {
+        acc[at] = chain_link<F>(group.factors[r], group.d[at], token, acc[at]);
       }
     }
   }
@@ -147,6 +152,57 @@ __device__ __forceinline__ void store_tile(const LinearArgs& a, const float* sta
   }
 }
 
+// The same for a gated pair whose 32 outputs of a token are one group of the next layer's input: quantised,
+// one or two threads a token.
+template <uint32_t kN>
+__device__ __forceinline__ void quantize_tile(const LinearArgs& a, const float* staged, uint32_t group,
+                                              uint32_t first_token) {
+  constexpr uint32_t kThreads = kPrefillThreads / kN, kRows = 32 / kThreads;
+  const uint32_t local = threadIdx.x / kThreads, part = threadIdx.x % kThreads, token = first_token + local;
+  const float* from = staged + local * kOutStride + part * kRows;
+  const float *bias = a.segments[0].bias, *up_bias = a.segments[1].bias;
+  const uint32_t row = group * 32 + part * kRows;
+  float y[kRows];
+  uint32_t amax_bits = 0;
+#pragma unroll
+  for (uint32_t i = 0; i < kRows; i += 4) {
+    float up[4];
+    *reinterpret_cast<float4*>(y + i) = *reinterpret_cast<const float4*>(from + i);
+    *reinterpret_cast<float4*>(up) = *reinterpret_cast<const float4*>(from + 32 + i);
+#pragma unroll
+    for (uint32_t j = 0; j < 4; ++j) {
+      if (bias) y[i + j] = __fadd_rn(y[i + j], __ldg(bias + row + i + j));
+      if (up_bias) up[j] = __fadd_rn(up[j], __ldg(up_bias + row + i + j));
+      y[i + j] = gated(a.activation, y[i + j], up[j]);
+      amax_bits = max(amax_bits, numerics::float_bits(y[i + j]) & 0x7fffffffu);
+    }
+  }
+  if constexpr (kThreads == 2) amax_bits = max(amax_bits, __shfl_xor_sync(~0u, amax_bits, 1));
+  const float amax = numerics::bits_float(amax_bits), d = amax / 127.0f;
+  const float inverse = d > 0.0f ? 127.0f / amax : 0.0f;
+  int32_t sum = 0;
+  uint32_t words[kRows / 4] = {};
+#pragma unroll
+  for (uint32_t i = 0; i < kRows; ++i) {
+    const int32_t q = quantize_value(y[i], inverse);
+    sum += q;
+    words[i / 4] |= (static_cast<uint32_t>(q) & 255u) << (8 * (i % 4));
+  }
+  if constexpr (kThreads == 2) sum += __shfl_xor_sync(~0u, sum, 1);
+  if (token >= a.n_tokens) return;
+  uint8_t* cores = a.out_q + (static_cast<uint64_t>(group / 2) * (a.token_stride / 8) + token / 8) * 512 +
+                   (group % 2 * 2 + part) * 128 + token % 8 * 16;
+#pragma unroll
+  for (uint32_t i = 0; i < kRows / 16; ++i) {
+    *reinterpret_cast<uint4*>(cores + i * 128) =
+        make_uint4(words[i * 4], words[i * 4 + 1], words[i * 4 + 2], words[i * 4 + 3]);
+  }
+  if (part == 0) {
+    a.out_s[static_cast<uint64_t>(group) * a.token_stride + token] =
+        make_float2(d, __fmul_rn(d, static_cast<float>(sum)));
+  }
+}
+
 template <TensorType F, uint32_t kN>
 __device__ __forceinline__ void prefill_block(const LinearArgs& a, uint32_t first_token, uint8_t* shared) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -165,56 +221,87 @@ __device__ __forceinline__ void prefill_block(const LinearArgs& a, uint32_t firs
   // All segments of a block have the strips of its own tile; a block's tiles may lie in two segments.
   const uint32_t strips = segment.strips;
 
-  // One thread asks for a unit's activations; a barrier a stage tells when they are there.
+  // One thread asks for the activations of two units; a barrier tells when they are there. Two such pairs
+  // have room, one that is worked on and one on its way.
   uint64_t* barriers = reinterpret_cast<uint64_t*>(staged + kN * kOutStride);
   if (threadIdx.x == 0) {
-    for (uint32_t i = 0; i < kPrefillStages; ++i) barrier_init(barriers + i);
+    for (uint32_t i = 0; i < 2; ++i) barrier_init(barriers + i);
   }
-  const auto load_x = [&](uint32_t unit) {
+  const auto load_pair = [&](uint32_t first) {
     if (warp != 0 || !elect_one()) return;
-    uint8_t* to = shared + unit % kPrefillStages * kStage;
-    uint64_t* barrier = barriers + unit % kPrefillStages;
-    const uint8_t* x = reinterpret_cast<const uint8_t*>(a.xq) +
-                       (static_cast<uint64_t>(unit) * (a.token_stride / 8) + first_token / 8) * 512;
-    barrier_expect(barrier, kStage);
-    bulk_copy(to, x, kN * kUnit, barrier);
+    uint64_t* barrier = barriers + first / 2 % 2;
+    const uint32_t n = min(2u, a.n_units - first);
+    barrier_expect(barrier, n * kStage);
+#pragma unroll 1
+    for (uint32_t unit = first; unit < first + n; ++unit) {
+      uint8_t* to = shared + unit % kPrefillStages * kStage;
+      const uint8_t* x = reinterpret_cast<const uint8_t*>(a.xq) +
+                         (static_cast<uint64_t>(unit) * (a.token_stride / 8) + first_token / 8) * 512;
+      bulk_copy(to, x, kN * kUnit, barrier);
 #pragma unroll
-    for (uint32_t h = 0; h < 2; ++h) {
-      const uint32_t group = min(2 * unit + h, a.n_groups - 1);
-      bulk_copy(to + kN * kUnit + h * kN * 8,
-                a.xs + static_cast<uint64_t>(group) * a.token_stride + first_token, kN * 8, barrier);
+      for (uint32_t h = 0; h < 2; ++h) {
+        const uint32_t group = min(2 * unit + h, a.n_groups - 1);
+        bulk_copy(to + kN * kUnit + h * kN * 8,
+                  a.xs + static_cast<uint64_t>(group) * a.token_stride + first_token, kN * 8, barrier);
+      }
     }
   };
-  UnitRegisters<F> next = load_unit<F>(units, lane);
+  UnitRegisters<F> now = load_unit<F>(units, lane);
   // As bits: numbers would be waited for as soon as they are asked for.
-  uint32_t super_next[2] = {load_row_super_bits<F>(super, g), load_row_super_bits<F>(super, g + 8)};
+  uint32_t super_now[2] = {load_row_super_bits<F>(super, g), load_row_super_bits<F>(super, g + 8)};
+  // The next unit comes while this one is worked on, where there are registers for both; else while this
+  // one's last links run, and from before that where the product under way does not read the very registers
+  // of this one.
+  constexpr bool kReadsUnit = F == TensorType::kQ8_0;
+  constexpr bool kAhead = kN == 64 && !numerics::has_half_scales(F) && !kReadsUnit;
+  uint32_t unit = 0;
+  const auto load_next = [&](UnitRegisters<F>* to, uint32_t* to_super) {
+    if (unit + 1 == a.n_units) return;
+    units += kShape.unit_bytes;
+    *to = load_unit<F>(units, lane);
+    if (kShape.super_bytes == 0 || (unit + 1) % 4 != 0) return;
+    super += kShape.super_bytes;
+    to_super[0] = load_row_super_bits<F>(super, g);
+    to_super[1] = load_row_super_bits<F>(super, g + 8);
+  };
   __syncthreads();  // the barriers are there
   wait_for_inputs();
   fence_async_global();
-#pragma unroll 1
-  for (uint32_t i = 0; i < min(kPrefillStages - 1, a.n_units); ++i) load_x(i);
+  load_pair(0);
   float acc[kN / 2] = {};
   uint32_t strip = 0, strip_end = (a.n_units * 1) >> segment.strip_shift;
 #pragma unroll 1
-  for (uint32_t unit = 0; unit < a.n_units; ++unit) {
-    __syncthreads();  // the stage before this one has been read
-    if (unit + kPrefillStages - 1 < a.n_units) load_x(unit + kPrefillStages - 1);
-    barrier_wait(barriers + unit % kPrefillStages, unit / kPrefillStages & 1);
-    const UnitRegisters<F> now = next;
-    const uint32_t super_now[2] = {super_next[0], super_next[1]};
-    if (unit + 1 < a.n_units) {
-      units += kShape.unit_bytes;
-      next = load_unit<F>(units, lane);
-      if (kShape.super_bytes != 0 && (unit + 1) % 4 == 0) {
-        super += kShape.super_bytes;
-        super_next[0] = load_row_super_bits<F>(super, g);
-        super_next[1] = load_row_super_bits<F>(super, g + 8);
-      }
+  for (; unit < a.n_units; ++unit) {
+    UnitRegisters<F> next = now;
+    uint32_t super_next[2] = {super_now[0], super_now[1]};
+    if constexpr (kAhead) load_next(&next, super_next);
+    if (unit % 2 == 0) {
+      __syncthreads();  // the pair before this one has been read
+      if (unit + 2 < a.n_units) load_pair(unit + 2);
+      barrier_wait(barriers + unit / 2 % 2, unit / 4 & 1);
     }
     const uint8_t* x = shared + unit % kPrefillStages * kStage;
     const float4* xs = reinterpret_cast<const float4*>(x + kN * kUnit) + t;
-    link_group<F, kN>(now, super_now, 0, x, xs, acc);
-    if (2 * unit + 1 < a.n_groups) link_group<F, kN>(now, super_now, 1, x, xs + kN / 2, acc);
+    const bool two = 2 * unit + 1 < a.n_groups;
+    {
+      GroupProducts<F, kN> group;
+      start_group(now, super_now, 0, x, group);
+      wgmma_wait<0>();
+      link_group(group, xs, acc);
+    }
+    if (two) {
+      GroupProducts<F, kN> group;
+      start_group(now, super_now, 1, x, group);
+      if constexpr (!kAhead && !kReadsUnit) load_next(&now, super_now);
+      wgmma_wait<0>();
+      if constexpr (kReadsUnit) load_next(&now, super_now);
+      link_group(group, xs + kN / 2, acc);
+    }
+    if constexpr (kAhead) {
+      now = next;
+      super_now[0] = super_next[0];
+      super_now[1] = super_next[1];
+    }
     if (unit + 1 == strip_end && unit + 1 < a.n_units) {
       // Each thread folds its own elements.
 #pragma unroll
@@ -240,6 +327,7 @@ __device__ __forceinline__ void prefill_block(const LinearArgs& a, uint32_t firs
       staged[(n * 8 + 2 * t + i % 2) * kOutStride + warp * kTileRows + g + 8 * (i / 2)] = acc[n * 4 + i];
   }
   __syncthreads();
+  if (a.out_q) return quantize_tile<kN>(a, staged, first_tile / 4, first_token);
   store_tile<kN>(a, staged, first_tile, first_token);
 #endif
 }
@@ -253,7 +341,7 @@ __global__ void __launch_bounds__(kPrefillThreads, kPrefillBlocks<F, kN>)
 
 // A column of blocks is one ExpertTile.
 template <TensorType F>
-__global__ void __launch_bounds__(kPrefillThreads, kPrefillBlocks<F, kWideExpertTokens>)
+__global__ void __launch_bounds__(kPrefillThreads, numerics::has_half_scales(F) ? 3 : 4)
     prefill_experts_kernel(const __grid_constant__ ExpertArgs a) {
   extern __shared__ __align__(128) uint8_t shared[];
   __shared__ LinearArgs mine;

@@ -71,6 +71,19 @@ void prepare_prefill_attention(Calls* calls);
 void launch_prefill_attention(Calls* calls, const AttentionArgs& args);
 void launch_attention(Calls* calls, uint32_t n_tokens, uint32_t n_splits, const AttentionArgs& args);
 
+// Weights that launches to come will read. Ranges of `bytes` each: where the first n_ranges blocks of a
+// launch begin, which have `steps` steps of step_bytes each, the first extra_steps of them one more.
+struct WeightPrefetch {
+  struct Piece {
+    const uint8_t* data;
+    uint64_t size, step_bytes;
+    uint32_t n_ranges, steps, extra_steps, bytes;
+  };
+  static constexpr uint32_t kMost = 3;
+  Piece pieces[kMost];
+  uint32_t n_pieces;
+};
+
 // Rotation, KV write and attention where every sequence of the step has one token. n_blocks: at most, sharing
 // the splits of a query.
 struct DecodeArgs {
@@ -84,7 +97,9 @@ struct DecodeArgs {
   float* partial;
   uint32_t max_splits;
   uint32_t* arrivals;
-  uint32_t n_slots;  // pages in shared memory; launch_decode fills it in
+  WeightPrefetch prefetch;  // while this kernel leaves the memory idle
+  // launch_decode fills them in: pages in shared memory, blocks that share the splits of a query.
+  uint32_t n_slots, n_blocks;
 };
 void launch_decode(Calls* calls, uint32_t n_tokens, uint32_t n_blocks, DecodeArgs args);
 

@@ -75,6 +75,13 @@ __device__ __forceinline__ void bulk_copy(void* shared, const void* global, uint
 }
 #endif
 
+// Asks for bytes (a multiple of 16) to be in L2 soon.
+__device__ __forceinline__ void prefetch_l2(const void* global, uint32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(global), "r"(bytes));
+#endif
+}
+
 // Two binary16 values, exactly.
 __device__ __forceinline__ float2 half_pair(uint32_t bits) {
   return __half22float2(*reinterpret_cast<const __half2*>(&bits));

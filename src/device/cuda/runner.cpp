@@ -12,9 +12,10 @@ void Runner::run(const StepShape& shape) {
   shape_ = shape;
   const std::vector<model::Op>& ops = state_.program->ops;
   for (size_t i = 0; i < ops.size(); ++i) {
-    const auto* next = i + 1 < ops.size() ? std::get_if<model::ProjectOp>(&ops[i + 1]) : nullptr;
+    project_ = i + 1 < ops.size() ? std::get_if<model::ProjectOp>(&ops[i + 1]) : nullptr;
     down_ = i + 1 < ops.size() ? std::get_if<model::MoeDownOp>(&ops[i + 1]) : nullptr;
-    projected_by_blocks_ = next && numerics::is_block_format(state_.weight(next->w).type);
+    gate_up_ = i + 2 < ops.size() ? std::get_if<model::GateUpOp>(&ops[i + 2]) : nullptr;
+    projected_by_blocks_ = project_ && numerics::is_block_format(state_.weight(project_->w).type);
     std::visit([this](const auto& one) { run(one); }, ops[i]);
   }
   if (shape_.n_rows == 0) return;
@@ -134,6 +135,16 @@ void Runner::linear_blocks(std::span<const Target> targets, const Input& input, 
     args.xq = state_.as<const uint4>(state_.plan.xq);
     args.xs = state_.as<const float2>(state_.plan.xs);
     if (is_wide(input.n)) args.token_stride = static_cast<uint32_t>(align_up(input.n, kTokenAlignment));
+    if (input.in_h) {
+      const QuantizedPlace place = quantized_in_h(input.n, args.cols);
+      args.xq = reinterpret_cast<const uint4*>(place.codes);
+      args.xs = place.scales;
+    }
+    if (output.quantize) {
+      const QuantizedPlace place = quantized_in_h(input.n, args.segments[0].rows);
+      args.out_q = place.codes;
+      args.out_s = place.scales;
+    }
     if (!*quantized) quantize(input, args.cols, args.token_stride);
     *quantized = true;
   }
@@ -142,6 +153,14 @@ void Runner::linear_blocks(std::span<const Target> targets, const Input& input, 
   if (n_first == targets.size()) return launch_linear(calls_, state_.context->n_sm, type, args);
   args.other_segment = static_cast<uint32_t>(n_first);
   launch_mixed(calls_, state_.context->n_sm, type, state_.weight(targets[n_first].weight).type, args);
+}
+
+Runner::QuantizedPlace Runner::quantized_in_h(uint32_t n_tokens, uint32_t cols) const {
+  const uint64_t stride = align_up(n_tokens, kTokenAlignment), codes = units_of(cols) * kUnit * stride;
+  if (cols % 32 != 0 || codes + cols / 32 * stride * sizeof(float2) > uint64_t{n_tokens} * cols * 4)
+    return {};
+  uint8_t* h = state_.item(state_.plan.h);
+  return {h, reinterpret_cast<float2*>(h + codes)};
 }
 
 void Runner::linear_floats(const Target& target, const Input& input, const Output& output, bool* normed) {
@@ -233,8 +252,38 @@ void Runner::run_decode(const model::AttentionOp& op, bool quantize) {
   args.partial = state_.floats(state_.plan.partial);
   args.max_splits = state_.plan.max_splits;
   args.arrivals = state_.as<uint32_t>(state_.plan.arrivals);
+  args.prefetch = prefetch_after_attention();
   const uint32_t goal = state_.context->n_sm * kBlocksPerSm / (op.n_kv_heads * shape_.n_tokens);
   launch_decode(calls_, shape_.n_tokens, std::clamp(goal, 1u, state_.plan.max_splits), args);
+}
+
+WeightPrefetch Runner::prefetch_after_attention() const {
+  WeightPrefetch out = {};
+  constexpr uint64_t kMost = 20 << 20;  // about what the memory reads meanwhile, and less than half of L2
+  uint64_t left = kMost;
+  const uint32_t n_sm = state_.context->n_sm;
+  // The beginning of every block's share, for one token in the order in which its warps will read it.
+  const auto add = [&](model::WeightId id, uint32_t tiles_per_step, uint64_t most) {
+    const model::Weight& weight = state_.weight(id);
+    if (!numerics::is_block_format(weight.type)) return;
+    WeightPrefetch::Piece& piece = out.pieces[out.n_pieces++];
+    const auto n_steps = static_cast<uint32_t>((tiles_of(weight.rows) + tiles_per_step - 1) / tiles_per_step);
+    piece.data = state_.item(state_.plan.weights[id]);
+    piece.size = packed_bytes(weight.type, weight.rows, weight.cols);
+    piece.step_bytes = units_of(weight.cols) * packed_shape(weight.type).unit_bytes * tiles_per_step;
+    piece.n_ranges = std::min(n_sm, n_steps);
+    piece.steps = n_steps / piece.n_ranges;
+    piece.extra_steps = n_steps % piece.n_ranges;
+    const uint64_t share = (piece.steps + (piece.extra_steps != 0 ? 1 : 0)) * piece.step_bytes;
+    piece.bytes = static_cast<uint32_t>(std::min(share, most / piece.n_ranges) / 16 * 16);
+    left -= std::min<uint64_t>(left, uint64_t{piece.bytes} * piece.n_ranges);
+  };
+  if (project_) add(project_->w, 1, left);
+  if (gate_up_ && left > 0) {
+    if (gate_up_->gate != model::kNoWeight) add(gate_up_->gate, 2, left / 2);
+    add(gate_up_->up, 2, left);
+  }
+  return out;
 }
 
 void Runner::run(const model::AttentionOp& op) {
@@ -278,7 +327,14 @@ void Runner::run(const model::ProjectOp& op) {
   output.epilogue = post ? Epilogue::kStore : Epilogue::kAdd;
   output.scale = op.scale;
   const float* input = state_.floats(op.from_ffn ? state_.plan.h : state_.plan.a);
-  linear(target, {input, nullptr, shape_.n_tokens, {}, std::exchange(input_quantized_, false)}, output);
+  linear(target,
+         {input,
+          nullptr,
+          shape_.n_tokens,
+          {},
+          std::exchange(input_quantized_, false),
+          std::exchange(input_in_h_, false)},
+         output);
   if (post) add_normed(op.post_norm, op.scale);
 }
 
@@ -304,7 +360,9 @@ void Runner::run(const model::GateUpOp& op) {
     Output output;
     output.epilogue = Epilogue::kGlu;
     output.activation = op.activation;
-    output.quantize = shape_.n_tokens == 1 && projected_by_blocks_;
+    input_in_h_ = projected_by_blocks_ && is_wide(shape_.n_tokens) &&
+                  quantized_in_h(shape_.n_tokens, ffn).codes != nullptr;
+    output.quantize = (shape_.n_tokens == 1 && projected_by_blocks_) || input_in_h_;
     input_quantized_ = output.quantize;
     return linear(both, input, output);
   }

@@ -33,12 +33,13 @@ class Runner {
     uint32_t n;
     model::Norm norm;
     bool quantized = false;  // the kernel before left it in xq, xs
+    bool in_h = false;       // or rather in h, which has room for the same
   };
   struct Output {
     Epilogue epilogue = Epilogue::kStore;
     model::Activation activation = model::Activation::kSilu;
     float scale = 1.0f, softcap = 0.0f;
-    bool quantize = false;  // kGlu of one token: into xq, xs
+    bool quantize = false;  // kGlu: of one token into xq, xs; of many, whose input is there, into h
   };
   void linear(std::span<const Target> targets, const Input& input, const Output& output);
   // What a launch takes of the weights, and of the quantised activations of several tokens.
@@ -46,6 +47,12 @@ class Runner {
   void quantize(const Input& input, uint32_t cols, uint32_t token_stride);
   void linear_blocks(std::span<const Target> targets, const Input& input, const Output& output,
                      bool* quantized);
+  // The place in h of what would be in xq and xs; codes nullptr where it has too little room.
+  struct QuantizedPlace {
+    uint8_t* codes = nullptr;
+    float2* scales = nullptr;
+  };
+  QuantizedPlace quantized_in_h(uint32_t n_tokens, uint32_t cols) const;
   void linear_floats(const Target& target, const Input& input, const Output& output, bool* normed);
   void add_normed(const model::Norm& norm, float scale);  // x += norm(y) * scale
   InputNorm input_norm(const model::Norm& norm) const;
@@ -60,6 +67,8 @@ class Runner {
   void run(const model::QkvOp& op);
   void run(const model::AttentionOp& op);
   void run_decode(const model::AttentionOp& op, bool quantize);
+  // Of the projection and the gate and up weights that follow, as much as can come during the attention.
+  WeightPrefetch prefetch_after_attention() const;
   void run(const model::ProjectOp& op);
   void run(const model::GateUpOp& op);
   void run(const model::HeadOp& op);
@@ -82,6 +91,7 @@ class Runner {
   RopeArgs rope_;                     // of the layer, from its QKV to its attention
   bool projected_by_blocks_ = false;  // the op after this one is a projection with block-format weights
   bool input_quantized_ = false;      // the next projection's input lies in xq, xs
+  bool input_in_h_ = false;           // or in h, quantised
   // How the layer's experts work, from its gate to its down projection.
   struct ExpertWork {
     uint32_t n_pairs = 0, n_experts = 0;
@@ -89,7 +99,9 @@ class Runner {
     bool wide = false;     // by place, on wgmma
     uint32_t rows() const { return by_pair ? n_pairs : most_places(n_pairs, n_experts); }
   } work_;
-  const model::MoeDownOp* down_ = nullptr;  // the op after this one
+  const model::MoeDownOp* down_ = nullptr;     // the op after this one
+  const model::ProjectOp* project_ = nullptr;  // likewise
+  const model::GateUpOp* gate_up_ = nullptr;   // the op after that
 };
 
 }  // namespace orcd::cuda
