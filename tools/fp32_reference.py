@@ -2,8 +2,11 @@
 """Evaluates a GGUF model in fp32 with numpy: the meaning that the worker's arithmetic is held against.
 
 Weights are dequantised by the `gguf` package, everything after that is plain float32 matrix algebra with an fp32 KV
-cache (here simply the K and V of the window). Families: llama, qwen2, gemma3, gpt-oss, qwen3moe. Nothing is shared with
-the C++ code.
+cache (here simply the K and V of the window). All families that the worker knows; tests/integration/test_families.py holds
+this evaluation to the goldens that `transformers` made. Nothing is shared with the C++ code.
+
+--contract adds the two roundings of docs/NUMERICS.md that lose something: activations of quantised matrices become int8 in
+groups of 32 (N3), K and V binary16 (N4). Its distance from the fp32 evaluation is what a format and a model cost.
 
 Perplexity protocol (the same as `worker-orcd perplexity`): the token ids of the file, BOS first if the vocabulary says so,
 are cut into windows of --ctx tokens that do not overlap; a last window of fewer than 2 tokens is dropped. Each window is
@@ -19,177 +22,31 @@ import argparse
 import json
 import math
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFReader
-from gguf.quants import dequantize
+from reference_spec import GgufModel
 
 LOGIT_ROWS = 64  # tokens whose logits are held at once: 64 * 262,144 * 4 bytes = 64 MiB
-
-
-@dataclass(frozen=True)
-class Rope:
-    """How one kind of layer turns positions into angles."""
-
-    dim: int
-    interleaved: bool  # rotates (2i, 2i+1); otherwise (i, i + dim/2)
-    frequencies: np.ndarray  # [dim/2] radians per position, float64
-    magnitude: float  # of the rotated pair; 1 but for YaRN
-
-    def apply(self, x):
-        """Rotary positions (Su et al. 2021) on x [n_tokens, heads, head_dim]; token t stands at position t."""
-        angle = np.outer(np.arange(len(x)), self.frequencies)[:, None, :]
-        cos = (np.cos(angle) * self.magnitude).astype(np.float32)
-        sin = (np.sin(angle) * self.magnitude).astype(np.float32)
-        half = self.dim // 2
-        first, second = (slice(0, half), slice(half, self.dim))
-        if self.interleaved:
-            first, second = (slice(0, self.dim, 2), slice(1, self.dim, 2))
-        out = x.copy()
-        out[..., first] = x[..., first] * cos - x[..., second] * sin
-        out[..., second] = x[..., first] * sin + x[..., second] * cos
-        return out
-
-
-@dataclass(frozen=True)
-class Spec:
-    """The hyperparameters of a model and the few facts in which the families differ."""
-
-    family: str
-    n_layers: int
-    dim: int
-    n_heads: int
-    n_kv_heads: int
-    head_dim: int
-    eps: float
-    rope: Rope
-    local_rope: Rope  # of sliding-window layers
-    window: int  # a query of a local layer sees its own and the window-1 positions before it
-    local: tuple  # a bool for each layer
-    query_scale: float
-    embedding_scale: float
-    gelu: bool  # GELU (tanh form) instead of SiLU on the gate
-    softcap: float  # of the logits; 0 = none
-    ffn_norm: str  # the norm before the feed-forward network
-    n_experts: int  # 0: one network for every token
-    n_experts_used: int
-
-
-class GgufModel:
-    """Metadata and dequantised tensors of one GGUF file. Tensors are dequantised when first used, and kept."""
-
-    def __init__(self, path):
-        self.reader = GGUFReader(str(path))
-        self.tensors = {t.name: t for t in self.reader.tensors}
-        self.cache = {}
-        self.spec = read_spec(self)
-
-    def get(self, key, default=None):
-        field = self.reader.fields.get(key)
-        if field is not None:
-            return field.contents()
-        if default is None:
-            raise SystemExit(f"error: the file has no {key}")
-        return default
-
-    def has(self, name):
-        return name in self.tensors
-
-    def weight(self, name):
-        """[rows, K] (or [n]) float32."""
-        if name not in self.cache:
-            if name not in self.tensors:
-                raise SystemExit(f"error: the file has no tensor {name}")
-            tensor = self.tensors[name]
-            shape = [int(n) for n in reversed(tensor.shape)]
-            values = dequantize(tensor.data, tensor.tensor_type)
-            self.cache[name] = np.ascontiguousarray(values, dtype=np.float32).reshape(shape)
-        return self.cache[name]
-
-
-def read_spec(model):
-    family = model.get("general.architecture")
-    known = ("llama", "qwen2", "gemma3", "gpt-oss", "qwen3moe")
-    if family not in known:
-        raise SystemExit(f"error: no fp32 reference for the family '{family}' ({', '.join(known)})")
-
-    def key(name, default=None):
-        return model.get(f"{family}.{name}", default)
-
-    n_layers, dim, n_heads = key("block_count"), key("embedding_length"), key("attention.head_count")
-    head_dim = key("attention.key_length", dim // n_heads)
-    if key("attention.value_length", head_dim) != head_dim:
-        raise SystemExit("error: key_length and value_length differ")
-    gemma = family == "gemma3"
-    # Gemma 3 27B scales queries by its nominal head size, all others by the real one (Gemma 3 report, 2025).
-    scaled_dim = dim // n_heads if gemma and n_layers == 62 else head_dim
-    rope = read_rope(model, key, head_dim, interleaved=family == "llama")
-    local_rope = rope
-    if gemma:  # local layers have their own base, and are not scaled
-        base = key("rope.freq_base_swa", key("rope.local.freq_base", 10000.0))
-        local_rope = Rope(rope.dim, False, plain_frequencies(base, rope.dim), 1.0)
-    window = key("attention.sliding_window", 0) if family != "qwen2" else 0
-    pattern = key("attention.sliding_window_pattern", 6) if gemma else 2 if family == "gpt-oss" else 0
-    if not isinstance(pattern, list):  # every pattern-th layer is global; 0: none
-        pattern = [pattern == 0 or (layer + 1) % pattern != 0 for layer in range(n_layers)]
-    return Spec(
-        family=family,
-        n_layers=n_layers,
-        dim=dim,
-        n_heads=n_heads,
-        n_kv_heads=key("attention.head_count_kv", n_heads),
-        head_dim=head_dim,
-        eps=key("attention.layer_norm_rms_epsilon"),
-        rope=rope,
-        local_rope=local_rope,
-        window=window,
-        local=tuple(window > 0 and bool(is_local) for is_local in pattern),
-        query_scale=1.0 / math.sqrt(scaled_dim),
-        embedding_scale=math.sqrt(dim) if gemma else 1.0,
-        gelu=gemma,
-        softcap=key("final_logit_softcapping", 0.0) if gemma else 0.0,
-        ffn_norm="post_attention_norm" if family == "gpt-oss" else "ffn_norm",
-        n_experts=key("expert_count", 0),
-        n_experts_used=key("expert_used_count", 0),
-    )
-
-
-def plain_frequencies(base, dim):
-    return base ** (-2.0 * np.arange(dim // 2, dtype=np.float64) / dim)
-
-
-def read_rope(model, key, head_dim, interleaved):
-    dim, base = key("rope.dimension_count", head_dim), key("rope.freq_base", 10000.0)
-    scaling, factor = key("rope.scaling.type", "none"), key("rope.scaling.factor", 1.0)
-    frequencies, magnitude = plain_frequencies(base, dim), 1.0
-    if model.has("rope_freqs.weight"):
-        frequencies = frequencies / model.weight("rope_freqs.weight")
-    if scaling == "linear":
-        frequencies = frequencies / factor
-    elif scaling == "yarn":  # Peng et al. 2023, eq. 17-18 and 22, with the bounds rounded as its authors' code does
-        original = key("rope.scaling.original_context_length", key("context_length"))
-        fast, slow = key("rope.scaling.yarn_beta_fast", 32.0), key("rope.scaling.yarn_beta_slow", 1.0)
-
-        def pair_with(turns):
-            return dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base))
-
-        low, high = pair_with(fast), pair_with(slow)
-        if model.get("general.architecture") != "gpt-oss":  # OpenAI's code leaves the bounds as they are
-            low, high = math.floor(low), math.ceil(high)
-        low, high = max(0, low), min(dim - 1, high)
-        ramp = np.clip((np.arange(dim // 2) - low) / max(0.001, high - low), 0, 1)
-        frequencies = frequencies * (1 - ramp) + frequencies / factor * ramp
-        magnitude = 1 + 0.1 * math.log(factor)
-    elif scaling != "none":
-        raise SystemExit(f"error: no fp32 reference for the rope scaling '{scaling}'")
-    return Rope(dim, interleaved, frequencies, magnitude)
+GROUP = 32  # activations that share a scale (N3)
 
 
 def rms_norm(x, w, eps):
     """x * rsqrt(mean(x^2) + eps) * w over the last axis (Zhang & Sennrich 2019)."""
     return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(eps)) * w
+
+
+def layer_norm(x, w, b, eps):
+    """(x - mean) * rsqrt(variance + eps) * w + b over the last axis (Ba et al. 2016)."""
+    x = x - np.mean(x, axis=-1, keepdims=True)
+    return rms_norm(x, w, eps) + b
+
+
+def norm(model, name, x):
+    w = model.weight(f"{name}.weight")
+    if model.spec.layer_norm:
+        return layer_norm(x, w, model.weight(f"{name}.bias"), model.spec.eps)
+    return rms_norm(x, w, model.spec.eps)
 
 
 def silu(x):
@@ -202,32 +59,60 @@ def gelu_tanh(x):
     return np.float32(0.5) * x * (1 + np.tanh(np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)))
 
 
-def project(model, name, x):
-    y = x @ model.weight(f"{name}.weight").T
-    return y + model.weight(f"{name}.bias") if model.has(f"{name}.bias") else y
+def int8_groups(x):
+    """x with each group of 32 along the last axis rounded to 255 levels up to its largest magnitude (N3)."""
+    groups = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % GROUP)]).reshape(*x.shape[:-1], -1, GROUP)
+    largest = np.abs(groups).max(axis=-1, keepdims=True)
+    scale = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest > 0)
+    rounded = np.clip(np.rint(groups * scale), -127, 127) * (largest / np.float32(127))
+    return rounded.reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]
+
+
+def matmul(model, name, x, expert=None):
+    """x times the transposed matrix `name`, plus its bias where there is one; of one expert where the tensor holds several."""
+    w = model.weight(f"{name}.weight")
+    if model.contract and model.is_quantised(f"{name}.weight"):
+        x = int8_groups(x)
+    y = x @ (w if expert is None else w[expert]).T
+    if model.has(f"{name}.bias"):
+        bias = model.weight(f"{name}.bias")
+        y = y + (bias if expert is None else bias[expert])
+    return y
+
+
+def project_qkv(model, prefix, x):
+    """q, k, v of x as [n_tokens, heads, head_dim], from three matrices or from one that holds their rows."""
+    spec = model.spec
+    if model.has(f"{prefix}.attn_qkv.weight"):
+        ends = np.cumsum([spec.n_heads * spec.head_dim, spec.n_kv_heads * spec.head_dim])
+        parts = np.split(matmul(model, f"{prefix}.attn_qkv", x), ends, axis=-1)
+    else:
+        parts = [matmul(model, f"{prefix}.attn_{name}", x) for name in "qkv"]
+    return [part.reshape(len(x), -1, spec.head_dim) for part in parts]
 
 
 def attention(model, layer, x):
     spec, n_tokens, prefix = model.spec, len(x), f"blk.{layer}"
-    q = project(model, f"{prefix}.attn_q", x).reshape(n_tokens, spec.n_heads, spec.head_dim)
-    k = project(model, f"{prefix}.attn_k", x).reshape(n_tokens, spec.n_kv_heads, spec.head_dim)
-    v = project(model, f"{prefix}.attn_v", x).reshape(n_tokens, spec.n_kv_heads, spec.head_dim)
+    q, k, v = project_qkv(model, prefix, x)
     if model.has(f"{prefix}.attn_q_norm.weight"):
         q = rms_norm(q, model.weight(f"{prefix}.attn_q_norm.weight"), spec.eps)
         k = rms_norm(k, model.weight(f"{prefix}.attn_k_norm.weight"), spec.eps)
-    local = spec.local[layer]
-    rope = spec.local_rope if local else spec.rope
-    q = rope.apply(q) * np.float32(spec.query_scale)
-    k = rope.apply(k)
+    if spec.ropes[layer]:
+        q, k = spec.ropes[layer].apply(q), spec.ropes[layer].apply(k)
+    q = q * np.float32(spec.query_scale)
+    if model.contract:
+        k, v = k.astype(np.float16).astype(np.float32), v.astype(np.float16).astype(np.float32)
 
     distance = np.arange(n_tokens)[:, None] - np.arange(n_tokens)[None, :]  # query - key
     hidden = distance < 0
-    if local:
-        hidden |= distance >= spec.window
-    group = spec.n_heads // spec.n_kv_heads
+    if spec.windows[layer]:
+        hidden |= distance >= spec.windows[layer]
+    group, cap = spec.n_heads // spec.n_kv_heads, np.float32(spec.score_cap)
     out = np.empty_like(q)
     for head in range(spec.n_heads):
         scores = q[:, head] @ k[:, head // group].T
+        if cap:
+            scores = cap * np.tanh(scores / cap)
         scores[hidden] = -np.inf
         top, sink = scores.max(axis=-1, keepdims=True), None
         if model.has(f"{prefix}.attn_sinks.weight"):  # a logit of the head that has no value
@@ -236,7 +121,7 @@ def attention(model, layer, x):
         scores = np.exp(scores - top)
         total = scores.sum(axis=-1, keepdims=True) + (0 if sink is None else np.exp(sink - top))
         out[:, head] = (scores / total) @ v[:, head // group]
-    return project(model, f"{prefix}.attn_output", out.reshape(n_tokens, -1))
+    return matmul(model, f"{prefix}.attn_output", out.reshape(n_tokens, -1))
 
 
 def clamped_swiglu(gate, up):
@@ -245,65 +130,74 @@ def clamped_swiglu(gate, up):
     return gate / (1 + np.exp(np.float32(-1.702) * gate)) * (up + 1)
 
 
-def experts(model, layer, x):
-    """The n_experts_used experts that the router likes best, weighted by the softmax of its logits for them."""
+def experts(model, layer, x, router_gaps):
+    """The n_experts_used experts that the router likes best, weighted by the softmax of its logits for them. router_gaps
+    [n_tokens] is lowered to how far the last chosen expert's logit lies above the first not chosen one's."""
     spec, prefix = model.spec, f"blk.{layer}"
-
-    def one(name, expert, y):
-        y = y @ model.weight(f"{prefix}.{name}.weight")[expert].T
-        return y + model.weight(f"{prefix}.{name}.bias")[expert] if model.has(f"{prefix}.{name}.bias") else y
-
-    logits = project(model, f"{prefix}.ffn_gate_inp", x)
-    chosen = np.argsort(-logits, axis=-1, kind="stable")[:, : spec.n_experts_used]
+    logits = matmul(model, f"{prefix}.ffn_gate_inp", x)
+    ranked = np.argsort(-logits, axis=-1, kind="stable")
+    chosen = ranked[:, : spec.n_experts_used]
+    if spec.n_experts_used < spec.n_experts:
+        edge = np.take_along_axis(logits, ranked[:, spec.n_experts_used - 1 : spec.n_experts_used + 1], axis=-1)
+        np.minimum(router_gaps, edge[:, 0] - edge[:, 1], out=router_gaps)
     weights = np.take_along_axis(logits, chosen, axis=-1)
     weights = np.exp(weights - weights.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
     out = np.zeros_like(x)
     for expert in np.unique(chosen):
         tokens, ranks = np.nonzero(chosen == expert)
-        gate, up = one("ffn_gate_exps", expert, x[tokens]), one("ffn_up_exps", expert, x[tokens])
+        gate, up = (matmul(model, f"{prefix}.ffn_{name}_exps", x[tokens], expert) for name in ("gate", "up"))
         h = clamped_swiglu(gate, up) if spec.family == "gpt-oss" else silu(gate) * up
-        out[tokens] += weights[tokens, ranks, None] * one("ffn_down_exps", expert, h)
+        out[tokens] += weights[tokens, ranks, None] * matmul(model, f"{prefix}.ffn_down_exps", h, expert)
     return out
 
 
-def feed_forward(model, layer, x):
-    if model.spec.n_experts:
-        return experts(model, layer, x)
-    prefix = f"blk.{layer}"
-    gate = project(model, f"{prefix}.ffn_gate", x)
-    gate = gelu_tanh(gate) if model.spec.gelu else silu(gate)
-    return project(model, f"{prefix}.ffn_down", gate * project(model, f"{prefix}.ffn_up", x))
+def feed_forward(model, layer, x, router_gaps):
+    spec, prefix = model.spec, f"blk.{layer}"
+    if spec.n_experts:
+        return experts(model, layer, x, router_gaps)
+    act = gelu_tanh if spec.gelu else silu
+    up = matmul(model, f"{prefix}.ffn_up", x)
+    if model.has(f"{prefix}.ffn_gate.weight"):
+        h = act(matmul(model, f"{prefix}.ffn_gate", x)) * up
+    elif spec.family == "phi3":  # the gate's rows stand before up's
+        gate, up = np.split(up, 2, axis=-1)
+        h = act(gate) * up
+    else:
+        h = act(up)
+    return matmul(model, f"{prefix}.ffn_down", h)
 
 
-def hidden_states(model, ids):
-    """ids at positions 0.. from an empty cache -> the normed states before the head, [n_tokens, dim]."""
+def hidden_states(model, ids, router_gaps=None):
+    """ids at positions 0.. from an empty cache -> the normed states before the head, [n_tokens, dim]. router_gaps, where it
+    is given: [n_tokens], filled with the least gap of each token's routers (see experts), infinite without any."""
     spec = model.spec
     embedding = model.weight("token_embd.weight")
     if min(ids) < 0 or max(ids) >= len(embedding):
         raise SystemExit(f"error: a token id is outside the vocabulary of {len(embedding)}")
     x = embedding[np.asarray(ids)] * np.float32(spec.embedding_scale)
-
-    def norm(name, y):
-        return rms_norm(y, model.weight(f"{name}.weight"), spec.eps)
+    if model.has("position_embd.weight"):
+        x = x + model.weight("position_embd.weight")[: len(ids)]
+    router_gaps = np.empty(len(ids)) if router_gaps is None else router_gaps
+    router_gaps[:] = np.inf
 
     for layer in range(spec.n_layers):
         prefix = f"blk.{layer}"
-        y = attention(model, layer, norm(f"{prefix}.attn_norm", x))
+        y = attention(model, layer, norm(model, f"{prefix}.attn_norm", x))
         if spec.ffn_norm != "post_attention_norm" and model.has(f"{prefix}.post_attention_norm.weight"):
-            y = norm(f"{prefix}.post_attention_norm", y)
-        x = x + y
-        y = feed_forward(model, layer, norm(f"{prefix}.{spec.ffn_norm}", x))
+            y = norm(model, f"{prefix}.post_attention_norm", y)
+        x = x + y * np.float32(spec.residual_scale)
+        y = feed_forward(model, layer, norm(model, f"{prefix}.{spec.ffn_norm}", x), router_gaps)
         if model.has(f"{prefix}.post_ffw_norm.weight"):
-            y = norm(f"{prefix}.post_ffw_norm", y)
-        x = x + y
-    return norm("output_norm", x)
+            y = norm(model, f"{prefix}.post_ffw_norm", y)
+        x = x + y * np.float32(spec.residual_scale)
+    return norm(model, "output_norm", x)
 
 
 def logits_of(model, states):
-    head = "output.weight" if model.has("output.weight") else "token_embd.weight"
-    logits = states @ model.weight(head).T
-    cap = np.float32(model.spec.softcap)
+    head = "output" if model.has("output.weight") else "token_embd"
+    logits = matmul(model, head, states) * np.float32(model.spec.logit_scale)
+    cap = np.float32(model.spec.logit_cap)
     return cap * np.tanh(logits / cap) if cap else logits
 
 
@@ -357,7 +251,7 @@ def encode_file(model, model_path, text_path, n_bytes):
 
 def parse_args(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="Prints JSON: tokens, predicted, nll, ppl.")
-    parser.add_argument("model", help="GGUF file of a family named above")
+    parser.add_argument("model", help="GGUF file of a family that the worker knows")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--ids", metavar="FILE", help="token ids: a JSON list, or separated by blanks")
     source.add_argument("--file", metavar="FILE", help="text, tokenised by tools/tokenizer_oracle.py")
@@ -365,6 +259,7 @@ def parse_args(argv):
     parser.add_argument("--ctx", type=int, default=512, metavar="N", help="tokens in a window (default 512)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N tokens")
     parser.add_argument("--logits", metavar="OUT.npy", help="write the first window's logits instead of a perplexity")
+    parser.add_argument("--contract", action="store_true", help="int8 activations and binary16 K and V, as the worker has them")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     args = parser.parse_args(argv)
     if args.ctx < 2:
@@ -374,7 +269,7 @@ def parse_args(argv):
 
 def main(argv=None):
     args = parse_args(argv)
-    model = GgufModel(args.model)
+    model = GgufModel(args.model, args.contract)
     ids = read_ids(args.ids) if args.ids else encode_file(model, args.model, args.file, args.bytes)
     ids = ids[: args.limit]
     if args.logits:

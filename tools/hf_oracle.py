@@ -5,21 +5,26 @@ Needs torch and transformers, which the tests do not: a golden is made once and 
 model comes from the GGUF form's arrays, so this file is also the statement of how the two forms differ: names, the
 interleaved q and k of llama's converter, 1 added to Gemma's norms, GPT-2's transposed matrices, the experts' fused ones.
 
-  hf_oracle.py [FAMILY ...]      writes tests/golden/families/FAMILY.json
+  hf_oracle.py [FAMILY ...]             writes tests/golden/families/FAMILY.json
+  hf_oracle.py --formats [FAMILY ...]   holds tools/fp32_reference.py to transformers with the weights of every format
 
 A golden: `ids` [64]; `logits` [64, vocab] little-endian float32 in base64; `prompts`: 50 of {ids, next, gaps}, the greedy
 continuation and, for each of its tokens, how far the best logit lies above the second.
 """
 
+import argparse
 import base64
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers as hf
-from tiny_families import DIM, FAMILIES, FFN, HEAD_DIM, HEADS, LONG, N_EXPERTS, N_USED, SHORT, VOCAB, head_dim, weights
+from block_formats import FORMATS
+from fp32_reference import GgufModel, hidden_states, logits_of
+from tiny_families import FAMILIES, HEAD_DIM, LONG, N_EXPERTS, N_USED, SHORT, VOCAB, blocks, head_dim, weights, wide, write_gguf
 
 GOLDENS = Path(__file__).resolve().parents[1] / "tests" / "golden" / "families"
 N_TOKENS, N_PROMPTS, N_NEXT = 64, 50, 8
@@ -46,7 +51,7 @@ GPT2_ROOTS = {"token_embd": "transformer.wte", "position_embd": "transformer.wpe
 
 def common(family):
     return dict(
-        vocab_size=VOCAB, hidden_size=DIM, intermediate_size=FFN, num_hidden_layers=family.layers, num_attention_heads=HEADS,
+        vocab_size=VOCAB, hidden_size=family.dim, intermediate_size=family.ffn, num_hidden_layers=family.layers, num_attention_heads=family.heads,
         num_key_value_heads=family.kv_heads, max_position_embeddings=family.context, tie_word_embeddings=family.tied, use_cache=False,
         pad_token_id=None, bos_token_id=None, eos_token_id=None, attn_implementation="eager",
     )  # fmt: skip
@@ -91,7 +96,7 @@ def build(name, family):
         ),
         "smollm3": lambda: hf.SmolLM3ForCausalLM(hf.SmolLM3Config(**rms, no_rope_layer_interval=4)),
         "gpt2": lambda: hf.GPT2LMHeadModel(
-            hf.GPT2Config(vocab_size=VOCAB, n_positions=family.context, n_embd=DIM, n_inner=FFN, n_layer=family.layers, n_head=HEADS,
+            hf.GPT2Config(vocab_size=VOCAB, n_positions=family.context, n_embd=family.dim, n_inner=family.ffn, n_layer=family.layers, n_head=family.heads,
                           layer_norm_epsilon=1e-5, bos_token_id=None, eos_token_id=None, attn_implementation="eager")
         ),
         "starcoder2": lambda: hf.Starcoder2ForCausalLM(
@@ -99,7 +104,7 @@ def build(name, family):
         ),
         "mixtral": lambda: hf.MixtralForCausalLM(hf.MixtralConfig(**rms | experts, sliding_window=None)),
         "qwen3moe": lambda: hf.Qwen3MoeForCausalLM(
-            hf.Qwen3MoeConfig(**rms | experts, head_dim=HEAD_DIM, moe_intermediate_size=FFN, norm_topk_prob=True)
+            hf.Qwen3MoeConfig(**rms | experts, head_dim=HEAD_DIM, moe_intermediate_size=family.ffn, norm_topk_prob=True)
         ),
         "gpt-oss": lambda: hf.GptOssForCausalLM(
             hf.GptOssConfig(**rms | experts | {"rope_parameters": yarn}, head_dim=HEAD_DIM, sliding_window=16)
@@ -118,17 +123,17 @@ def join_experts(arrays, gpt_oss):
     for name, array in arrays.items():
         if "ffn_gate_exps" in name:
             parts = (array, arrays[name.replace("gate", "up")])
-            joined = np.stack(parts, 2).reshape(N_EXPERTS, 2 * FFN, *array.shape[2:]) if gpt_oss else np.concatenate(parts, 1)
+            joined = np.stack(parts, 2).reshape(N_EXPERTS, 2 * array.shape[1], *array.shape[2:]) if gpt_oss else np.concatenate(parts, 1)
             name, array = name.replace("gate", "gate_up"), joined
         if "ffn_up_exps" not in name:
             yield name, array.swapaxes(1, 2) if gpt_oss and array.ndim == 3 else array
 
 
-def hf_weights(family):
+def hf_weights(family, arrays):
     """The arrays of the GGUF form under Hugging Face's names and in its layout."""
-    blocks = BLOCKS.get(family.arch, MOE)
+    names = BLOCKS.get(family.arch, MOE)
     gpt2 = family.arch == "gpt2"
-    for name, array in join_experts(weights(family), family.arch == "gpt-oss"):
+    for name, array in join_experts(arrays, family.arch == "gpt-oss"):
         *path, role, kind = name.split(".")
         if role in family.factors:
             continue
@@ -138,18 +143,18 @@ def hf_weights(family):
             array = array - 1
         if gpt2 and kind == "weight" and path and array.ndim == 2:
             array = array.T
-        stem = f"{'transformer.h' if gpt2 else 'model.layers'}.{path[1]}.{blocks[role]}" if path else (GPT2_ROOTS if gpt2 else ROOTS)[role]
+        stem = f"{'transformer.h' if gpt2 else 'model.layers'}.{path[1]}.{names[role]}" if path else (GPT2_ROOTS if gpt2 else ROOTS)[role]
         # Parameters without a module of their own.
         if role == "attn_sinks" or role.endswith("_exps"):
             key = stem if kind == "weight" else f"{stem}_bias"
         else:
             key = f"{stem}.{kind}"
-        yield key, torch.from_numpy(np.ascontiguousarray(array))
+        yield key, torch.from_numpy(np.array(array))
 
 
-def load(name, family):
+def load(name, family, arrays):
     model = build(name, family)
-    missing, unexpected = model.load_state_dict(dict(hf_weights(family)), strict=False)
+    missing, unexpected = model.load_state_dict(dict(hf_weights(family, arrays)), strict=False)
     missing = [key for key in missing if not (family.tied and key == "lm_head.weight")]
     assert not missing and not unexpected, (missing, unexpected)
     model.tie_weights()
@@ -170,19 +175,20 @@ def watch_routers(model):
     return nearest
 
 
+def evaluate(model, ids):
+    with torch.no_grad():
+        return model(torch.tensor([ids])).logits[0].numpy().astype("<f4")
+
+
 def golden(name, family):
-    model = load(name, family)
+    model = load(name, family, weights(family))
     nearest = watch_routers(model)
     rng = np.random.default_rng(len(name))
-
-    def logits(sequence):
-        with torch.no_grad():
-            return model(torch.tensor([sequence])).logits[0].numpy().astype("<f4")
 
     nearest[0] = 0.0
     while nearest[0] < ROUTER_GAP:
         ids, nearest[0] = rng.integers(0, VOCAB, N_TOKENS).tolist(), np.inf
-        whole = logits(ids)
+        whole = evaluate(model, ids)
     # transformers takes LongRoPE's short factors for a short sequence, the worker for a short context: only long ones agree.
     shortest = 33 if family.factors.keys() & {"rope_factors_long"} else 1
     prompts = []
@@ -191,7 +197,7 @@ def golden(name, family):
         prompt = rng.integers(0, VOCAB, rng.integers(shortest, 49)).tolist()
         sequence, gaps = list(prompt), []
         for _ in range(N_NEXT):
-            row = logits(sequence)[-1]
+            row = evaluate(model, sequence)[-1]
             second, best = np.partition(row, -2)[-2:]
             gaps.append(round(float(best - second), 5))
             sequence.append(int(row.argmax()))
@@ -203,13 +209,42 @@ def golden(name, family):
     }  # fmt: skip
 
 
+def format_errors(name, family):
+    """The relative error of tools/fp32_reference.py for the wide family in each format: both evaluate what `gguf` dequantises."""
+    ids = np.random.default_rng(len(name)).integers(0, VOCAB, N_TOKENS).tolist()
+    with tempfile.TemporaryDirectory() as folder:
+        for format_name in FORMATS:
+            path = Path(folder) / "wide.gguf"
+            write_gguf(path, family, arrays=blocks(family, format_name), format_name=format_name)
+            reference = GgufModel(path)
+            want = evaluate(load(name, family, {tensor: reference.weight(tensor) for tensor in reference.tensors}), ids)
+            got = logits_of(reference, hidden_states(reference, ids))
+            yield format_name, float(np.linalg.norm(got - want) / np.linalg.norm(want))
+
+
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"default all: {' '.join(FAMILIES)}")
+    parser.add_argument("--formats", action="store_true", help="write nothing; exit 1 if an error is above 1e-5")
+    args = parser.parse_args()
+    unknown = set(args.families) - set(FAMILIES)
+    if unknown:
+        parser.error(f"unknown family {' '.join(sorted(unknown))}")
     assert all(head_dim(family) == HEAD_DIM for family in FAMILIES.values() if family.arch in ("llama", "granite", "smollm3"))
-    GOLDENS.mkdir(parents=True, exist_ok=True)
-    for name in sys.argv[1:] or FAMILIES:
+    worst = 0.0
+    for name in args.families or FAMILIES:
+        if args.formats:
+            errors = dict(format_errors(name, wide(FAMILIES[name])))
+            furthest = max(errors, key=errors.get)
+            worst = max(worst, errors[furthest])
+            print(f"{name}: {len(errors)} formats, the furthest {furthest}: error {errors[furthest]:.1e}", flush=True)
+            continue
+        GOLDENS.mkdir(parents=True, exist_ok=True)
         made = golden(name, FAMILIES[name])
         (GOLDENS / f"{name}.json").write_text(json.dumps(made, separators=(",", ":")).replace('{"ids"', '\n{"ids"') + "\n")
         print(name, (GOLDENS / f"{name}.json").stat().st_size, "bytes", file=sys.stderr)
+    if worst > 1e-5:
+        sys.exit("error: tools/fp32_reference.py does not evaluate what transformers does")
 
 
 if __name__ == "__main__":

@@ -5,15 +5,18 @@ tools/hf_oracle.py, one for `transformers`. Few layers and short windows, so tha
   tiny_families.py phi3 phi3.gguf
 
 Tensor and metadata names are those of gguf-py's constants (MODEL_TENSORS, Keys). A `Family` is data: its counts, its
-metadata beside them, and which tensors a block has.
+metadata beside them, and which tensors a block has. `wide` gives it rows of 256, which are whole blocks of every format;
+its matrices are then drawn in quantised form.
 """
 
 import argparse
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from block_formats import FORMATS
 from gguf import GGUFWriter
+from random_blocks import BlockSource
 
 VOCAB, DIM, FFN, HEADS, HEAD_DIM = 96, 64, 96, 4, 16
 PLAIN = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
@@ -34,6 +37,9 @@ class Family:
     head_norms: tuple = ()  # over one head
     layer_norm: bool = False  # LayerNorm with bias instead of RMS
     layers: int = 2
+    dim: int = DIM
+    ffn: int = FFN  # of one expert, where there are some
+    heads: int = HEADS
     kv_heads: int = 2
     context: int = 128
     tied: bool = False
@@ -93,10 +99,10 @@ FAMILIES = {
     "starcoder2": Family("starcoder2", LAYER_NORM | ROPE | {"attention.sliding_window": 24}, MLP, biases=MLP, layer_norm=True, tied=True,
                          broken={"attention.sliding_window": 0}),
     "mixtral": Family("llama", RMS | ROPE | MOE, EXPERTS, broken={"expert_used_count": 1}),
-    "qwen3moe": Family("qwen3moe", RMS | ROPE | MOE | {"expert_feed_forward_length": FFN}, EXPERTS,
+    "qwen3moe": Family("qwen3moe", RMS | ROPE | MOE, EXPERTS,
                        head_norms=("attn_q_norm", "attn_k_norm"), broken={"expert_used_count": 3}),
     # A local and a global layer, biases and sinks everywhere, YaRN.
-    "gpt-oss": Family("gpt-oss", RMS | ROPE | MOE | YARN | {"expert_feed_forward_length": FFN, "attention.sliding_window": 16}, EXPERTS,
+    "gpt-oss": Family("gpt-oss", RMS | ROPE | MOE | YARN | {"attention.sliding_window": 16}, EXPERTS,
                       biases=EXPERTS, norms=("attn_norm", "post_attention_norm"), sinks=True, broken={"rope.scaling.factor": 2.0},
                       gains={"ffn_gate_exps": 3, "ffn_up_exps": 3}),  # so large that the clamp at 7 shows
 }  # fmt: skip
@@ -106,67 +112,89 @@ def head_dim(family):
     return family.metadata.get("attention.key_length", HEAD_DIM)
 
 
-def _array(name, shape, centre, std):
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    return (centre + std * rng.standard_normal(shape)).astype(np.float32)
+def wide(family):
+    """The family with rows of 256 (qwen3, whose heads are larger: 768), the head size and all that depends on it as they are."""
+    heads = 32 if head_dim(family) == 24 else 16
+    return replace(family, dim=256, ffn=256, heads=heads, kv_heads=heads if family.kv_heads == family.heads else family.kv_heads)
 
 
-def weights(family):
-    """All tensors by their GGUF names, matrices as [rows, columns], [experts, rows, columns]. The same arrays on every call."""
-    q, kv = HEADS * head_dim(family), family.kv_heads * head_dim(family)
+def tensors(family):
+    """(name, shape, centre, spread) of each tensor that is drawn; matrices as [rows, columns], [experts, rows, columns]."""
+    dim, ffn, q, kv = family.dim, family.ffn, family.heads * head_dim(family), family.kv_heads * head_dim(family)
     shapes = {
-        "attn_q": (q, DIM), "attn_k": (kv, DIM), "attn_v": (kv, DIM), "attn_qkv": (q + 2 * kv, DIM), "attn_output": (DIM, q),
-        "ffn_gate": (FFN, DIM), "ffn_up": (FFN * (2 if family.gate_up else 1), DIM), "ffn_down": (DIM, FFN),
-        "ffn_gate_inp": (N_EXPERTS, DIM), "ffn_gate_exps": (N_EXPERTS, FFN, DIM), "ffn_up_exps": (N_EXPERTS, FFN, DIM),
-        "ffn_down_exps": (N_EXPERTS, DIM, FFN),
+        "attn_q": (q, dim), "attn_k": (kv, dim), "attn_v": (kv, dim), "attn_qkv": (q + 2 * kv, dim), "attn_output": (dim, q),
+        "ffn_gate": (ffn, dim), "ffn_up": (ffn * (2 if family.gate_up else 1), dim), "ffn_down": (dim, ffn),
+        "ffn_gate_inp": (N_EXPERTS, dim), "ffn_gate_exps": (N_EXPERTS, ffn, dim), "ffn_up_exps": (N_EXPERTS, ffn, dim),
+        "ffn_down_exps": (N_EXPERTS, dim, ffn),
     }  # fmt: skip
-    out = {}
 
     def matrix(stem, *shape, gain=1.0):
-        out[f"{stem}.weight"] = _array(f"{stem}.weight", shape, 0.0, gain * 1.5 / np.sqrt(shape[-1]))
+        yield f"{stem}.weight", shape, 0.0, gain * 1.5 / np.sqrt(shape[-1])
 
     def norm(stem, n, bias):
-        out[f"{stem}.weight"] = _array(f"{stem}.weight", n, 1.0, 0.2)
+        yield f"{stem}.weight", (n,), 1.0, 0.2
         if bias:
-            out[f"{stem}.bias"] = _array(f"{stem}.bias", n, 0.0, 0.2)
+            yield f"{stem}.bias", (n,), 0.0, 0.2
 
-    matrix("token_embd", VOCAB, DIM)
+    yield from matrix("token_embd", VOCAB, dim)
     if family.positions:
-        matrix("position_embd", family.context, DIM)
-    for name, values in family.factors.items():
-        out[f"{name}.weight"] = values
+        yield from matrix("position_embd", family.context, dim)
     for layer in range(family.layers):
         for name in family.norms:
-            norm(f"blk.{layer}.{name}", DIM, family.layer_norm)
+            yield from norm(f"blk.{layer}.{name}", dim, family.layer_norm)
         for name in family.head_norms:
-            norm(f"blk.{layer}.{name}", head_dim(family), False)
+            yield from norm(f"blk.{layer}.{name}", head_dim(family), False)
         for name in family.matrices:
-            matrix(f"blk.{layer}.{name}", *shapes[name], gain=family.gains.get(name, 1.0))
+            yield from matrix(f"blk.{layer}.{name}", *shapes[name], gain=family.gains.get(name, 1.0))
             if name in family.biases:
-                out[f"blk.{layer}.{name}.bias"] = _array(f"blk.{layer}.{name}.bias", shapes[name][:-1], 0.0, 0.3)
+                yield f"blk.{layer}.{name}.bias", shapes[name][:-1], 0.0, 0.3
         if family.sinks:
-            out[f"blk.{layer}.attn_sinks.weight"] = _array(f"blk.{layer}.attn_sinks.weight", HEADS, 0.0, 2.0)
-    norm("output_norm", DIM, family.layer_norm)
+            yield f"blk.{layer}.attn_sinks.weight", (family.heads,), 0.0, 2.0
+    yield from norm("output_norm", dim, family.layer_norm)
     if not family.tied:
-        matrix("output", VOCAB, DIM)
+        yield from matrix("output", VOCAB, dim)
+
+
+def _array(name, shape, centre, spread):
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    return (centre + spread * rng.standard_normal(shape)).astype(np.float32)
+
+
+def weights(family, without=()):
+    """All tensors by their GGUF names, float32, but those in `without`. The same arrays on every call."""
+    factors = {f"{name}.weight": values for name, values in family.factors.items() if f"{name}.weight" not in without}
+    return factors | {name: _array(name, *rest) for name, *rest in tensors(family) if name not in without}
+
+
+def blocks(family, format_name):
+    """Every matrix of a wide family as random blocks of the format, uint8 [.., rows, bytes of a row]; routers and learned positions
+    are not among them, because converters and quantisers leave those alone."""
+    source = BlockSource(0)
+    out = {}
+    for name, shape, _, spread in tensors(family):
+        if name.endswith(".weight") and len(shape) > 1 and not name.endswith(("ffn_gate_inp.weight", "position_embd.weight")):
+            rows = source.rows(name, format_name, int(np.prod(shape[:-1])), shape[-1], float(spread))
+            out[name] = rows.reshape(*shape[:-1], -1)
     return out
 
 
-def write_gguf(path, family, changed=None, without=(), arrays=None):
+def write_gguf(path, family, changed=None, without=(), arrays=None, format_name="F32"):
     """Writes the model. `changed`: metadata that replaces the family's own; `without`: tensors that are left out; `arrays`: tensors
-    with other values."""
+    with other values, uint8 ones being blocks of the format `format_name`."""
     writer = GGUFWriter(str(path), family.arch)
     writer.add_string("general.name", f"tiny {family.arch}")
     metadata = {
-        "block_count": family.layers, "context_length": family.context, "embedding_length": DIM, "feed_forward_length": FFN,
-        "attention.head_count": HEADS, "attention.head_count_kv": family.kv_heads,
-    } | family.metadata | (changed or {})  # fmt: skip
-    for name, value in metadata.items():
+        "block_count": family.layers, "context_length": family.context, "embedding_length": family.dim, "feed_forward_length": family.ffn,
+        "attention.head_count": family.heads, "attention.head_count_kv": family.kv_heads,
+    }  # fmt: skip
+    if "ffn_gate_inp" in family.matrices and family.arch != "llama":
+        metadata["expert_feed_forward_length"] = family.ffn
+    for name, value in (metadata | family.metadata | (changed or {})).items():
         add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)]
         add(f"{family.arch}.{name}", value)
-    for name, array in (weights(family) | (arrays or {})).items():
+    for name, array in (weights(family, arrays or ()) | (arrays or {})).items():
         if name not in without:
-            writer.add_tensor(name, array)
+            writer.add_tensor(name, array, raw_dtype=FORMATS[format_name].type if array.dtype == np.uint8 else None)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

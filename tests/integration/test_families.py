@@ -1,4 +1,10 @@
-"""Each family against `transformers`: tiny models of known weights, goldens from tools/hf_oracle.py."""
+"""Each family against `transformers`: tiny models of known weights, goldens from tools/hf_oracle.py.
+
+With F32 weights the worker is held to the goldens themselves. With the weights of a format it is held to the fp32 evaluation
+of what those decode to, by tools/fp32_reference.py, which is held to the same goldens here, and to `transformers` with every
+format's weights by `hf_oracle.py --formats`. How far the worker may be from it follows from that program too: from its own
+distance when it rounds activations to int8 and K and V to binary16, which is all that docs/NUMERICS.md adds.
+"""
 
 import base64
 import json
@@ -15,10 +21,19 @@ GOLDENS = REPO / "tests" / "golden" / "families"
 sys.path.insert(0, str(REPO / "tools"))
 
 import make_model  # noqa: E402
-from tiny_families import FAMILIES, VOCAB, weights, write_gguf  # noqa: E402
+from block_formats import FORMATS  # noqa: E402
+from fp32_reference import GgufModel, hidden_states, logits_of  # noqa: E402
+from tiny_families import FAMILIES, VOCAB, blocks, weights, wide, write_gguf  # noqa: E402
 
 BOUND = 2e-3  # relative error of the logits; K and V are kept in binary16, everything else is F32
+REFERENCE_BOUND = 1e-5  # of tools/fp32_reference.py: float32 sums in another order
+# The worker's distance from the fp32 evaluation over that of the rounded one. Other sums round other activations up or down, so
+# the two are not the same point, but equally far away: within 3 % in all 272 cases.
+SHARE = 0.1
+# Of logits of 1.5 or so, whose error is some per cent: a router that decides by less could decide otherwise.
+ROUTER_GAP = 0.15
 NAMES = sorted(FAMILIES)
+QUANTISED = [name for name in FORMATS if name not in ("F32", "F16", "BF16")]
 
 
 def golden(name):
@@ -68,6 +83,70 @@ def test_logits_and_greedy_tokens_are_those_of_transformers(name, binary, tmp_pa
                 compared += 1
     print(f"{name}: error {relative_error(logits, want['logits']):.1e}, {compared} of 400 greedy tokens compared")
     assert compared >= 360
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_fp32_reference_is_transformers(name, tmp_path):
+    model, want = tmp_path / "tiny.gguf", golden(name)
+    write_gguf(model, FAMILIES[name])
+    reference = GgufModel(model)
+    assert relative_error(logits_of(reference, hidden_states(reference, want["ids"])), want["logits"]) <= REFERENCE_BOUND
+    write_gguf(model, FAMILIES[name], FAMILIES[name].broken, FAMILIES[name].broken_without)
+    broken = GgufModel(model)
+    assert relative_error(logits_of(broken, hidden_states(broken, want["ids"])), want["logits"]) > 1000 * REFERENCE_BOUND
+
+
+def decisive_ids(reference, n=64):
+    """n token ids, drawn again from where a router decides by less than ROUTER_GAP; and their logits in fp32."""
+    rng, gaps = np.random.default_rng(3), np.empty(n)
+    ids = rng.integers(0, VOCAB, n)
+    while True:
+        states = hidden_states(reference, ids, gaps)
+        close = np.flatnonzero(gaps < ROUTER_GAP)
+        if not len(close):
+            return ids.tolist(), logits_of(reference, states)
+        ids[close[0]] = rng.integers(0, VOCAB)  # what stands before it stays as it is
+
+
+def fp32_and_contract(model):
+    """Token ids, their logits in fp32, and how far the same evaluation with the contract's roundings is from them."""
+    reference, contract = GgufModel(model), GgufModel(model, contract=True)
+    contract.cache = reference.cache
+    ids, want = decisive_ids(reference)
+    return ids, want, relative_error(logits_of(contract, hidden_states(contract, ids)), want)
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_in_every_format_are_as_far_from_fp32_as_the_contract_says(name, format_name, binary, tmp_path):
+    family, model, broken = wide(FAMILIES[name]), tmp_path / "wide.gguf", tmp_path / "broken.gguf"
+    made = blocks(family, format_name)
+    write_gguf(model, family, arrays=made, format_name=format_name)
+    ids, want, allowed = fp32_and_contract(model)
+    # A format costs what its activations lose, some per cent here; the float ones keep them, and come under the F32 bound.
+    assert allowed < (0.1 if format_name in QUANTISED else BOUND)
+    (logits,) = dump(binary, model, [ids])
+    assert abs(relative_error(logits, want) / allowed - 1) <= SHARE
+    write_gguf(broken, family, family.broken, family.broken_without, made, format_name)
+    (logits,) = dump(binary, broken, [ids])
+    assert relative_error(logits, want) > 2 * allowed
+
+
+@pytest.mark.parametrize("format_name", QUANTISED)
+def test_one_byte_of_a_block_with_its_halves_exchanged_is_far_from_the_contract(format_name, binary, tmp_path):
+    """Two codes of 32 to 256 in the wrong order: less than any decoder that has the order of a block wrong."""
+    family, right, wrong = wide(FAMILIES["tinyllama"]), tmp_path / "right.gguf", tmp_path / "wrong.gguf"
+    made = blocks(family, format_name)
+    write_gguf(right, family, arrays=made, format_name=format_name)
+    size = FORMATS[format_name].bytes
+    for array in made.values():
+        codes = array.reshape(-1, size)[:, size // 2]  # in the middle of a block of any format stand codes
+        codes[:] = (codes << np.uint8(4)) | (codes >> np.uint8(4))
+    write_gguf(wrong, family, arrays=made, format_name=format_name)
+    ids, want, allowed = fp32_and_contract(right)
+    (logits,) = dump(binary, wrong, [ids])
+    print(f"{format_name}: {relative_error(logits, want) / allowed:.1f} times the contract's error")
+    assert relative_error(logits, want) > 2 * allowed
 
 
 def neutral(name, array):
