@@ -113,7 +113,7 @@ def test_sentencepiece_as_tokenizer_json_equals_the_oracle_and_the_gguf(program,
 
 
 def test_tokenizer_json_and_gguf_give_equal_ids(program, unpacked):
-    texts = [text.encode() for text in tokenizer_oracle.strings(5000, 7, [])]
+    texts = [text.encode() for text in tokenizer_oracle.strings(N_STRINGS, 7, [])]
     gguf_results = tokenizer_oracle.dump(program, unpacked("vocab/qwen2.vocab.gguf"), texts, special=False)
     json_results = tokenizer_oracle.dump(program, unpacked("tokenizers/qwen3.tokenizer.json"), texts, special=False)
     assert json_results == gguf_results
