@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
 #include "engine/prompt_guard.h"
@@ -15,22 +16,30 @@ namespace orcd::engine {
 // Immutable, so safe to share between threads.
 class Chat {
  public:
-  // A file without a template, or with one that cannot be read, gives a chat that is off: no obstacle to
-  // other work.
+  // Reads tokenizer.chat_template, and tokenizer.chat_template.tool_use, which some files carry for requests
+  // with tools. A file without a template, or with one that cannot be read, gives a chat that is off: no
+  // obstacle to other work.
   Chat(const gguf::File& file, const tokenizer::Tokenizer& tokenizer);
 
-  // Why chat is off; empty when it is on.
-  const std::optional<Error>& why_off() const { return why_off_; }
+  // Why chat (without tools) is off; empty when it is on.
+  const std::optional<Error>& why_off() const { return plain_.why_off; }
   // The prompt for `messages`, `tools` and what else the template reads; bos_token and eos_token are added.
   // Special tokens stand in it as text; those that the variables spell are guarded (prompt_guard.h). Throws
   // INVALID_REQUEST when chat is off or the template refuses.
   GuardedPrompt prompt(jinja::Dict variables) const;
 
  private:
-  std::optional<jinja::Template> template_;
-  std::optional<PromptGuard> guard_;
-  std::optional<Error> why_off_;
+  struct Form {
+    Form(const tokenizer::Tokenizer& tokenizer, const std::optional<std::string_view>& source);
+
+    std::optional<jinja::Template> text;
+    std::optional<PromptGuard> guard;
+    std::optional<Error> why_off;
+  };
+
   std::string bos_token_, eos_token_;
+  Form plain_;
+  std::optional<Form> with_tools_;  // where the file has one
 };
 
 }  // namespace orcd::engine

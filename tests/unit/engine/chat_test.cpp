@@ -57,6 +57,41 @@ TEST(ChatPrompt, ControlTokensThatPeopleWriteAreText) {
   EXPECT_EQ(chatting.control_tokens(prompt), 2);  // the template's own
 }
 
+// Hermes 3 and Command R carry two templates.
+TEST(ChatPrompt, ToolsHaveTheirOwnTemplateWhereTheFileHasOne) {
+  auto writer = test::small_bpe("qwen2");
+  writer.add("tokenizer.chat_templates", std::vector<std::string>{"tool_use"});
+  writer.add("tokenizer.chat_template", "plain {{ messages[0].content }}");
+  writer.add("tokenizer.chat_template.tool_use", "{{ tools | length }} tools{{ bos_token }}");
+  const auto file = test::parse_owned(writer);
+  const auto tokenizer = tokenizer::Tokenizer::from_gguf(file);
+  const Chat chat(*file, *tokenizer);
+  Dict variables = conversation("hello");
+  EXPECT_EQ(chat.prompt(variables).text, "plain hello");
+  variables.set("tools", Value::list({}));
+  EXPECT_EQ(chat.prompt(variables).text, "plain hello");
+  variables.set("tools", Value::list({Value("a"), Value("b")}));
+  EXPECT_EQ(chat.prompt(variables).text, "2 tools<|bos|>");
+}
+
+TEST(ChatPrompt, AToolTemplateThatCannotBeReadLeavesTheOtherOn) {
+  auto writer = test::small_bpe("qwen2");
+  writer.add("tokenizer.chat_template", "plain").add("tokenizer.chat_template.tool_use", "{% nonesuch %}");
+  const auto file = test::parse_owned(writer);
+  const auto tokenizer = tokenizer::Tokenizer::from_gguf(file);
+  const Chat chat(*file, *tokenizer);
+  EXPECT_FALSE(chat.why_off());
+  Dict variables = conversation("hello");
+  EXPECT_EQ(chat.prompt(variables).text, "plain");
+  variables.set("tools", Value::list({Value("a")}));
+  try {
+    chat.prompt(variables);
+    FAIL() << "the other template answered";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidRequest);
+  }
+}
+
 TEST(ChatPrompt, TextWithoutControlTokensIsLeftAlone) {
   const Chatting chatting(kTurns);
   const GuardedPrompt prompt = chatting.prompt(conversation("1 < 2, <|im, \uFDD0"));
