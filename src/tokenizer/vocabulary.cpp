@@ -11,12 +11,13 @@ namespace orcd::tokenizer {
 namespace {
 
 // Tokens by which the families end a turn, beside those that the metadata names.
-constexpr std::array<std::string_view, 17> kEndTexts = {"<|eot_id|>",
+constexpr std::array<std::string_view, 18> kEndTexts = {"<|eot_id|>",
                                                         "<|im_end|>",
                                                         "<|end|>",
                                                         "<|return|>",
                                                         "<|call|>",
                                                         "<end_of_turn>",
+                                                        "<end_of_utterance>",
                                                         "<turn|>",
                                                         "<|endoftext|>",
                                                         "<|end_of_text|>",
