@@ -196,7 +196,7 @@ def read_rope(model, key, head_dim, interleaved):
         low, high = max(0, low), min(dim - 1, high)
         ramp = np.clip((np.arange(dim // 2) - low) / max(0.001, high - low), 0, 1)
         frequencies = frequencies * (1 - ramp) + frequencies / factor * ramp
-        magnitude = 1 + 0.1 * math.log(factor)
+        magnitude = key("rope.scaling.yarn_attn_factor", 1 + 0.1 * math.log(factor)) * key("rope.scaling.attn_factor", 1.0)
     elif scaling != "none":
         raise SystemExit(f"error: no fp32 reference for the rope scaling '{scaling}'")
     return Rope(dim, interleaved, frequencies, magnitude)

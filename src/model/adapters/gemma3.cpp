@@ -33,25 +33,31 @@ ModelSpec read_gemma3(const Reader& reader) {
   spec.embedding_scale = numerics::sqrt_rn(static_cast<float>(spec.dim));
   spec.final_softcap = static_cast<float>(reader.positive("final_logit_softcapping").value_or(0));
 
-  const RopeSpec global = reader.rope(RopeStyle::kHalves, spec);
+  RopeSpec global = reader.rope(RopeStyle::kHalves, spec);
+  // No default: the format's own, 10,000, is none of Gemma 3's. Ollama's converter has a name of its own.
+  const auto base = reader.positive("rope.freq_base", 1.0);
+  const auto other_base = reader.positive("rope.global.freq_base", 1.0);
+  if (!base && !other_base) reader.fail("rope.freq_base", "is missing; gemma3 needs it");
+  global.base = base.value_or(other_base.value_or(0));
   RopeSpec local = {
       .n_dims = global.n_dims, .base = 10000.0, .style = RopeStyle::kHalves, .freq_factors = {}};
   for (const std::string_view name : {"rope.freq_base_swa", "rope.local.freq_base"}) {
-    if (const auto base = reader.positive(name, 1.0)) local.base = *base;
+    if (const auto local_base = reader.positive(name, 1.0)) local.base = *local_base;
   }
   // A local query sees `window` keys, itself included: as in transformers and in llama.cpp's standard mask.
   const uint32_t window = reader.optional_count("attention.sliding_window", kMaxContext, 0).value_or(0);
   const std::vector<bool> is_local =
       window ? local_layers(reader, spec.n_layers) : std::vector<bool>(spec.n_layers, false);
 
+  const bool has_scale = reader.positive("attention.scale").has_value();
   reader.read_blocks(spec);
   for (uint32_t i = 0; i < spec.n_layers; ++i) {
     LayerSpec& layer = spec.layers[i];
     layer.activation = Activation::kGeluTanh;
     layer.window = is_local[i] ? window : 0;
     layer.rope = Reader::add_rope(spec, is_local[i] ? local : global);
-    // The 27B model, alone, scales by dim / n_heads; its files are known by their 62 layers.
-    if (spec.n_layers == 62) {
+    // The 27B model, alone, scales by dim / n_heads and its files do not say so; they are known by 62 layers.
+    if (spec.n_layers == 62 && !has_scale) {
       const uint32_t dim_per_head = spec.dim / layer.n_heads;
       layer.attention_scale = 1.0f / numerics::sqrt_rn(static_cast<float>(dim_per_head));
     }

@@ -6,13 +6,7 @@ namespace orcd::model {
 ModelSpec read_qwen2(const Reader& reader) {
   ModelSpec spec = reader.start();
   spec.norm_eps = reader.epsilon("attention.layer_norm_rms_epsilon");
-  // HF's configurations name a window and switch it off; one that is as long as the context changes nothing.
-  const auto window = reader.optional_count("attention.sliding_window", kMaxContext, 0);
-  if (window.value_or(0) != 0 && *window < spec.context_length) {
-    reader.fail("attention.sliding_window",
-                "a window of " + std::to_string(*window) +
-                    " is shorter than the context; which layers have it is not said");
-  }
+  reader.refuse_window(spec);
   const int32_t rope = Reader::add_rope(spec, reader.rope(RopeStyle::kHalves, spec));
   reader.read_blocks(spec);
   for (uint32_t i = 0; i < spec.n_layers; ++i) {

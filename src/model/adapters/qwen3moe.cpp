@@ -7,6 +7,7 @@ ModelSpec read_qwen3moe(const Reader& reader) {
   ModelSpec spec = reader.start();
   spec.norm_eps = reader.epsilon("attention.layer_norm_rms_epsilon");
   reader.read_expert_counts(spec);
+  reader.refuse_window(spec);
   const int32_t rope = Reader::add_rope(spec, reader.rope(RopeStyle::kHalves, spec));
   reader.read_blocks(spec);
   for (uint32_t i = 0; i < spec.n_layers; ++i) {

@@ -33,6 +33,11 @@ TensorRef rows_of(const TensorRef& fused, uint64_t begin, uint64_t n) {
 Reader::Reader(std::shared_ptr<const gguf::File> file)
     : file_(std::move(file)), architecture_(file_->need_string("general.architecture")) {}
 
+std::string Reader::key(std::string_view name) const {
+  asked_.emplace(name);
+  return architecture_ + "." + std::string(name);
+}
+
 void Reader::fail(std::string_view name, std::string message, std::string hint) const {
   const std::string field = key(name);
   const gguf::MetadataEntry* entry = file_->find(field);
@@ -113,11 +118,21 @@ void Reader::refuse_if_set(std::string_view name, std::string_view why) const {
   if (!zero) fail(name, std::string(why));
 }
 
+void Reader::refuse_window(const ModelSpec& spec) const {
+  const uint32_t window = optional_count("attention.sliding_window", kMaxContext, 0).value_or(0);
+  if (window != 0 && window < spec.context_length) {
+    fail("attention.sliding_window", "a window of " + std::to_string(window) +
+                                         " is shorter than the context; which layers have it is not said");
+  }
+}
+
 ModelSpec Reader::start() const {
   ModelSpec spec{};
   spec.file = file_;
   spec.architecture = architecture_;
   spec.name = file_->get_string("general.name").value_or(architecture_);
+  if (!file_->get_bool(key("attention.causal")).value_or(true))
+    fail("attention.causal", "a model whose tokens see what follows them does not generate text");
   spec.n_layers = count("block_count", kMaxLayers);
   spec.dim = count("embedding_length", kMaxDim);
   spec.context_length = count("context_length", kMaxContext);

@@ -40,7 +40,8 @@ class Reader {
   explicit Reader(std::shared_ptr<const gguf::File> file);
 
   const gguf::File& file() const { return *file_; }
-  std::string key(std::string_view name) const { return architecture_ + "." + std::string(name); }
+  // "<arch>.<name>". Whoever asks for it has to heed it: see refuse_unread.
+  std::string key(std::string_view name) const;
 
   // Hyperparameters, by their name after "<arch>.". Values outside [1, max] (or [0, max]) are refused.
   uint32_t count(std::string_view name, uint64_t max) const;
@@ -53,6 +54,9 @@ class Reader {
   float epsilon(std::string_view name) const;
   // Refuses the model where a key is present and not zero: something this build would compute wrongly.
   void refuse_if_set(std::string_view name, std::string_view why) const;
+  // Refuses a window shorter than the context, for families whose files do not say which layers have it. HF's
+  // configurations often name one and switch it off; one that is as long as the context changes nothing.
+  void refuse_window(const ModelSpec& spec) const;
 
   // Architecture, name, layer count, dim, context length; token embedding, output norm and head (tied where
   // output.weight is absent); layers with their head counts, head_dim, ffn_dim and attention scale.
@@ -87,7 +91,8 @@ class Reader {
   // Index of an equal table in spec.ropes, added where it is new.
   static int32_t add_rope(ModelSpec& spec, const RopeSpec& rope);
 
-  // Refuses tensors that nothing has read: the model would be computed without them, and wrongly.
+  // Refuses tensors that nothing has read, and those known hyperparameters that change the results in any
+  // family: the model would be computed without them, and wrongly.
   void refuse_unread(const ModelSpec& spec) const;
 
   [[noreturn]] void fail(std::string_view name, std::string message, std::string hint = {}) const;
@@ -107,7 +112,7 @@ class Reader {
 
   std::shared_ptr<const gguf::File> file_;
   std::string architecture_;
-  mutable std::set<std::string, std::less<>> read_;
+  mutable std::set<std::string, std::less<>> read_, asked_;
 };
 
 }  // namespace orcd::model

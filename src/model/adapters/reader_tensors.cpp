@@ -10,6 +10,25 @@ namespace {
 
 constexpr std::string_view kTypeHint = "convert or requantise it to F16, BF16, Q8_0, Q4_0 or Q4_K_M";
 
+// Hyperparameters that change the results in whichever family they stand, and the value that changes nothing.
+struct Meaningful {
+  std::string_view name;
+  double neutral;
+};
+constexpr Meaningful kMeaningful[] = {
+    {"embedding_scale", 1},
+    {"residual_scale", 1},
+    {"logit_scale", 1},
+    {"attn_logit_softcapping", 0},
+    {"final_logit_softcapping", 0},
+    {"router_logit_softcapping", 0},
+    {"attention.sliding_window", 0},
+    {"attention.clamp_kqv", 0},
+    {"attention.max_alibi_bias", 0},
+    {"attention.temperature_scale", 0},
+    {"attention.output_scale", 1},
+};
+
 std::string shape_text(const gguf::TensorInfo& tensor) {
   std::string text = "[";
   for (uint32_t i = 0; i < tensor.n_dims; ++i) text += (i ? ", " : "") + std::to_string(tensor.dims[i]);
@@ -156,13 +175,29 @@ void Reader::scale_rope(RopeSpec& rope, const ModelSpec& spec) const {
   if (rope.yarn_beta_fast < rope.yarn_beta_slow) {
     fail("rope.scaling.yarn_beta_fast", "is below rope.scaling.yarn_beta_slow");
   }
-  // Peng et al. 2023, eq. 22: attention temperature as a factor of cos and sin.
-  rope.yarn_attention_factor = positive("rope.scaling.attn_factor").value_or(1.0) *
-                               positive("rope.scaling.yarn_attn_factor").value_or(1.0) *
-                               (1.0 + 0.1 * numerics::log_f64(rope.yarn_factor));
+  // Below 0: not set. Another one would mix extrapolation and interpolation otherwise than YaRN says.
+  const double mix = file_->get_float(key("rope.scaling.yarn_ext_factor")).value_or(1);
+  if (mix >= 0 && mix != 1)
+    fail("rope.scaling.yarn_ext_factor", "an extrapolation factor other than 1 is not supported");
+  // Peng et al. 2023, eq. 22: attention temperature as a factor of cos and sin. A file may name it: it is the
+  // attention_factor of HF's configurations, which takes the place of the formula's.
+  rope.yarn_attention_factor =
+      positive("rope.scaling.attn_factor").value_or(1.0) *
+      positive("rope.scaling.yarn_attn_factor").value_or(1.0 + 0.1 * numerics::log_f64(rope.yarn_factor));
 }
 
 void Reader::refuse_unread(const ModelSpec& spec) const {
+  for (const Meaningful& meaningful : kMeaningful) {
+    if (asked_.contains(meaningful.name)) continue;
+    const gguf::MetadataEntry* entry = file_->find(key(meaningful.name));
+    if (!entry) continue;
+    const bool is_float = entry->type == gguf::ValueType::kF32 || entry->type == gguf::ValueType::kF64;
+    const double value =
+        is_float ? *file_->get_float(entry->key) : static_cast<double>(*file_->get_uint(entry->key));
+    if (value != meaningful.neutral)
+      fail(meaningful.name, "is not part of a " + spec.architecture +
+                                " model as this build knows it; the results would be wrong without it");
+  }
   for (const gguf::TensorInfo& tensor : file_->tensors()) {
     if (read_.contains(tensor.name)) continue;
     // The vision tower and its projector, which some files carry beside the text model.

@@ -9,7 +9,7 @@ ModelSpec read_smollm3(const Reader& reader) {
   ModelSpec spec = reader.start();
   spec.norm_eps = reader.epsilon("attention.layer_norm_rms_epsilon");
   const int32_t rope = Reader::add_rope(spec, reader.rope(RopeStyle::kInterleaved, spec));
-  reader.refuse_if_set("attention.sliding_window", "a window is not supported");
+  reader.refuse_window(spec);
   reader.read_blocks(spec);
   for (uint32_t i = 0; i < spec.n_layers; ++i) spec.layers[i].rope = (i + 1) % kNoRopeEvery == 0 ? -1 : rope;
   return spec;

@@ -151,6 +151,12 @@ TEST(Llama, YarnTakesItsDefaultsFromTheFile) {
   EXPECT_EQ(params.yarn_attention_factor, rope.yarn_attention_factor);
 }
 
+TEST(Llama, ScalesThatChangeNothingMayStandInTheFile) {
+  GgufWriter w = test::synthetic_writer({});
+  w.add("llama.logit_scale", 1.0f).add("llama.attention.clamp_kqv", 0.0f).add("llama.residual_scale", 1.0f);
+  EXPECT_EQ(Model(w).spec.logit_scale, 1.0f);
+}
+
 TEST(Llama, Llama3FrequencyFactorsAreReadFromTheirTensor) {
   GgufWriter w = test::synthetic_writer({});
   test::Bytes data;

@@ -79,6 +79,20 @@ std::vector<Case> hyperparameters() {
   std::vector<Case> cases = {
       {"UnknownArchitecture", set("general.architecture", "mamba"), "general.architecture",
        "known: llama, gemma3, gpt-oss, qwen3moe"},
+      {"NotCausal", set("llama.attention.causal", false), "llama.attention.causal", "does not generate text"},
+      {"ScaledLogits", set("llama.logit_scale", 0.0625f), "llama.logit_scale", "not part of a llama model"},
+      {"ClampedProjections", set("llama.attention.clamp_kqv", 8.0f), "llama.attention.clamp_kqv",
+       "not part of"},
+      {"CappedScores", set("gemma3.attn_logit_softcapping", 50.0f), "gemma3.attn_logit_softcapping",
+       "not part of", of("gemma3")},
+      {"Gpt2WithAWindow", set("gpt2.attention.sliding_window", 256u), "gpt2.attention.sliding_window",
+       "not part of", of("gpt2")},
+      {"YarnThatExtrapolatesByHalf",
+       [](GgufWriter& w) {
+         w.add("llama.rope.scaling.type", "yarn").add("llama.rope.scaling.factor", 4.0f);
+         w.add("llama.rope.scaling.yarn_ext_factor", 0.5f);
+       },
+       "llama.rope.scaling.yarn_ext_factor", "other than 1"},
       {"ExpertsWithoutTheirUse", set("llama.expert_count", 8u), "llama.expert_used_count", "lacks this key"},
       {"ExpertsThatHaveNoTensors",
        [](GgufWriter& w) { w.add("llama.expert_count", 8u).add("llama.expert_used_count", 2u); },
@@ -278,8 +292,6 @@ std::vector<Case> families() {
   std::vector<Case> cases = {
       {"Qwen2WithoutABias", rename("blk.1.attn_k.bias", "blk.1.x"), "blk.1.attn_k.bias", "tensor is missing",
        of("qwen2")},
-      {"Qwen2WithAShortWindow", set("qwen2.attention.sliding_window", 512u), "qwen2.attention.sliding_window",
-       "shorter than the context", of("qwen2")},
       {"Qwen3WithoutAHeadNorm", rename("blk.0.attn_q_norm.weight", "blk.0.x"), "blk.0.attn_q_norm.weight",
        "tensor is missing", of("qwen3")},
       {"Qwen3NormOfAllHeads", [](GgufWriter& w) { w.claim_dims("blk.0.attn_k_norm.weight", {32}); },
@@ -308,10 +320,10 @@ std::vector<Case> families() {
        "blk.1.post_ffw_norm.weight", "tensor is missing", of("gemma2")},
       {"Gemma2WithoutItsWindow", drop("gemma2.attention.sliding_window"), "gemma2.attention.sliding_window",
        "lacks this key", of("gemma2")},
+      {"Gemma3WithoutItsGlobalBase", drop("gemma3.rope.freq_base"), "gemma3.rope.freq_base", "is missing",
+       of("gemma3")},
       {"GraniteWithExperts", set("granite.expert_count", 8u), "granite.expert_count", "not supported",
        of("granite")},
-      {"SmolLm3WithAWindow", set("smollm3.attention.sliding_window", 512u),
-       "smollm3.attention.sliding_window", "not supported", of("smollm3")},
       {"Gpt2PositionsOfAnotherNumber", set("gpt2.context_length", 512u), "position_embd.weight",
        "[256, 1024], but [256, 512] is needed", of("gpt2")},
       {"Gpt2WithoutPositions", rename("position_embd.weight", "x"), "position_embd.weight",
@@ -322,6 +334,17 @@ std::vector<Case> families() {
        },
        "gpt2.attention.layer_norm_epsilon", "lacks", of("gpt2")},
   };
+  // Which layers have the window, no file of these families says.
+  for (const std::string family : {"qwen2", "qwen3", "granite", "smollm3"}) {
+    const std::string key = family + ".attention.sliding_window";
+    cases.push_back(
+        {family + "WithAShortWindow", set(key, 512u), key, "shorter than the context", of(family.c_str())});
+  }
+  cases.push_back({"qwen3moeWithAShortWindow",
+                   set("qwen3moe.attention.sliding_window", 512u),
+                   "qwen3moe.attention.sliding_window",
+                   "shorter than the context",
+                   {.family = "qwen3moe", .n_experts = 4}});
   for (const std::string key : {"attn_logit_softcapping", "final_logit_softcapping"}) {
     cases.push_back(
         {"Gemma2Without_" + key, drop("gemma2." + key), "gemma2." + key, "is missing", of("gemma2")});
