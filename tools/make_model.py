@@ -32,7 +32,7 @@ FUSED_QKV = ("phi3", "gpt2")
 PLAIN_MLP = ("gpt2", "starcoder2")  # LayerNorm and biases everywhere, no gate
 HEAD_NORMS = ("gemma3", "qwen3", "qwen3moe")
 POST_NORMS = ("gemma2", "gemma3")
-SPM = ("gemma2", "gemma3", "phi3")  # vocabularies of SentencePiece
+SPM = {"gemma2": "gemma", "gemma3": "gemma", "phi3": "phi3"}  # vocabularies of SentencePiece
 SCALARS = {  # beside counts, RoPE and epsilon
     "gemma2": {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
     "granite": {"embedding_scale": 12.0, "residual_scale": 0.22, "attention.scale": 0.015625, "logit_scale": 8.0},  # 3.1 2B
@@ -366,7 +366,7 @@ def make_model(path, shape, seed=0, tokenizer=None):
         vocab = copied_vocab(tokenizer)
         shape = dataclasses.replace(shape, vocab=len(vocab["tokenizer.ggml.tokens"]))
     else:
-        vocab = spm_vocab(shape.vocab, seed) if shape.family in SPM else bpe_vocab(shape.vocab, seed, shape.pre)
+        vocab = spm_vocab(shape.vocab, seed, SPM[shape.family]) if shape.family in SPM else bpe_vocab(shape.vocab, seed, shape.pre)
     writer = GGUFWriter(str(path), shape.family)
     add_metadata(writer, shape, seed, vocab)
 

@@ -56,9 +56,20 @@ def bpe_vocab(size, seed, pre):
     }
 
 
-def spm_vocab(size, seed):
-    """gguf-spm metadata with Gemma's first ids: <pad> <eos> <bos> <unk>, then turns, bytes, user-defined runs, pieces."""
-    control = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
+# The control tokens of SentencePiece families, and which of them are BOS, EOS, unknown and padding.
+SPM_CONTROL = {
+    "gemma": (["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"], ("<bos>", "<eos>", "<unk>", "<pad>")),
+    "phi3": (
+        ["<unk>", "<s>", "</s>", "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"],
+        ("<s>", "<|endoftext|>", "<unk>", "<|endoftext|>"),
+    ),
+}
+
+
+def spm_vocab(size, seed, kind="gemma"):
+    """gguf-spm metadata: the control tokens of `kind` first, then bytes, user-defined runs, pieces."""
+    control, roles = SPM_CONTROL[kind]
+    bos, eos, unknown, padding = map(control.index, roles)
     user_defined = ["\n", "\n\n", "  ", "    "]
     characters = ["▁", *(chr(c) for c in range(33, 127))]
     fixed = len(control) + 256 + len(user_defined) + len(characters)
@@ -76,10 +87,10 @@ def spm_vocab(size, seed):
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.scores": scores,
         "tokenizer.ggml.token_type": types,
-        "tokenizer.ggml.bos_token_id": 2,
-        "tokenizer.ggml.eos_token_id": 1,
-        "tokenizer.ggml.unknown_token_id": 3,
-        "tokenizer.ggml.padding_token_id": 0,
+        "tokenizer.ggml.bos_token_id": bos,
+        "tokenizer.ggml.eos_token_id": eos,
+        "tokenizer.ggml.unknown_token_id": unknown,
+        "tokenizer.ggml.padding_token_id": padding,
         "tokenizer.ggml.add_bos_token": True,
         "tokenizer.ggml.add_eos_token": False,
         "tokenizer.ggml.add_space_prefix": False,
