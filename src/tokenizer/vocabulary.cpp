@@ -30,6 +30,25 @@ constexpr std::array<std::string_view, 18> kEndTexts = {"<|eot_id|>",
                                                         "<｜end▁of▁sentence｜>",
                                                         "<|end_of_turn|>"};
 
+// And those by which they begin one.
+constexpr std::array<std::string_view, 6> kStartTexts = {"<start_of_turn>",   "<|turn>",
+                                                         "<|im_start|>",      "<|start_header_id|>",
+                                                         "<|end_header_id|>", "<|start_of_role|>"};
+
+// Files of Gemma 3 from its makers, and of others, type these tokens as ordinary text: then no template could
+// write them, and no answer would end.
+void make_turns_control(Vocabulary& vocabulary) {
+  const auto is_one_of = [](const auto& texts, std::string_view text) {
+    return std::ranges::find(texts, text) != texts.end();
+  };
+  for (int32_t id = 0; id < vocabulary.size(); ++id) {
+    const std::string_view text = vocabulary.texts[id];
+    if (!text.ends_with('>') || !vocabulary.is_plain(id)) continue;
+    if (is_one_of(kStartTexts, text) || is_one_of(kEndTexts, text))
+      vocabulary.types[id] = TokenType::kControl;
+  }
+}
+
 std::vector<TokenType> read_types(const gguf::File& file, uint64_t n_tokens) {
   constexpr std::string_view kKey = "tokenizer.ggml.token_type";
   std::vector<TokenType> types(n_tokens, TokenType::kNormal);
@@ -135,6 +154,7 @@ Vocabulary read_vocabulary(const std::shared_ptr<const gguf::File>& file,
   vocabulary.owner = file;
   vocabulary.texts.assign(tokens.strings.begin(), tokens.strings.end());
   vocabulary.types = read_types(*file, tokens.size);
+  make_turns_control(vocabulary);
   index_tokens(vocabulary);
   vocabulary.bos_id = read_id(*file, "tokenizer.ggml.bos_token_id", tokens.size, defaults.bos_id);
   vocabulary.eos_id = read_id(*file, "tokenizer.ggml.eos_token_id", tokens.size, defaults.eos_id);
