@@ -9,6 +9,7 @@ bool Channel::push(Event event) {
     std::lock_guard lock(mutex_);
     if (terminal_pushed_ || reader_gone_) return false;
     events_.push_back(std::move(event));
+    note_size();
   }
   available_.notify_one();
   if (notify_event_) notify_event_();
@@ -37,9 +38,9 @@ void Channel::push_out_of_memory() noexcept {
   if (notify_event_) notify_event_();
 }
 
-bool Channel::full() const {
+bool Channel::behind() const {
   std::lock_guard lock(mutex_);
-  return events_.size() >= capacity_;
+  return behind_;
 }
 
 bool Channel::reader_gone() const {
@@ -54,11 +55,12 @@ std::optional<Event> Channel::take(std::unique_lock<std::mutex>& lock) {
     terminal_taken_ = true;
     return last;
   }
-  const bool was_full = events_.size() >= capacity_;
+  const bool was_behind = behind_;
   std::optional<Event> event(std::move(events_.front()));
   events_.pop_front();
+  note_size();
   if (terminal_pushed_ && nothing_left()) terminal_taken_ = true;
-  const bool room = was_full && events_.size() < capacity_ && !terminal_pushed_;
+  const bool room = was_behind && !behind_ && !terminal_pushed_;
   lock.unlock();
   if (room && notify_room_) notify_room_();
   return event;

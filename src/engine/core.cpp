@@ -165,7 +165,7 @@ void Core::sweep() {
   for (const auto& active : active_) {
     if (active->ended) continue;
     const Job& job = *active->job;
-    active->sequence.paused = job.channel->full();
+    active->sequence.paused = job.channel->behind();
     if (job.cancelled || job.channel->reader_gone()) {
       fail(*active, Error(ErrorCode::kCancelled, "the request was cancelled"));
     } else if (now >= job.request.deadline) {
@@ -388,6 +388,7 @@ Time Core::next_deadline() const {
 void Core::publish_counters() {
   counters_->running = scheduler_.n_running();
   counters_->waiting = scheduler_.n_waiting();
+  counters_->set_aside = scheduler_.n_set_aside();
   counters_->kv_pages_used = pool_.n_in_use();
   counters_->prefix_queries = scheduler_.prefix_queries();
   counters_->prefix_hits = scheduler_.prefix_hits();

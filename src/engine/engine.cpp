@@ -230,8 +230,10 @@ std::unique_ptr<Generation> Engine::submit(Request request, std::function<void()
     if (!impl_->counters.healthy)
       throw Error(ErrorCode::kCudaError, "the device failed and the worker must be restarted",
                   {{"reason", box.unhealthy_reason}});
-    // Whoever is not running waits, in the scheduler's queue or still in the inbox.
-    const size_t waiting = box.jobs.size() - std::min<size_t>(box.jobs.size(), impl_->counters.running);
+    // Whoever is not running waits, in the scheduler's queue or still in the inbox; but slow readers do not
+    // fill the queue.
+    const size_t elsewhere = size_t{impl_->counters.running} + impl_->counters.set_aside;
+    const size_t waiting = box.jobs.size() - std::min(box.jobs.size(), elsewhere);
     if (waiting >= impl_->options.max_queue && box.jobs.size() >= limits().slots) {
       throw Error(ErrorCode::kOverloaded, "the queue is full",
                   {{"waiting", uint64_t{waiting}}, {"limit", uint64_t{impl_->options.max_queue}}},

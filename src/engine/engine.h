@@ -16,7 +16,8 @@ namespace orcd::engine {
 
 struct EngineOptions {
   uint32_t max_queue = 256;           // waiting requests; one more is OVERLOADED
-  size_t channel_capacity = 256;      // events that a reader may be behind before its sequence pauses
+  size_t channel_capacity = 256;      // events that a reader may be behind before its sequence pauses, and
+                                      // others may have its slot
   double target_step_seconds = 0.05;  // prompts are cut into chunks so that a step takes no longer
 };
 

@@ -52,6 +52,19 @@ void Scheduler::preempt(Sequence* sequence) {
   enqueue(sequence);
 }
 
+// The youngest that holds a slot while its reader is behind; not one that a step under way computes, whose
+// slot would not be free at once.
+Sequence* Scheduler::idle_one() const {
+  const auto found = std::find_if(running_.rbegin(), running_.rend(), [](const Sequence* s) {
+    return s->paused && s->n_written == s->n_submitted;
+  });
+  return found == running_.rend() ? nullptr : *found;
+}
+
+uint32_t Scheduler::n_set_aside() const {
+  return static_cast<uint32_t>(std::ranges::count_if(waiting_, [](const Sequence* s) { return s->paused; }));
+}
+
 int32_t Scheduler::free_slot() const {
   std::vector<bool> taken(limits_.slots);
   for (const Sequence* s : running_) taken[static_cast<size_t>(s->slot)] = true;
@@ -88,23 +101,28 @@ bool Scheduler::admit_one(Sequence* sequence, Batch* batch) {
 
 // Strictly in order of arrival, but for those whose reader is behind.
 void Scheduler::admit(Batch* batch) {
-  for (auto it = waiting_.begin(); it != waiting_.end();) {
-    if ((*it)->paused) {
-      ++it;
-    } else if (admit_one(*it, batch)) {
-      it = waiting_.erase(it);
+  const auto is_next = [](const Sequence* s) { return !s->paused; };
+  while (true) {
+    const auto next = std::ranges::find_if(waiting_, is_next);
+    if (next == waiting_.end()) return;
+    if (admit_one(*next, batch)) {
+      waiting_.erase(next);
+    } else if (Sequence* idle = idle_one()) {
+      preempt(idle);
     } else {
       return;
     }
   }
 }
 
-// Grows the table, preempting the youngest until it can; false when the sequence itself was the youngest.
+// Grows the table, preempting those whose reader is behind, then the youngest, until it can; false when the
+// sequence itself was the youngest.
 bool Scheduler::make_room(Sequence* sequence, uint32_t n_positions) {
   while (!sequence->table.grow(n_positions)) {
-    Sequence* youngest = running_.back();
-    preempt(youngest);
-    if (youngest == sequence) return false;
+    Sequence* idle = idle_one();
+    Sequence* victim = idle ? idle : running_.back();
+    preempt(victim);
+    if (victim == sequence) return false;
   }
   return true;
 }
@@ -139,11 +157,13 @@ Batch* Scheduler::plan(uint32_t max_tokens) {
   uint32_t n_rows = 0;
   const auto room = [&] { return batch->n_tokens < budget && n_rows < limits_.logits_rows; };
 
-  // Decode first. Preemption removes from the back of running_, which is after the current one or itself.
+  // Decode first.
   for (size_t i = 0; i < running_.size() && room(); ++i) {
     Sequence* s = running_[i];
     if (s->paused || n_ready(*s) != 1) continue;
     if (!make_room(s, s->n_submitted + 1)) break;
+    i = static_cast<size_t>(std::ranges::find(running_, s) -
+                            running_.begin());  // some before it may have left
     append(batch.get(), s, 1);
     ++n_rows;
   }

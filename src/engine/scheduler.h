@@ -1,5 +1,6 @@
 // Decides what each step computes: first come first served, continuous batching over slots, prompts in
-// chunks, pages from the pool, preemption by recompute. Sees no tensor, no clock and no thread.
+// chunks, pages from the pool, preemption by recompute. Who waits for a reader holds nobody up: others take
+// its slot and pages, and it is computed again from its tokens later. Sees no tensor, no clock and no thread.
 #pragma once
 
 #include <deque>
@@ -20,7 +21,8 @@ struct Sequence {
 
   std::vector<int32_t> tokens;  // the prompt and what was generated
   uint32_t max_length;          // complete when it has this many tokens
-  bool paused = false;          // its reader is behind: takes no part in steps until cleared
+  // Its reader is behind: takes no part in steps until cleared, and gives slot and pages to who wants them.
+  bool paused = false;
 
   // The scheduler's.
   kv::BlockTable table;
@@ -72,6 +74,7 @@ class Scheduler {
 
   uint32_t n_running() const { return static_cast<uint32_t>(running_.size()); }
   uint32_t n_waiting() const { return static_cast<uint32_t>(waiting_.size()); }
+  uint32_t n_set_aside() const;  // of those that wait: for their reader, not for a slot
   uint64_t prefix_queries() const { return prefix_queries_; }  // tokens
   uint64_t prefix_hits() const { return prefix_hits_; }        // tokens
   uint64_t n_preemptions() const { return n_preemptions_; }
@@ -80,6 +83,7 @@ class Scheduler {
   void admit(Batch* batch);
   bool admit_one(Sequence* sequence, Batch* batch);
   bool make_room(Sequence* sequence, uint32_t n_positions);
+  Sequence* idle_one() const;
   void preempt(Sequence* sequence);
   void release(Sequence* sequence);
   void enqueue(Sequence* sequence);

@@ -78,21 +78,34 @@ TEST(Channel, OutOfMemoryAfterTheTerminalEventChangesNothing) {
   EXPECT_FALSE(channel.pop().has_value());
 }
 
-TEST(Channel, FullIsReportedAndRoomIsAnnouncedOnce) {
-  Channel channel(2);
+TEST(Channel, AReaderIsBehindFromAFullChannelToAHalfEmptyOneWhichIsAnnouncedOnce) {
+  Channel channel(4);
   int rooms = 0;
   channel.on_room([&] { ++rooms; });
+  for (uint32_t i = 0; i < 3; ++i) channel.push(token(i));
+  EXPECT_FALSE(channel.behind());
+  channel.push(token(3));
+  EXPECT_TRUE(channel.behind());
+  EXPECT_TRUE(channel.push(token(4)));  // of a step already under way
+  for (int size = 4; size > 2; --size) {
+    channel.try_pop();
+    EXPECT_EQ(rooms, 0);
+    EXPECT_TRUE(channel.behind());
+  }
+  channel.try_pop();
+  EXPECT_EQ(rooms, 1);
+  EXPECT_FALSE(channel.behind());
+  channel.try_pop();
+  channel.try_pop();
+  EXPECT_EQ(rooms, 1);
+}
+
+TEST(Channel, OfOneEventIsFullAndEmptyInTurns) {
+  Channel channel(1);
   channel.push(token(0));
-  EXPECT_FALSE(channel.full());
-  channel.push(token(1));
-  EXPECT_TRUE(channel.full());
-  EXPECT_TRUE(channel.push(token(2)));  // of a step already under way
+  EXPECT_TRUE(channel.behind());
   channel.try_pop();
-  EXPECT_EQ(rooms, 0);
-  channel.try_pop();
-  EXPECT_EQ(rooms, 1);
-  channel.try_pop();
-  EXPECT_EQ(rooms, 1);
+  EXPECT_FALSE(channel.behind());
 }
 
 TEST(Channel, ReaderThatLeavesIsAnnouncedAndNothingIsTakenAnyMore) {

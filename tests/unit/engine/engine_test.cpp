@@ -162,7 +162,7 @@ TEST(Engine, DestructionEndsActiveRequestsAndGenerationsMayOutliveIt) {
   auto h = std::make_unique<Held>();
   const auto running = h->engine->submit(request("a", 400));
   std::vector<std::unique_ptr<Generation>> others;
-  for (int i = 0; i < 8; ++i) others.push_back(h->engine->submit(request("w" + std::to_string(i))));
+  for (int i = 0; i < 8; ++i) others.push_back(h->engine->submit(request(std::to_string(i))));
   h->let_go();
   h->engine.reset();
   const Answer answer = read(*running);
@@ -177,11 +177,32 @@ TEST(Engine, SlowReaderIsPausedAndLosesNothing) {
   const Request slow = request("slow", 100);
   const auto generation = h.engine->submit(slow);
   const auto quick = h.engine->submit(request("quick", 4));  // fills its channel and no more
-  while (!generation->channel().full()) std::this_thread::yield();
+  while (!generation->channel().behind()) std::this_thread::yield();
   const Answer answer = read(*generation);
   EXPECT_EQ(answer.tokens, test::expected_tokens(options, slow, 512));
   EXPECT_TRUE(answer.end.has_value());
   EXPECT_TRUE(read(*quick).end.has_value());
+}
+
+TEST(Engine, AsManySlowReadersAsThereAreSlotsAndPlacesInTheQueueHoldNobodyUp) {
+  FakeOptions options;
+  options.limits.slots = 2;
+  Held h(options, {.max_queue = 2, .channel_capacity = 4}, false);
+  std::vector<Request> requests;
+  std::vector<std::unique_ptr<Generation>> slow;
+  for (int i = 0; i < 8; ++i) {
+    requests.push_back(request(std::to_string(i), 100));
+    slow.push_back(h.engine->submit(requests.back()));
+    while (!slow.back()->channel().behind()) std::this_thread::yield();
+  }
+  const auto quick = h.engine->submit(request("quick", 3));
+  EXPECT_TRUE(read(*quick).end.has_value());
+  for (size_t i = 0; i < slow.size(); ++i) {
+    const Answer answer = read(*slow[i]);
+    EXPECT_EQ(answer.tokens, test::expected_tokens(options, requests[i], 512));
+    EXPECT_EQ(answer.n_started, 1);
+    EXPECT_TRUE(answer.end.has_value());
+  }
 }
 
 TEST(Engine, DeadlineIsKeptWhileTheReaderIsBehind) {
