@@ -5,6 +5,7 @@
 #include <boost/beast/http/read.hpp>
 #include <cstdio>
 #include <exception>
+#include <utility>
 
 #include "base/log.h"
 #include "server/error_reply.h"
@@ -21,7 +22,8 @@ namespace {
 constexpr size_t kPieceBytes = 16 * 1024;      // of a stream, per write
 constexpr size_t kPipelinedBytes = 64 * 1024;  // kept while a stream runs
 constexpr size_t kBufferBytes = 128 * 1024;    // a line of a chunked body that is longer has no business
-constexpr uint64_t kDiscardBytes = 64 << 20;   // read and dropped after a refusal, so that the reply is seen
+constexpr uint64_t kIdleLine = 0, kRequestLine = uint64_t{1} << 63;  // where the places of a line begin
+constexpr uint64_t kDiscardBytes = 64 << 20;  // read and dropped after a refusal, so that the reply is seen
 constexpr std::chrono::milliseconds kLinger{2'000};
 constexpr std::chrono::milliseconds kTimerInterval{1'000};  // at least so often a stream looks after itself
 constexpr std::chrono::milliseconds kProbeInterval{
@@ -49,13 +51,13 @@ Connection::Connection(asio::ip::tcp::socket socket, ConnectionShared* shared)
       deadline_(socket_.get_executor()),
       silence_(socket_.get_executor()),
       buffer_(kBufferBytes) {
-  ++shared_->n_connections;
+  shared_->connections.add(this);
 }
 
 Connection::~Connection() {
   stream_.reset();
   leave_flight();
-  --shared_->n_connections;
+  shared_->connections.remove(this);
 }
 
 void Connection::run() {
@@ -65,6 +67,15 @@ void Connection::run() {
 void Connection::fail(const std::exception& error) {
   report_failure("connection", error);
   drop();
+}
+
+void Connection::stand_in_line(uint64_t first_place) { place_ = first_place + shared_->n_waits++; }
+
+void Connection::make_room() {
+  place_ = kNotWaiting;
+  asio::post(socket_.get_executor(), held([](Connection& self) {
+               if (!self.in_flight_) self.drop();
+             }));
 }
 
 void Connection::leave_flight() {
@@ -85,6 +96,7 @@ void Connection::set_deadline(std::chrono::milliseconds limit) {
 void Connection::clear_deadline() { deadline_.expires_at(std::chrono::steady_clock::time_point::max()); }
 
 void Connection::drop() {
+  place_ = kNotWaiting;
   stream_over_ = true;
   stream_.reset();
   leave_flight();
@@ -99,10 +111,21 @@ void Connection::drop() {
 
 void Connection::read_request() {
   if (input_ended_ && buffer_.size() == 0) return drop();
+  stand_in_line(buffer_.size() > 0 ? kRequestLine : kIdleLine);
+  leave_flight();
+  const bool first = std::exchange(first_request_, false);
+  set_deadline(first || buffer_.size() > 0 ? shared_->options.header_timeout : shared_->options.idle_timeout);
+  if (buffer_.size() > 0) return read_header();
+  socket_.async_wait(asio::ip::tcp::socket::wait_read, held([first](Connection& self, SocketError error) {
+                       if (error) return self.drop();
+                       self.stand_in_line(kRequestLine);
+                       if (!first) self.set_deadline(self.shared_->options.header_timeout);
+                       self.read_header();
+                     }));
+}
+
+void Connection::read_header() {
   parser_.emplace(shared_->options.max_header_bytes, shared_->options.max_body_bytes);
-  set_deadline(first_request_ || buffer_.size() > 0 ? shared_->options.header_timeout
-                                                    : shared_->options.idle_timeout);
-  first_request_ = false;
   http::async_read_header(socket_, buffer_, *parser_,
                           held([](Connection& self, SocketError error, size_t) { self.on_header(error); }));
 }
@@ -152,6 +175,7 @@ void Connection::refuse_unreadable(SocketError error) {
 void Connection::on_request(SocketError error) {
   if (error) return refuse_unreadable(error);
   clear_deadline();
+  place_ = kNotWaiting;
   keep_alive_ = parser_->keep_alive();
   chunked_ = parser_->is_http_1_1();
   request_ = parser_->take();
@@ -216,7 +240,6 @@ void Connection::answer(Reply reply) {
 
 void Connection::after_reply() {
   clear_deadline();
-  leave_flight();
   keep_alive_ ? read_request() : linger();
 }
 
@@ -224,7 +247,9 @@ void Connection::after_reply() {
 void Connection::linger() {
   SocketError ignored;
   socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  leave_flight();
   if (input_ended_) return drop();
+  stand_in_line(kIdleLine);
   set_deadline(kLinger);
   discard();
 }

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 
+#include "server/connections.h"
 #include "server/http.h"
 #include "server/http_server.h"
 #include "server/request_parser.h"
@@ -23,16 +24,24 @@ namespace orcd::server {
 struct ConnectionShared {
   HttpOptions options;
   std::shared_ptr<const Router> router;
-  std::atomic<uint32_t> n_connections = 0, in_flight = 0;
+  Connections connections;
+  std::atomic<uint32_t> in_flight = 0;
+  std::atomic<uint64_t> n_waits = 0;  // gives each wait its place in line
   boost::asio::thread_pool prepare_pool{1}, slow_pool{1};
 };
 
-// Everything but notify() runs on the socket's strand.
+// Everything but notify(), place() and make_room() runs on the socket's strand.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(boost::asio::ip::tcp::socket socket, ConnectionShared* shared);
   ~Connection();
   void run();
+
+  // Its place in the line of those that wait for their clients, kNotWaiting while a request is being
+  // answered. Whoever has sent nothing of a request stands before all who have.
+  uint64_t place() const { return place_; }
+  static constexpr uint64_t kNotWaiting = UINT64_MAX;
+  void make_room();  // closes it, unless a request has come meanwhile
 
  private:
   using SocketError = boost::system::error_code;
@@ -52,6 +61,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void fail(const std::exception& error);
 
   void read_request();
+  void read_header();
   void on_header(SocketError error);
   void read_body();
   void on_request(SocketError error);
@@ -76,6 +86,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void set_deadline(std::chrono::milliseconds limit);
   void clear_deadline();
   void leave_flight();
+  void stand_in_line(uint64_t first_place);
 
   boost::asio::ip::tcp::socket socket_;
   ConnectionShared* shared_;
@@ -87,6 +98,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string out_;
 
   std::unique_ptr<StreamSource> stream_;
+  std::atomic<uint64_t> place_ = kNotWaiting;
   std::atomic<bool> notified_ = false;
   std::atomic<bool> notice_lost_ = false;  // notify() found no memory: stream_timer() sees to it
   std::chrono::steady_clock::time_point last_write_;

@@ -96,7 +96,10 @@ struct HttpServer::Impl {
   }
 
   void serve(tcp::socket socket) {
-    if (shared.n_connections >= shared.options.max_connections) return;
+    if (shared.connections.size() >= shared.options.max_connections &&
+        !shared.connections.close_longest_waiting()) {
+      return;
+    }
     boost::system::error_code ignored;
     socket.set_option(tcp::no_delay(true), ignored);
     socket.set_option(asio::socket_base::send_buffer_size(kSendBufferBytes), ignored);

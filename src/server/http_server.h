@@ -15,8 +15,12 @@ struct HttpOptions {
   uint16_t port = 0;               // 0 = the system picks
   uint32_t max_header_bytes = 16 * 1024;
   uint64_t max_body_bytes = 4 * 1024 * 1024;
+  // One more closes the one that has waited longest for its client; it is closed itself if every one is being
+  // answered.
   uint32_t max_connections = 1024;
-  std::chrono::milliseconds header_timeout{30'000};  // for a whole header, however slowly it drips in
+  // From a connection, or the first byte of a later request, to the end of the header, however slowly it
+  // comes.
+  std::chrono::milliseconds header_timeout{30'000};
   std::chrono::milliseconds body_timeout{60'000};
   std::chrono::milliseconds idle_timeout{75'000};   // between two requests of a connection
   std::chrono::milliseconds write_timeout{30'000};  // one write that makes no progress

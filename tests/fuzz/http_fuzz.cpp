@@ -130,7 +130,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
   }
   client.drain();
-  if (shared.n_connections != 0 || shared.in_flight != 0) std::abort();
+  if (shared.connections.size() != 0 || shared.in_flight != 0) std::abort();
   check_answers(client.answers());
   return 0;
 }

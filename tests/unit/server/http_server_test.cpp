@@ -186,6 +186,52 @@ TEST_F(HttpServerTest, AHeaderThatNeverEndsIsCutOff) {
   EXPECT_EQ(client.read_to_end(), "");
 }
 
+TEST_F(HttpServerTest, AFullServerClosesTheConnectionThatHasBeenIdleLongest) {
+  start({.max_connections = 4});
+  std::vector<std::unique_ptr<Client>> clients;
+  for (int i = 0; i < 4; ++i) {
+    clients.push_back(std::make_unique<Client>(server->port()));
+    clients.back()->send(get("/hello"));
+    clients.back()->read_until("hello");
+    ASSERT_TRUE(server->wait_idle(milliseconds(10000)));  // it stands in line
+  }
+  clients[0]->send(get("/hello"));  // and now behind the others
+  clients[0]->read_until("hello");
+  ASSERT_TRUE(server->wait_idle(milliseconds(10000)));
+  EXPECT_TRUE(ask(get("/hello", "Connection: close\r\n")).ends_with("hello"));
+  EXPECT_EQ(clients[1]->read_to_end(), "");
+  for (const int i : {0, 2, 3}) {
+    clients[i]->send(get("/hello"));
+    EXPECT_TRUE(has(clients[i]->read_until("hello"), "200 OK")) << i;
+  }
+}
+
+TEST_F(HttpServerTest, ManyTimesMoreIdleClientsThanAServerTakesLockNobodyOut) {
+  start({.max_connections = 8});
+  std::vector<std::unique_ptr<Client>> idle;
+  for (int i = 0; i < 100; ++i) {
+    idle.push_back(std::make_unique<Client>(server->port()));
+    if (i % 3 == 1) idle.back()->send("GET /hello HTTP/1.1\r\nHost: loc");
+    if (i % 3 == 2)
+      idle.back()->send("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc");
+    if (i % 10 != 9) continue;
+    EXPECT_TRUE(ask(get("/hello", "Connection: close\r\n")).ends_with("hello")) << i;
+  }
+}
+
+TEST_F(HttpServerTest, ConnectionsThatAreAnsweredMakeNoRoom) {
+  start({.max_connections = 2});
+  Client streaming(server->port()), other(server->port());
+  for (Client* client : {&streaming, &other}) {
+    client->send(get("/stream"));
+    client->read_until("\r\n\r\n");
+  }
+  Client third(server->port());
+  EXPECT_EQ(third.read_to_end(), "");
+  script->push("still here", true);
+  EXPECT_TRUE(has(other.read_until("0\r\n\r\n"), "0\r\n\r\n"));
+}
+
 TEST_F(HttpServerTest, StreamsPiecesAsTheyComeAndKeepsTheConnection) {
   start();
   Client client(server->port());
