@@ -1,5 +1,6 @@
 """The Python tools: goldens that can be made again, models as they were asked for, an evaluation by its protocol."""
 
+import json
 import math
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from gguf.quants import dequantize
 REPO = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO / "tools"), str(REPO / "bench")]
 
+import bench_smoke  # noqa: E402
 import format_goldens  # noqa: E402
 import fp32_reference  # noqa: E402
 import make_model  # noqa: E402
@@ -158,3 +160,20 @@ def test_benchmark_takes_the_median_of_its_rounds():
     assert peer_llama_cpp.summary(rounds) == {
         "prefill_tokens_per_s": 20, "prefill_range": [10, 30], "decode_tokens_per_s": 2, "decode_range": [1, 5]
     }  # fmt: skip
+
+
+def test_a_part_at_half_its_speed_and_one_without_a_baseline_are_found():
+    baseline = {"avx2": {"linear": 100.0, "decode": 10.0}}
+    assert bench_smoke.problems("avx2", {"linear": 61.0, "decode": 25.0}, baseline) == []
+    assert bench_smoke.problems("avx2", {"linear": 50.0, "decode": 10.0}, baseline) == ["avx2 linear: 0.50 of its baseline"]
+    assert bench_smoke.problems("avx2", {"linear": math.nan, "decode": 10.0}, baseline) == ["avx2 linear: nan of its baseline"]
+    assert bench_smoke.problems("avx2", {"decode": 10.0, "new": 1.0}, baseline) == [
+        "avx2 new: not in the baseline", "avx2 linear: in the baseline, and not measured"]
+    assert bench_smoke.problems("avx512", {"linear": 100.0}, baseline) == ["avx512: not in the baseline"]
+    assert bench_smoke.best_of([{"linear": 50.0, "decode": 9.0}, {"linear": 90.0, "decode": 8.0}]) == {"linear": 90.0, "decode": 9.0}
+
+
+def test_the_baseline_guards_every_instruction_set_alike():
+    baseline = json.loads((REPO / "bench" / "baseline.json").read_text(encoding="utf-8"))
+    assert set(baseline) == set(bench_smoke.ISAS)
+    assert len({tuple(ratios) for ratios in baseline.values()}) == 1
