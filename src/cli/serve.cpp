@@ -175,7 +175,6 @@ class Serving {
     try {
       service_.check_residency();
     } catch (const Error& error) {
-      service_.mark_unhealthy("the residency check failed: " + error.message());
       log_event(LogLevel::kError, "error",
                 {{"code", std::string(error_code_name(error.code()))}, {"message", error.line()}});
     } catch (const std::bad_alloc&) {  // says nothing about the weights

@@ -229,6 +229,7 @@ void Core::collect_one() {
     scheduler_.complete();
     return;
   }
+  counters_->failed_steps = 0;
   const std::unique_ptr<Batch> batch = scheduler_.complete();
   pacer_.measured(batch->n_tokens, std::chrono::duration<double>(now - step_started_).count());
   counters_->busy_nanoseconds += static_cast<uint64_t>((now - step_started_).count());
@@ -323,6 +324,7 @@ void Core::release(Active& active) {
 
 // A lost device is known before a reader hears of it.
 void Core::fail_batch(const Batch& batch, const Error& error) {
+  if (error.code() == ErrorCode::kCudaError) ++counters_->failed_steps;
   device_failed(error);
   for (const Batch::Entry& entry : batch.entries) {
     if (entry.sequence == nullptr) continue;
@@ -338,6 +340,18 @@ void Core::device_failed(const Error& error) {
   counters_->healthy = false;
   for (const auto& active : active_) {
     if (!active->ended) fail(*active, error);
+  }
+}
+
+std::vector<device::Executor::Residency> Core::check_residency() {
+  drain();
+  try {
+    auto arenas = executor_.check_residency();
+    if (counters_->failed_steps >= kFailingSteps) counters_->failed_steps = kFailingSteps - 1;
+    return arenas;
+  } catch (...) {
+    device_failed(current_error());
+    throw;
   }
 }
 

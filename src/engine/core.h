@@ -32,6 +32,7 @@ struct Job {
 // Written by the engine thread, read by any.
 struct Counters {
   std::atomic<uint32_t> running = 0, waiting = 0, set_aside = 0;
+  std::atomic<uint32_t> failed_steps = 0;  // in a row, up to now
   std::atomic<uint64_t> kv_pages_used = 0, tokens_generated = 0, prompt_tokens = 0;
   std::atomic<uint64_t> prefix_queries = 0, prefix_hits = 0;
   std::atomic<uint64_t> requests_ok = 0, requests_error = 0, requests_cancelled = 0;
@@ -48,6 +49,9 @@ struct CoreOptions {
   // Called once, when the device is found to be lost: before any job ends with it.
   std::function<void(const Error&)> lost;
 };
+
+// After so many failed steps in a row the device counts as failing, though it is not lost.
+inline constexpr uint32_t kFailingSteps = 3;
 
 class Core {
  public:
@@ -67,10 +71,10 @@ class Core {
   // Ends what was cancelled, abandoned or is late; then at most pipeline_depth submits and one collect.
   // false: there was nothing to run; call again when something has changed or at next_deadline().
   bool turn();
-  // Collects what is in flight, so that the executor is between steps.
-  void drain();
-  // A device call outside a step threw this: if the device is lost, every job ends with it.
-  void device_failed(const Error& error);
+  // Collects what is in flight, then asks the executor. What that throws is thrown on; if the device is lost,
+  // every job ends with it. A check that works puts a failing device on probation: the next failed step
+  // counts as the kFailingSteps-th again.
+  std::vector<device::Executor::Residency> check_residency();
   // Ends every job with this error.
   void end_all(const Error& error);
   // The same where there is no memory: ends every job with out_of_memory() and forgets the steps in flight.
@@ -94,6 +98,8 @@ class Core {
   void fail(Active& active, const Error& error);
   void release(Active& active);
   void fail_batch(const Batch& batch, const Error& error);
+  void device_failed(const Error& error);
+  void drain();
   Active& find(const Sequence* sequence);
   void bury();  // drops the jobs that have ended
   void publish_counters();

@@ -103,7 +103,6 @@ struct Engine::Impl {
       tasks.swap(mailbox->tasks);
     }
     for (const std::shared_ptr<Job>& job : inbox) add(job);
-    if (!tasks.empty()) core.drain();
     for (auto& task : tasks) task();
     return true;
   }
@@ -289,6 +288,7 @@ EngineStats Engine::stats() const {
   out.requests_cancelled = c.requests_cancelled;
   out.busy_seconds = static_cast<double>(c.busy_nanoseconds) * 1e-9;
   out.healthy = c.healthy;
+  out.failing = c.failed_steps >= kFailingSteps;
   std::lock_guard lock(impl_->mailbox->mutex);
   out.waiting = c.waiting + static_cast<uint32_t>(impl_->mailbox->inbox.size());
   out.unhealthy_reason = impl_->mailbox->unhealthy_reason;
@@ -301,14 +301,8 @@ const memory::Ledger& Engine::ledger() const { return impl_->executor->ledger();
 const std::string& Engine::model_digest() const { return impl_->model_digest; }
 
 std::vector<device::Executor::Residency> Engine::check_residency() {
-  std::packaged_task<std::vector<device::Executor::Residency>()> task([impl = impl_.get()] {
-    try {
-      return impl->executor->check_residency();
-    } catch (...) {
-      impl->core.device_failed(current_error());
-      throw;
-    }
-  });
+  std::packaged_task<std::vector<device::Executor::Residency>()> task(
+      [impl = impl_.get()] { return impl->core.check_residency(); });
   auto result = task.get_future();
   {
     std::lock_guard lock(impl_->mailbox->mutex);

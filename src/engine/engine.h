@@ -23,8 +23,9 @@ struct EngineOptions {
 
 // A snapshot for /health, /metrics and the tests; cheap, never waits for the engine thread.
 struct EngineStats {
-  bool healthy = true;
+  bool healthy = true;  // false: the device is lost, and nothing is taken any more
   std::string unhealthy_reason;
+  bool failing = false;  // the last steps failed, three or more in a row, and nothing has worked since
   uint32_t running = 0, waiting = 0;
   uint64_t kv_pages_total = 0, kv_pages_used = 0;
   uint64_t tokens_generated = 0, prompt_tokens = 0;

@@ -140,13 +140,13 @@ void Metrics::finished(const engine::EndEvent& end, double seconds) {
   impl_->decode.Observe(end.decode_ms / 1e3);
 }
 
-std::string Metrics::text(const engine::Engine* engine, double uptime_seconds) {
+std::string Metrics::text(const engine::Engine* engine, double uptime_seconds, bool healthy) {
   std::lock_guard lock(impl_->scrape);
   Impl& m = *impl_;
   m.uptime.Set(uptime_seconds);
+  m.healthy.Set(healthy ? 1 : 0);
   if (engine) {
     const engine::EngineStats stats = engine->stats();
-    m.healthy.Set(stats.healthy ? 1 : 0);
     m.running.Set(stats.running);
     m.waiting.Set(stats.waiting);
     m.kv_pages_used.Set(static_cast<double>(stats.kv_pages_used));

@@ -23,7 +23,7 @@ class Metrics {
   void inter_token(double seconds);                            // between two tokens, as the reader got them
   void finished(const engine::EndEvent& end, double seconds);  // the whole request
   // Current values are read from `engine` (null while loading).
-  std::string text(const engine::Engine* engine, double uptime_seconds);
+  std::string text(const engine::Engine* engine, double uptime_seconds, bool healthy);
 
  private:
   struct Impl;

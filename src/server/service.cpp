@@ -91,7 +91,7 @@ void Service::add_routes(Router* router) {
   add_text_routes(router);
   router->add({"GET", "/metrics",
                [this](const HttpRequest&) {
-                 Reply reply = json_reply(200, metrics_.text(state().engine, uptime_seconds()));
+                 Reply reply = json_reply(200, metrics_.text(state().engine, uptime_seconds(), healthy()));
                  reply.content_type = "text/plain; version=0.0.4; charset=utf-8";
                  return reply;
                },
@@ -146,11 +146,6 @@ void Service::cancel_all() {
   }
 }
 
-void Service::mark_unhealthy(std::string reason) {
-  std::lock_guard lock(mutex_);
-  if (state_.unhealthy_reason.empty()) state_.unhealthy_reason = std::move(reason);
-}
-
 size_t Service::n_active_jobs() const {
   std::lock_guard lock(mutex_);
   return jobs_.size();
@@ -165,10 +160,10 @@ Service::State Service::ready_state() const {
   State now = state();
   if (now.draining) throw draining_error();
   if (!now.engine) throw loading_error();
-  if (!now.unhealthy_reason.empty()) {
+  if (!now.takes_work()) {
     throw Error(ErrorCode::kInternal, "the worker is unhealthy and takes no new work",
-                {{"reason", now.unhealthy_reason}},
-                "send the request to another worker, and start this one again");
+                {{"reason", now.reason({})}},
+                "send the request to another worker; start this one again if it stays so");
   }
   return now;
 }
@@ -253,6 +248,14 @@ Reply Service::shutdown() {
   return json_reply(202, R"({"status":"shutting_down"})");
 }
 
+std::string Service::State::reason(const engine::EngineStats& stats) const {
+  if (!stats.healthy) return stats.unhealthy_reason;
+  if (!unhealthy_reason.empty()) return unhealthy_reason;
+  if (!check_failure.empty()) return check_failure;
+  if (stats.failing) return "every one of the last steps failed on the device";
+  return draining ? "shutting down" : "";
+}
+
 Reply Service::health() const {
   const State now = state();
   HealthReport report;
@@ -260,8 +263,7 @@ Reply Service::health() const {
   report.uptime_seconds = uptime_seconds();
   report.resident = resident_;
   if (!now.engine) {
-    report.status = now.unhealthy_reason.empty() ? "loading" : "unhealthy";
-    report.reason = now.unhealthy_reason;
+    report.status = "loading";
   } else {
     const engine::EngineStats stats = now.engine->stats();
     report.vram_bytes_used = now.engine->ledger().total_bytes();
@@ -271,17 +273,21 @@ Reply Service::health() const {
     report.vocab_size = now.tokenizer->vocab_size();
     report.running = stats.running;
     report.waiting = stats.waiting;
-    report.reason = !stats.healthy ? stats.unhealthy_reason : now.unhealthy_reason;
-    if (report.reason.empty() && now.draining) report.reason = "shutting down";
+    report.reason = now.reason(stats);
     report.status = stats.healthy && report.reason.empty() ? "healthy" : "unhealthy";
   }
   return json_reply(report.status == "healthy" ? 200 : 503, health_json(report));
 }
 
-Reply Service::readiness() const {
+bool Service::healthy() const {
   const State now = state();
-  const bool ready =
-      now.engine && !now.draining && now.unhealthy_reason.empty() && now.engine->stats().healthy;
+  if (!now.engine) return false;
+  const engine::EngineStats stats = now.engine->stats();
+  return stats.healthy && now.reason(stats).empty();
+}
+
+Reply Service::readiness() const {
+  const bool ready = healthy();
   return json_reply(ready ? 200 : 503, ready ? R"({"status":"ready"})" : R"({"status":"not ready"})");
 }
 
@@ -289,12 +295,27 @@ std::vector<device::Executor::Residency> Service::check_residency() {
   const State now = state();
   if (!now.engine) throw loading_error();
   std::lock_guard lock(residency_mutex_);
-  std::vector<device::Executor::Residency> arenas = now.engine->check_residency();
+  std::vector<device::Executor::Residency> arenas;
+  try {
+    arenas = now.engine->check_residency();
+  } catch (const Error& error) {
+    std::lock_guard state_lock(mutex_);
+    if (error.code() != ErrorCode::kShuttingDown)
+      state_.check_failure = "the residency check failed: " + error.message();
+    throw;
+  }
+  {
+    std::lock_guard state_lock(mutex_);
+    state_.check_failure.clear();
+  }
   for (const auto& arena : arenas) {
     if (arena.holds()) continue;
     resident_ = false;
     const Error error = mismatch(arena);
-    mark_unhealthy(error.line());
+    {
+      std::lock_guard state_lock(mutex_);
+      if (state_.unhealthy_reason.empty()) state_.unhealthy_reason = error.line();
+    }
     ErrorValues fields = {{"code", std::string(error_code_name(error.code()))}, {"message", error.message()}};
     fields.insert(fields.end(), error.values().begin(), error.values().end());
     log_event(LogLevel::kError, "error", fields);

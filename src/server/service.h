@@ -51,9 +51,9 @@ class Service {
   void start_draining();
   void cancel_all();
   bool shutdown_requested() const { return shutdown_requested_; }  // POST /shutdown was taken
-  void mark_unhealthy(std::string reason);
-  // Compares the digests of the weights with what was loaded; a difference marks the worker unhealthy.
-  // Waits for the engine: not for the io thread. Throws SHUTTING_DOWN or INTERNAL while there is no engine.
+  // Compares the digests of the weights with what was loaded. A difference makes the worker unhealthy for
+  // good, a check that throws until one works. Waits for the engine: not for the io thread. Throws what the
+  // check throws; SHUTTING_DOWN, OVERLOADED while there is no engine.
   std::vector<device::Executor::Residency> check_residency();
   size_t n_active_jobs() const;
 
@@ -63,9 +63,14 @@ class Service {
     engine::Engine* engine = nullptr;  // null while loading
     std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
     std::shared_ptr<const engine::Chat> chat;
-    int64_t ready_at = 0;  // seconds since 1970
-    std::string unhealthy_reason;
+    int64_t ready_at = 0;          // seconds since 1970
+    std::string unhealthy_reason;  // a difference
+    std::string check_failure;     // of the last check
     bool draining = false;
+
+    bool takes_work() const { return unhealthy_reason.empty() && check_failure.empty(); }
+    // Why it is not healthy; "" if it is, or still loading.
+    std::string reason(const engine::EngineStats& stats) const;
   };
   State state() const;
   State ready_state() const;  // throws while loading, draining and unhealthy
@@ -75,6 +80,7 @@ class Service {
   Reply shutdown();
   Reply health() const;
   Reply readiness() const;
+  bool healthy() const;
   Reply residency();
   void add_text_routes(Router* router);
   double uptime_seconds() const;

@@ -92,6 +92,17 @@ def test_a_failed_step_ends_its_requests_and_the_next_are_as_ever(faulty, fault)
     assert process.process.poll() is None
 
 
+def test_a_device_that_fails_every_step_is_unhealthy_and_the_process_lives(faulty):
+    process = faulty("submit:1:always")
+    for _ in range(3):
+        assert process.get("/health").status_code == 200
+        assert terminal_or_refusal(process, prompt="x", max_tokens=4) == ["CUDA_ERROR"]
+    health = process.get("/health")
+    assert health.status_code == 503 and health.json()["status"] == "unhealthy"
+    assert "steps failed" in health.json()["reason"]
+    assert process.get("/readyz").status_code == 503 and process.get("/livez").status_code == 200
+
+
 @pytest.mark.core
 def test_a_flipped_weight_makes_the_worker_unhealthy_and_is_named(faulty):
     process = faulty("residency:2:flipped", "--residency-check-sec", 1)
