@@ -79,13 +79,3 @@ def test_a_process_may_end_with_everything_in_use(native, tiny):
     before, after = map(int, run([leave, tiny, "unload", native.library], native.env).stdout.split())
     assert before == 2
     assert after == 0 or native.sanitizer  # which keeps libraries for its reports
-
-
-def test_valgrind_finds_no_error_and_no_byte_left(native, tiny):
-    if native.sanitizer is not None:
-        return  # valgrind and a sanitizer exclude each other; the sanitizer looks at the same program
-    program = native.compile(REPO / "examples" / "c" / "generate.c")
-    result = run(["valgrind", "--leak-check=full", "--show-leak-kinds=all", "--errors-for-leak-kinds=all", "--error-exitcode=9",
-                  program, tiny, "a b", 6], native.env)
-    assert "in use at exit: 0 bytes in 0 blocks" in result.stderr
-    assert "ERROR SUMMARY: 0 errors" in result.stderr
