@@ -236,7 +236,7 @@ ExpressionPtr ExpressionParser::parenthesized() {
 bool ExpressionParser::at_tuple_end() const {
   const TokenKind kind = tokens_.current().kind;
   return kind == TokenKind::kVariableEnd || kind == TokenKind::kBlockEnd || kind == TokenKind::kEnd ||
-         tokens_.is_operator(")") || tokens_.is_name("in") || tokens_.is_name("recursive");
+         tokens_.is_operator(")") || tokens_.is_name("recursive");
 }
 
 ExpressionPtr ExpressionParser::tuple_or_one(bool with_conditional) {

@@ -92,7 +92,7 @@ void append_string(std::string_view text, bool ensure_ascii, std::string& out) {
     if (index != std::string_view::npos) {
       out += '\\';
       out += kNames[index];
-    } else if (c.value < 0x20 || (ensure_ascii && c.value > 0x7E && c.value < 0x10000 && c.value != 0x7F)) {
+    } else if (c.value < 0x20 || (ensure_ascii && c.value > 0x7E && c.value < 0x10000)) {
       append_unicode_escape(c.value, out);
     } else if (ensure_ascii && c.value >= 0x10000) {
       append_unicode_escape(0xD800 + ((c.value - 0x10000) >> 10), out);

@@ -16,8 +16,10 @@ sys.path[:0] = [str(REPO / "tools"), str(REPO / "bench")]
 import bench_smoke  # noqa: E402
 import format_goldens  # noqa: E402
 import fp32_reference  # noqa: E402
+import hf_parts_goldens  # noqa: E402
 import make_model  # noqa: E402
 import peer_llama_cpp  # noqa: E402
+import template_syntax_goldens  # noqa: E402
 from block_formats import FORMATS  # noqa: E402
 from random_blocks import BlockSource  # noqa: E402
 
@@ -37,6 +39,11 @@ def tiny(tmp_path_factory):
 @pytest.mark.parametrize("name", FORMATS)
 def test_format_golden_in_the_repository_is_what_the_tool_makes(name):
     assert (format_goldens.DEFAULT_OUT / f"{name}.bin").read_bytes() == format_goldens.golden(name)
+
+
+@pytest.mark.parametrize("tool", [hf_parts_goldens, template_syntax_goldens])
+def test_the_goldens_of_tokenizers_and_templates_are_what_their_tools_make(tool):
+    assert tool.DEFAULT_OUT.read_text(encoding="utf-8") == tool.golden()
 
 
 @pytest.mark.parametrize("columns", [256, 1024])

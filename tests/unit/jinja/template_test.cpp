@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "jinja/json.h"
 
@@ -147,6 +150,42 @@ TEST(Template, DeepSourcesAreRefusedNotCrashedOn) {
   EXPECT_THROW(Template("{{ " + brackets), Error);
   EXPECT_THROW(Template(chain + " }}"), Error);
   EXPECT_THROW(Template{blocks}, Error);
+}
+
+// tools/template_syntax_goldens.py has the templates and asks jinja2.
+TEST(Template, EveryTurnOfTheLanguageIsWhatJinja2MakesOfIt) {
+  std::ifstream file(ORCD_SOURCE_DIR "/tests/golden/templates/syntax.json");
+  const nlohmann::json golden = nlohmann::json::parse(file);
+  ASSERT_GT(golden["cases"].size(), 170u);
+  const std::string variables = golden["variables"].dump();
+  for (const nlohmann::json& one : golden["cases"]) {
+    const auto source = one["template"].get<std::string>();
+    SCOPED_TRACE(source);
+    if (one["text"].is_null()) {
+      EXPECT_THROW(render(source, variables), Error);
+    } else {
+      try {
+        EXPECT_EQ(render(source, variables), one["text"].get<std::string>());
+      } catch (const Error& error) {
+        ADD_FAILURE() << error.line();
+      }
+    }
+  }
+}
+
+TEST(Template, WhatPythonTakesAndATemplateNeedsNotIsRefused) {
+  EXPECT_THAT(error_of("{{ 99999999999999999999 }}"), testing::HasSubstr("64 bits"));
+  EXPECT_THAT(error_of("{{ '\\ud800' }}"), testing::HasSubstr("escape of no character"));
+  EXPECT_THAT(error_of("{{ '\\N{DIGIT ONE}' }}"), testing::HasSubstr("not supported"));
+  EXPECT_THAT(error_of("{{ l[] }}", R"({"l": [1]})"), testing::HasSubstr("expected an expression"));
+  EXPECT_THAT(error_of("{#"), testing::HasSubstr("end of comment"));
+}
+
+TEST(Template, JsonOfWhatIsNestedWithoutEndIsRefused) {
+  EXPECT_THAT(
+      error_of("{% set ns = namespace(l=[]) %}{% for i in range(150) %}{% set ns.l = [ns.l] %}{% endfor %}"
+               "{{ ns.l | tojson }}"),
+      testing::HasSubstr("nested too deeply"));
 }
 
 TEST(ParseJson, BadJsonNamesItsByteAndDepthIsBounded) {

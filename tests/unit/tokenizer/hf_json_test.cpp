@@ -165,6 +165,100 @@ TEST(HfJson, WhatIsNotSupportedIsRefusedByName) {
   EXPECT_THROW(Tokenizer::from_hf_json("{}"), Error);
 }
 
+TEST(HfJson, EveryFieldOfTheDocumentIsChecked) {
+  const std::string good = Parts{}.json();
+  const auto with = [&](const std::string& from, const std::string& to) {
+    std::string json = good;
+    const size_t at = json.find(from);
+    EXPECT_NE(at, json.npos) << from;
+    json.replace(at, from.size(), to);
+    try {
+      Tokenizer::from_hf_json(json);
+    } catch (const Error& error) {
+      return error.line();
+    }
+    return std::string("accepted");
+  };
+  EXPECT_THAT(with(R"("a": 0)", R"("a": -1)"), HasSubstr("out of range"));
+  EXPECT_THAT(with(R"("a": 0)", R"("a": 16777216)"), HasSubstr("out of range"));
+  EXPECT_THAT(with(R"("a": 0)", R"("a": "0")"), HasSubstr("field=model.vocab"));
+  EXPECT_THAT(with(R"("a": 0)", R"("a": 0.5)"), HasSubstr("must be an integer"));
+  EXPECT_THAT(with(R"("a": 0)", R"("a": 1)"), HasSubstr("stands for"));
+  EXPECT_THAT(with(R"({"a": 0, "b": 1, "c": 2, "ab": 3, "abc": 4, "Ġ": 5})", "{}"),
+              HasSubstr("object with tokens"));
+  EXPECT_THAT(with(R"({"a": 0, "b": 1, "c": 2, "ab": 3, "abc": 4, "Ġ": 5})", "[]"),
+              HasSubstr("object with tokens"));
+  EXPECT_THAT(with(R"([{"id": 6)", R"(["x", {"id": 6)"), HasSubstr("field=added_tokens[0]"));
+  EXPECT_THAT(with(R"("id": 6)", R"("id": "6")"), HasSubstr("field=added_tokens[0].id"));
+  EXPECT_THAT(with(R"("content": "<end>")", R"("content": 1)"), HasSubstr("field=added_tokens[0].content"));
+  EXPECT_THAT(with(R"("special": true)", R"("special": 1)"), HasSubstr("field=added_tokens[0].special"));
+  EXPECT_THAT(with(R"({"type": "BPE")", R"({"type": "Unigram")"), HasSubstr("model Unigram"));
+  EXPECT_THAT(with(R"("normalizer": null)", R"("normalizer": 1)"), HasSubstr("field=normalizer"));
+  const std::string merges = R"([["a", "b"], "ab c"])";
+  for (const char* wrong : {R"([["a"]])", R"([["a", 1]])", R"([[1, "a"]])", R"([1])", R"(["a "])",
+                            R"([" a"])", R"([["a", "b", "c"]])", R"([["", "a"]])"}) {
+    EXPECT_THAT(with(merges, wrong), HasSubstr("two tokens")) << wrong;
+  }
+  EXPECT_THAT(with(merges, R"("a b")"), HasSubstr("must be an array"));
+  EXPECT_EQ(with(merges, R"(["a b"])"), "accepted");
+  EXPECT_EQ(with(merges, R"([["a", "b"]], "dropout": 0.0)"), "accepted");
+  EXPECT_EQ(with(merges, R"([["a", "b"]], "dropout": null)"), "accepted");
+  for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    EXPECT_THAT(with(merges, R"([], ")" + std::string(affix) + R"(": "##")"), HasSubstr(affix));
+    EXPECT_EQ(with(merges, R"([], ")" + std::string(affix) + R"(": "")"), "accepted");
+  }
+  const std::string post = R"("post_processor": null)";
+  const auto processed = [&](const std::string& single) {
+    return with(post, R"("post_processor": {"type": "TemplateProcessing", "single": )" + single + "}");
+  };
+  EXPECT_THAT(processed("1"), HasSubstr("field=post_processor.single"));
+  EXPECT_THAT(processed(R"([{"SpecialToken": {"id": "<none>"}}, {"Sequence": {"id": "A"}}])"),
+              HasSubstr("unknown token"));
+  EXPECT_THAT(processed(R"([{"SpecialToken": {"id": 1}}])"),
+              HasSubstr("field=post_processor.single[0].SpecialToken"));
+  EXPECT_THAT(with(post, R"("post_processor": {"type": "Sequence", "processors": [{"type": "ByteLevel"},
+    {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<end>"}}]},
+    {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<end>"}}]}]})"),
+              HasSubstr("only one special token"));
+  std::string json = good;
+  json.replace(json.find(R"("added_tokens": [)"), 17, R"("added_tokens": 1, "others": [)");
+  EXPECT_THROW(Tokenizer::from_hf_json(json), Error);
+}
+
+TEST(HfJson, IdsWithoutATokenSpellNothing) {
+  std::string json = Parts{}.json();
+  json.replace(json.find("\"id\": 6"), 7, "\"id\": 9");
+  const auto tokenizer = Tokenizer::from_hf_json(json);
+  EXPECT_EQ(tokenizer->vocab_size(), 10);
+  EXPECT_EQ(tokenizer->token_text(8), "");
+  EXPECT_THAT(tokenizer->encode("a<end>", {.add_bos = true, .parse_special = true}), ElementsAre(0, 9));
+}
+
+TEST(HfJson, AnUnknownTokenNeedsTheGeneralTokenizerUnlessEveryByteIsSpelled) {
+  Parts parts;
+  parts.model_extra = R"(, "unk_token": "a")";
+  EXPECT_THAT(encode(parts, "bx"), ElementsAre(1, 0));
+  parts.model_extra = R"(, "byte_fallback": true)";
+  EXPECT_THAT(encode(parts, "ab"), ElementsAre(3));
+}
+
+TEST(HfJson, SpecialTokensMayBeginAndEndWithAnything) {
+  Parts parts;
+  parts.added_extra =
+      R"(, "single_word": true}, {"id": 8, "content": "é", "special": true, "single_word": true,
+    "lstrip": true, "rstrip": true)";
+  EXPECT_THAT(encode(parts,
+                     "\xC2\xA0é \xE3\x80\x80"
+                     "a"),
+              ElementsAre(8, 0));
+  EXPECT_THAT(encode(parts, "é"), ElementsAre(8));
+  EXPECT_THAT(encode(parts, "é\x80"), ElementsAre(8));
+  EXPECT_THAT(encode(parts,
+                     "\x80<end>\x80"
+                     "b"),
+              ElementsAre(6, 1));
+}
+
 TEST(HfJson, TextsThatGrowWithoutEndAreRefused) {
   Parts parts;
   const std::string doubled = R"({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"})";

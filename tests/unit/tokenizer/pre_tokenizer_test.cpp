@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "tokenizer/pattern.h"
 #include "tokenizer/pre_families.h"
+#include "tokenizer/unicode.h"
 
 namespace orcd::tokenizer {
 namespace {
@@ -109,6 +110,34 @@ TEST(Patterns, EscapesAndGroupsAreUnderstood) {
   EXPECT_EQ(split_by({R"(\P{L}+|\p{^Nd}x)"}, "ab12"), (Pieces{"ab", "12"}));
 }
 
+TEST(Patterns, EveryEscapeOfACharacterIsThatCharacter) {
+  EXPECT_EQ(split_by({R"([\t\f\v\0\n\r]|\x41|\x{e9}|\u00fc)"}, std::string_view("a\t\f\v\0\n\rAbéüc", 14)),
+            (Pieces{"a", "\t", "\f", "\v", std::string(1, '\0'), "\n", "\r", "A", "b", "é", "ü", "c"}));
+  EXPECT_EQ(split_by({R"((?<!a)b|a(?=c)|(?>x+)|(?:y){2,3})"}, "abbacxxyyy"),
+            (Pieces{"ab", "b", "a", "c", "xx", "yyy"}));
+  EXPECT_EQ(split_by({R"([a-]+|\-)"}, "b-a-c"), (Pieces{"b", "-a-", "c"}));
+  EXPECT_EQ(split_by({R"([\x{100}-\x{10FFFF}]+)"}, "aĀ\U0010FFFFb"), (Pieces{"a", "Ā\U0010FFFF", "b"}));
+}
+
+TEST(Patterns, SetsAreCounted) {
+  const auto message = [](const std::string& pattern) -> std::string {
+    try {
+      compile_patterns(std::vector<std::string_view>{pattern});
+    } catch (const Error& error) {
+      return error.message();
+    }
+    return "";
+  };
+  std::string many;
+  for (uint32_t i = 0; i < 32; ++i) {
+    many += '[';
+    append_utf8(0x400 + i, many);
+    many += ']';
+  }
+  EXPECT_EQ(message(many), "");
+  EXPECT_NE(message(many + "é").find("more than 32"), std::string::npos);
+}
+
 TEST(Patterns, WhatIsNotUnderstoodIsRefusedByName) {
   for (const auto& [pattern, named] :
        std::vector<std::pair<std::string_view, std::string_view>>{{R"(\h+)", "\\h"},
@@ -123,7 +152,20 @@ TEST(Patterns, WhatIsNotUnderstoodIsRefusedByName) {
                                                                   {"a{x}", "bare {"},
                                                                   {"[z-a]", "backwards"},
                                                                   {"\\", "ends too early"},
-                                                                  {"(?i:é)", "beyond ASCII"}}) {
+                                                                  {"(?i:é)", "beyond ASCII"},
+                                                                  {"[\xFF]", "not UTF-8"},
+                                                                  {R"(\xg)", "hexadecimal"},
+                                                                  {R"(\x)", "hexadecimal"},
+                                                                  {R"(\x{41)", "hexadecimal"},
+                                                                  {R"(\x{110000})", "hexadecimal"},
+                                                                  {R"(\pL)", "without braces"},
+                                                                  {R"(\p{L)", "ends too early"},
+                                                                  {R"(\p{X})", "\\p{X}"},
+                                                                  {"[a-\\d]", "ends in a class"},
+                                                                  {"(?i:[a-z])", "caseless range"},
+                                                                  {"a{", "bare {"},
+                                                                  {"a{}", "bare {"},
+                                                                  {"(?", "ends too early"}}) {
     try {
       compile_patterns(std::vector{pattern});
       ADD_FAILURE() << pattern << " was taken";
