@@ -299,12 +299,54 @@ TEST(GgufSplit, MissingRenamedAndForeignPartsAreRefused) {
               testing::HasSubstr("field=split.tensors.count"));
 }
 
+TEST(GgufSplit, NamesThatOnlyLookLikePartsAreWholeFiles) {
+  const Directory dir;
+  for (const char* name : {"m-0000x-of-00003.gguf", "m-0000:-of-00003.gguf", "m-00001-of-0000x.gguf",
+                           "m-00000-of-00003.gguf", "m-00004-of-00003.gguf", "m-00001-of-00003.ggux",
+                           "m-00001-in-00003.gguf", "mx00001-of-00003.gguf", "-00001-of-00001.gguf"}) {
+    small_model().write(dir / name);
+    EXPECT_EQ(refusal_of([&] { EXPECT_EQ(File::open(dir / name)->n_parts(), 1u); }), "") << name;
+  }
+  GgufWriter one = small_model();
+  one.add("split.count", uint16_t{1}).write(dir / "one.gguf");
+  EXPECT_EQ(refusal_of([&] { File::open(dir / "one.gguf"); }), "");
+  GgufWriter negative = small_model(), text = small_model();
+  negative.add("split.count", int32_t{-1}).write(dir / "negative.gguf");
+  text.add("split.count", "two").write(dir / "text.gguf");
+  EXPECT_THAT(refusal_of([&] { File::open(dir / "negative.gguf"); }),
+              testing::HasSubstr("field=split.count"));
+  EXPECT_THAT(refusal_of([&] { File::open(dir / "text.gguf"); }), testing::HasSubstr("field=split.count"));
+}
+
 TEST(GgufSplit, TheSameTensorInTwoPartsIsRefused) {
   const Directory dir;
   small_model().write(dir / "m-00001-of-00002.gguf");
   small_model().write(dir / "m-00002-of-00002.gguf");
   EXPECT_THAT(refusal_of([&] { File::open(dir / "m-00001-of-00002.gguf"); }),
               testing::HasSubstr("field=token_embd.weight"));
+}
+
+TEST(GgufValidate, NamesOfChatTemplatesAreStrings) {
+  const std::string key = "tokenizer.chat_templates";
+  EXPECT_EQ(check(small_model().add(key, std::vector<std::string>{"rag"}).bytes()), "");
+  EXPECT_EQ(check(small_model().add(key, std::vector<std::string>{}).bytes()), "");
+  EXPECT_EQ(check(small_model().add(key, std::vector<int32_t>{}).bytes()), "");
+  EXPECT_THAT(check(small_model().add(key, std::vector<int32_t>{1}).bytes()),
+              testing::HasSubstr("field=" + key));
+}
+
+TEST(GgufFile, IntegersOfEveryWidthComeOutOfArraysAndOthersDoNot) {
+  GgufWriter w = small_model();
+  w.add("x.u16", std::vector<uint16_t>{65535}).add("x.i16", std::vector<int16_t>{-2});
+  w.add("x.f64", std::vector<double>{0.5}).add("x.text", std::vector<std::string>{"a"});
+  const Bytes bytes = w.bytes();
+  const auto file = File::parse(bytes);
+  EXPECT_EQ(file->need_array("x.u16").as_int(0), 65535);
+  EXPECT_EQ(file->need_array("x.i16").as_int(0), -2);
+  EXPECT_EQ(file->need_array("x.f64").as_double(0), 0.5);
+  EXPECT_THROW(file->need_array("x.f64").as_int(0), Error);
+  EXPECT_THROW(file->need_array("x.text").as_double(0), Error);
+  EXPECT_THROW(file->need_array("x.text").as_bool(0), Error);
 }
 
 TEST(GgufValidate, PaddedEmbeddingRowsAreFine) {

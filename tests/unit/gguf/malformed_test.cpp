@@ -68,6 +68,22 @@ std::vector<Case> header_cases() {
       header(
           "MagicByteSwapped", [](auto& w) { w.magic(0x47475546); }, "magic", 0),
       header(
+          "MagicGgmf", [](auto& w) { w.magic(0x67676d66); }, "magic", 0),
+      header(
+          "MagicGgjt", [](auto& w) { w.magic(0x67676a74); }, "magic", 0),
+      header(
+          "MagicLfsPointer", [](auto& w) { w.magic(0x73726576); }, "magic", 0),
+      header(
+          "MagicWebPage", [](auto& w) { w.magic(0x4f44213c); }, "magic", 0),
+      header(
+          "MagicWebPageInSmallLetters", [](auto& w) { w.magic(0x6f64213c); }, "magic", 0),
+      header(
+          "MagicHtml", [](auto& w) { w.magic(0x6d74683c); }, "magic", 0),
+      header(
+          "MagicXz", [](auto& w) { w.magic(0x587a37fd); }, "magic", 0),
+      header(
+          "VersionOfNoEndianness", [](auto& w) { w.version(0x10001); }, "version", 4),
+      header(
           "MagicZip", [](auto& w) { w.magic(0x04034b50); }, "magic", 0),
       header(
           "VersionZero", [](auto& w) { w.version(0); }, "version", 4),

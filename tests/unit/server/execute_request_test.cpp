@@ -57,6 +57,22 @@ TEST(ExecuteRequest, EveryFieldReachesTheEngine) {
   EXPECT_EQ(request.sampling.seed, ~uint64_t{0});
 }
 
+TEST(ExecuteRequest, IdsAndPromptsHaveTheirLengths) {
+  EXPECT_EQ(refused(R"({"job_id":")" + std::string(kMaxJobIdBytes + 1, 'a') + R"(","prompt":"p"})"),
+            Params{"job_id"});
+  EXPECT_EQ(refused(R"({"job_id":")" + std::string(kMaxJobIdBytes, 'a') + R"(","prompt":"p"})"),
+            Params{"accepted"});
+  const ByteTokenizer tokenizer;
+  EXPECT_NO_THROW(parse_execute(with(""), tokenizer, {.max_tokens_in = 2}));
+  try {
+    parse_execute(with(""), tokenizer, {.max_tokens_in = 1});
+    FAIL() << "two tokens were taken for one";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidRequest);
+    EXPECT_NE(error.line().find("n_prompt_tokens=2"), std::string::npos) << error.line();
+  }
+}
+
 TEST(ExecuteRequest, ASeedIsMadeWhenAbsentAndDiffersEachTime) {
   const uint64_t first = parse(with("")).request.sampling.seed,
                  second = parse(with("")).request.sampling.seed;

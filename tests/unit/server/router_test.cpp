@@ -60,6 +60,7 @@ TEST(Router, AKeyIsNeededExceptOnOpenPaths) {
   EXPECT_EQ(status(router, request("GET", "/unknown")), 401);
   EXPECT_EQ(with_key("Bearer key-1"), 200);
   EXPECT_EQ(with_key("bearer key-2"), 200);
+  EXPECT_EQ(with_key("Bearer   key-1"), 200);
   for (const char* wrong : {"key-1", "Bearer", "Bearer ", "Bearer key-", "Bearer key-11", "Bearer KEY-1",
                             "Basic key-1", "Bearer key-1 "})
     EXPECT_EQ(with_key(wrong), 401) << wrong;
@@ -75,6 +76,7 @@ TEST(Router, UnknownPathsAndMethodsAreTold) {
   EXPECT_NE(router.choose(request("HEAD", "/closed")).route, nullptr);
   EXPECT_EQ(status(router, request("OPTIONS", "/closed")), 204);
   EXPECT_EQ(status(router, request("OPTIONS", "*")), 204);
+  EXPECT_EQ(status(router, request("OPTIONS", "/nothing")), 404);
 }
 
 TEST(Router, APageOfAnotherOriginCannotPost) {
@@ -84,6 +86,8 @@ TEST(Router, APageOfAnotherOriginCannotPost) {
   const Router allowed = make({.loopback_only = true, .api_keys = {}, .cors_origin = "https://app.example"});
   EXPECT_EQ(status(allowed, request("POST", "/closed", {{"Origin", "https://app.example"}})), 200);
   EXPECT_EQ(status(allowed, request("POST", "/closed", {{"Origin", "https://other.example"}})), 403);
+  const Router all = make({.loopback_only = true, .api_keys = {}, .cors_origin = "*"});
+  EXPECT_EQ(status(all, request("POST", "/closed", {{"Origin", "https://other.example"}})), 200);
 }
 
 TEST(Router, CorsHeadersOnlyWhereAskedFor) {

@@ -1,0 +1,75 @@
+// Whom the ready notice reaches, and what the log says when it reaches nobody.
+#include "server/callback.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/log.h"
+#include "server/http_server.h"
+
+namespace orcd::server {
+namespace {
+
+class Callback : public testing::Test {
+ protected:
+  Callback() {
+    auto router = std::make_shared<Router>(AccessRules{});
+    for (const int status : {200, 204, 302, 500}) {
+      router->add({"POST", "/" + std::to_string(status), [this, status](const HttpRequest& request) {
+                     body_ = request.body;
+                     Reply reply;
+                     reply.status = status;
+                     return reply;
+                   }});
+    }
+    server_ = std::make_unique<HttpServer>(HttpOptions{}, router);
+    server_->start();
+    before_ = set_log_sink([this](const LogEvent& event) {
+      for (const auto& [name, value] : event.fields)
+        if (name == "reason") reason_ = std::get<std::string>(value);
+    });
+  }
+  ~Callback() override { set_log_sink(before_); }
+
+  // "" when the notice was taken, else the reason in the log.
+  std::string told(const std::string& url) {
+    reason_.clear();
+    const bool taken = post_ready(url, {.worker_id = "w", .model = "m", .vram_bytes = 7, .uri = "u"});
+    EXPECT_EQ(taken, reason_.empty()) << reason_;
+    return reason_;
+  }
+
+  std::string port() const { return std::to_string(server_->port()); }
+
+  std::string body_, reason_;
+  std::unique_ptr<HttpServer> server_;
+  LogSink before_;
+};
+
+TEST_F(Callback, TheNoticeIsPostedAndAnySuccessIsEnough) {
+  EXPECT_EQ(told("http://127.0.0.1:" + port() + "/200"), "");
+  EXPECT_EQ(nlohmann::json::parse(body_),
+            nlohmann::json({{"worker_id", "w"}, {"model", "m"}, {"vram_bytes", 7}, {"uri", "u"}}));
+  EXPECT_EQ(told("http://localhost:" + port() + "/204"), "");
+}
+
+TEST_F(Callback, OtherAnswersAndNoneAreTold) {
+  EXPECT_EQ(told("http://127.0.0.1:" + port() + "/302"), "status 302");
+  EXPECT_EQ(told("http://127.0.0.1:" + port() + "/500"), "status 500");
+  EXPECT_EQ(told("http://127.0.0.1:" + port()), "status 404");
+  EXPECT_NE(told("http://[::1]:" + port() + "/200"), "") << "nobody listens there";
+  EXPECT_NE(told("http://[::1:" + port() + "/200"), "");
+  EXPECT_NE(told("http://127.0.0.1:none/200"), "");
+}
+
+TEST_F(Callback, AddressesThatAreNoneAreTold) {
+  for (const char* url : {"", "https://127.0.0.1/", "127.0.0.1:80", "HTTP://127.0.0.1/"})
+    EXPECT_EQ(told(url), "not an http:// address") << url;
+  for (const char* url :
+       {"http://", "http:///path", "http://:80/", "http://127.0.0.1:/", "http://[]:80", "http://[]"})
+    EXPECT_EQ(told(url), "no host or port") << url;
+}
+
+}  // namespace
+}  // namespace orcd::server
