@@ -66,6 +66,26 @@ def test_orchestrator(native, binary, smollm2, expected):
     assert "MODEL_LOAD_FAILED" in failed.stderr
 
 
+COMMANDS = re.compile(r"^(?://!?)? {2,}(\w.*(?:\\\n.*)?(?:MODEL\.gguf|-o generate).*)$", re.MULTILINE)
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("source", ["c/generate.c", "cpp/generate.cpp", "python/generate.py", "rust/src/bin/generate.rs",
+                                    "orchestrator/spawn_and_execute.py"])
+def test_the_commands_at_the_head_of_an_example_run_it(native, smollm2, expected, tmp_path, source):
+    head = "\n".join((REPO / "examples" / source).read_text(encoding="utf-8").split("\n")[:8])
+    commands = [re.sub(r"\\\n//!", "", command) for command in COMMANDS.findall(head)]
+    assert len(commands) == (2 if source.startswith("c") else 1), head
+    for name, target in (("include", REPO / "include"), ("examples", REPO / "examples"), ("build/release", native.library_folder.parent)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(target)
+    env = {**native.env, "CARGO_TARGET_DIR": str(tmp_path / "target")}
+    del env["LD_LIBRARY_PATH"]
+    script = "\n".join(commands).replace("MODEL.gguf", f"'{smollm2}'")
+    result = run(["sh", "-ec", f"cd '{tmp_path}'\n{script}"], env)
+    assert expected["text"] in result.stdout and f"logits: {expected['logits']}" in result.stdout
+
+
 # Each program of the guide, and the output that stands below it.
 BLOCKS = FENCE.findall(GUIDE.read_text(encoding="utf-8"))
 PROGRAMS = [(language, code, BLOCKS[i + 1]) for i, (language, code) in enumerate(BLOCKS) if language not in ("text", "sh")]

@@ -1,6 +1,6 @@
 //! One greedy generation from Rust:
 //!
-//!   ORCD_LIB_DIR=build/release/lib LD_LIBRARY_PATH=build/release/lib \
+//!   ORCD_LIB_DIR=$PWD/build/release/lib LD_LIBRARY_PATH=build/release/lib \
 //!     cargo run --manifest-path examples/rust/Cargo.toml -- MODEL.gguf "The sky is" 16
 //!
 //! Prints the text as it comes, then the ids and the digest of the logits they were drawn from.
