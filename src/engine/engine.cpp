@@ -5,8 +5,10 @@
 #include <cstdio>
 #include <future>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <unordered_map>
+#include <variant>
 #include <vector>
 
 #include "base/log.h"
@@ -16,13 +18,16 @@
 namespace orcd::engine {
 namespace {
 
+// What a residency check gave, or its error: by value, so that no exception is shared by two threads.
+using ResidencyAnswer = std::variant<std::vector<device::Executor::Residency>, Error>;
+
 // How other threads reach the engine thread. Shared with every Generation, so that one may outlive the
 // engine.
 struct Mailbox {
   std::mutex mutex;
   std::condition_variable wake_up, idle_changed;
   std::vector<std::shared_ptr<Job>> inbox;
-  std::vector<std::packaged_task<std::vector<device::Executor::Residency>()>> tasks;
+  std::vector<std::packaged_task<ResidencyAnswer()>> tasks;
   std::unordered_map<std::string, std::shared_ptr<Job>> jobs;  // active, by id
   std::string unhealthy_reason;
   bool woken = false, stopping = false, accepting = true, idle = true;
@@ -301,8 +306,13 @@ const memory::Ledger& Engine::ledger() const { return impl_->executor->ledger();
 const std::string& Engine::model_digest() const { return impl_->model_digest; }
 
 std::vector<device::Executor::Residency> Engine::check_residency() {
-  std::packaged_task<std::vector<device::Executor::Residency>()> task(
-      [impl = impl_.get()] { return impl->core.check_residency(); });
+  std::packaged_task<ResidencyAnswer()> task([impl = impl_.get()]() -> ResidencyAnswer {
+    try {
+      return impl->core.check_residency();
+    } catch (const Error& error) {
+      return error;
+    }
+  });
   auto result = task.get_future();
   {
     std::lock_guard lock(impl_->mailbox->mutex);
@@ -310,11 +320,14 @@ std::vector<device::Executor::Residency> Engine::check_residency() {
     impl_->mailbox->tasks.push_back(std::move(task));
   }
   impl_->mailbox->wake();
+  std::optional<ResidencyAnswer> answer;
   try {
-    return result.get();
+    answer = result.get();
   } catch (const std::future_error&) {
     throw Error(ErrorCode::kShuttingDown, "the engine stopped before it could check");
   }
+  if (const Error* error = std::get_if<Error>(&*answer)) throw *error;
+  return std::get<std::vector<device::Executor::Residency>>(std::move(*answer));
 }
 
 }  // namespace orcd::engine
