@@ -29,14 +29,14 @@ def faulty(binary, smollm2):
 
 def terminal_or_refusal(process, **request):
     """The terminal events of one stream, or the code of the reply that refused it. Reads to the end of the connection."""
-    try:
-        with httpx.Client(timeout=60 * TIME_SCALE, trust_env=False) as client, client.stream(
-                "POST", process.base_url + "/execute", json=execute_body(request)) as response:
-            if response.status_code != 200:
-                return [response.read() and response.json()["error"]["code"]]
-            events = list(iter_sse(response.iter_raw()))
-    except httpx.ConnectError:
-        return ["gone"]
+    with httpx.Client(timeout=60 * TIME_SCALE, trust_env=False) as client:
+        try:
+            response = client.send(client.build_request("POST", process.base_url + "/execute", json=execute_body(request)), stream=True)
+        except (httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError):  # it came when the process was about to end
+            return ["gone"]
+        if response.status_code != 200:
+            return [response.read() and response.json()["error"]["code"]]
+        events = list(iter_sse(response.iter_raw()))
     return [e.json["code"] if e.name == "error" else e.name for e in events if e.name in ("end", "error")]
 
 
