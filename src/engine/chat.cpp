@@ -17,6 +17,7 @@ Chat::Form::Form(const tokenizer::Tokenizer& tokenizer, const std::optional<std:
   try {
     text.emplace(*source);
     guard.emplace(tokenizer, *source);
+    source_text = *source;
   } catch (const Error& error) {
     why_off = error;
   }

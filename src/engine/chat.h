@@ -27,6 +27,11 @@ class Chat {
   // Special tokens stand in it as text; those that the variables spell are guarded (prompt_guard.h). Throws
   // INVALID_REQUEST when chat is off or the template refuses.
   GuardedPrompt prompt(jinja::Dict variables) const;
+  // Whether a template's source has this text: it knows the role "developer", or a mark of a format.
+  bool mentions(std::string_view text) const {
+    const auto has = [&](const Form& form) { return form.source_text.find(text) != std::string::npos; };
+    return has(plain_) || (with_tools_ && has(*with_tools_));
+  }
 
  private:
   struct Form {
@@ -35,6 +40,7 @@ class Chat {
     std::optional<jinja::Template> text;
     std::optional<PromptGuard> guard;
     std::optional<Error> why_off;
+    std::string source_text;
   };
 
   std::string bos_token_, eos_token_;

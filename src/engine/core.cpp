@@ -24,6 +24,7 @@ struct Core::Active {
   Active(std::shared_ptr<Job> job_in, kv::PagePool& pool, const tokenizer::Tokenizer& tokenizer,
          const std::optional<HarmonyTokens>& harmony, uint32_t max_length)
       : job(std::move(job_in)),
+        vocabulary(&tokenizer),
         sequence(pool, job->request.prompt_tokens, max_length),
         text(tokenizer, job->request.prompt_tokens, job->request.special_text),
         stops(job->request.stop) {
@@ -36,16 +37,23 @@ struct Core::Active {
   }
 
   std::shared_ptr<Job> job;
+  const tokenizer::Tokenizer* vocabulary;
   Sequence sequence;
+  uint32_t cached_tokens = 0;
   // The text that a token completes; stop strings are looked for in the answer alone.
   TokenEvent event(int32_t id, uint32_t index) {
-    if (!channels) return {stops.push(text.push(id)), id, index};
+    if (!channels) return {stops.push(piece_of(id)), id, index};
     std::string piece = channels->push(id);
     const TextKind kind = channels->header().kind();
     if (kind == TextKind::kAnswer) piece = stops.push(piece);
     // No stop string goes on in the next message.
     if (!channels->in_message() && !stops.matched()) piece += stops.finish();
     return {std::move(piece), id, index, kind, channels->header().recipient};
+  }
+  std::string piece_of(int32_t id) {
+    const std::vector<int32_t>& shown = job->request.shown_tokens;
+    if (std::find(shown.begin(), shown.end(), id) == shown.end()) return text.push(id);
+    return text.finish() + std::string(vocabulary->token_text(id));
   }
   // What is left at the end.
   std::string finish(TextKind* kind) {
@@ -189,6 +197,7 @@ bool Core::submit_one() {
       Active& active = find(sequence);
       if (!std::exchange(active.has_started, true)) {
         active.started = now;
+        active.cached_tokens = sequence->n_written;  // nothing of it has been computed yet
         active.job->channel->push(
             StartedEvent{std::chrono::system_clock::now(), active.job->request.sampling.seed});
       }
@@ -284,6 +293,7 @@ void Core::finish(Active& active, StopReason reason) {
   event.reason = reason;
   event.prompt_tokens = static_cast<uint32_t>(request.prompt_tokens.size());
   event.tokens_out = active.n_out();
+  event.cached_tokens = active.cached_tokens;
   event.queue_ms = ms(active.started - active.job->arrived);
   event.prefill_ms = ms(active.first_token - active.started);
   event.decode_ms = ms(active.last_token - active.first_token);

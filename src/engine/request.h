@@ -23,6 +23,7 @@ struct Request {
   std::vector<std::string> stop;  // strings; matched across tokens and inside UTF-8, not part of the output
   bool ignore_end = false;        // go on after end-of-generation ids (bench)
   bool special_text = false;      // control tokens appear in the text
+  std::vector<int32_t> shown_tokens;  // control tokens that appear in it all the same: marks of a format
   // A vocabulary of the harmony format (engine/harmony.h): each token's text is that of its message alone,
   // told apart by kind, and stop strings are looked for in the answer. Without it, and with other
   // vocabularies, all is answer.
@@ -63,6 +64,7 @@ struct EndEvent {
   std::string tail;  // text released at the end, after the last TokenEvent; usually empty
   TextKind tail_kind = TextKind::kAnswer;
   uint32_t prompt_tokens, tokens_out;
+  uint32_t cached_tokens = 0;  // of the prompt, those that the prefix cache had when it was first taken up
   double queue_ms, prefill_ms, decode_ms, first_token_ms;
   uint64_t seed;
   Receipt receipt;

@@ -92,6 +92,31 @@ TEST_P(CoreAtDepth, EndTokenEndsAndIsNotPartOfTheOutput) {
   EXPECT_EQ(second.tokens.size(), 60u);
 }
 
+TEST_P(CoreAtDepth, OnlyTheControlTokensAskedForAreShown) {
+  std::vector<std::string> pieces = {"a", "<|x|>", "<|end|>"};
+  while (pieces.size() < 100)
+    pieces.push_back(pieces.size() % 3 ? "<|y|>" : pieces.size() % 2 ? "<|z|>" : "\xC3");
+  CoreHarness h(options(), pieces);
+  Request request = h.request(prompt_of(5), 60);
+  for (int32_t id = 0; id < 100; ++id)
+    if (pieces[static_cast<size_t>(id)] == "<|z|>") request.shown_tokens.push_back(id);
+  Reader reader = h.add(request);
+  h.run();
+  reader.read_all();
+  std::string expected;
+  bool inside = false;  // a character that the mark cuts off
+  for (const int32_t id : reader.tokens) {
+    const std::string& piece = pieces[static_cast<size_t>(id)];
+    if (piece == "<|y|>" || piece == "<|x|>") continue;
+    if (inside) expected += "\uFFFD";
+    inside = piece == "\xC3";
+    if (!inside) expected += piece;
+  }
+  if (inside) expected += "\uFFFD";
+  EXPECT_EQ(reader.text, expected);
+  EXPECT_NE(expected.find("\uFFFD<|z|>"), std::string::npos);
+}
+
 TEST_P(CoreAtDepth, ContextLimitEndsTheOutput) {
   FakeOptions o = options();
   o.limits.context = 100;
@@ -301,6 +326,8 @@ TEST_P(CoreAtDepth, PrefixHitGivesTheSameTokensForLessWork) {
   first.read_all();
   second.read_all();
   EXPECT_EQ(h.counters.prefix_hits, 192u);
+  EXPECT_EQ(first.end->cached_tokens, 0u);
+  EXPECT_EQ(second.end->cached_tokens, 192u);
   EXPECT_EQ(first.tokens, second.tokens);
   EXPECT_EQ(first.end->receipt.logits_digest, second.end->receipt.logits_digest);
 }
