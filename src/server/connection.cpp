@@ -56,6 +56,7 @@ Connection::Connection(asio::ip::tcp::socket socket, ConnectionShared* shared)
 
 Connection::~Connection() {
   stream_.reset();
+  pending_.reset();
   leave_flight();
   shared_->connections.remove(this);
 }
@@ -99,6 +100,7 @@ void Connection::drop() {
   place_ = kNotWaiting;
   stream_over_ = true;
   stream_.reset();
+  pending_.reset();
   leave_flight();
   silence_.cancel();
   deadline_.cancel();
@@ -229,6 +231,7 @@ std::string Connection::head(const Reply& reply, bool stream) const {
 
 void Connection::answer(Reply reply) {
   if (!socket_.is_open()) return;
+  if (reply.pending) return wait_for(std::move(reply.pending));
   if (reply.stream && request_.method != "HEAD") return start_stream(std::move(reply));
   out_ = head(reply, false);
   if (request_.method != "HEAD") out_ += reply.body;
@@ -261,6 +264,37 @@ void Connection::discard() {
                             self.discarded_bytes_ += n;
                             error || self.discarded_bytes_ > kDiscardBytes ? self.drop() : self.discard();
                           }));
+}
+
+// --- an answer that comes later
+// ---------------------------------------------------------------------------------------
+
+void Connection::wait_for(std::unique_ptr<PendingReply> pending) {
+  pending_ = std::move(pending);
+  stream_over_ = half_closed_ = writing_ = false;
+  last_write_ = std::chrono::steady_clock::now();
+  pending_->on_ready([weak = weak_from_this()] {
+    if (const auto alive = weak.lock()) alive->notify();
+  });
+  watch_client();
+  stream_timer();
+  pump();
+}
+
+// Ends as a stream does: the read that watches the client is still under way.
+void Connection::answer_pending(Reply reply) {
+  pending_.reset();
+  shared_->router->decorate(request_, &reply);
+  if (half_closed_) keep_alive_ = false;
+  out_ = head(reply, false) + reply.body;
+  writing_ = true;
+  set_deadline(shared_->options.write_timeout);
+  asio::async_write(socket_, asio::buffer(out_), held([](Connection& self, SocketError error, size_t) {
+                      self.writing_ = false;
+                      if (error) return self.drop();
+                      self.clear_deadline();
+                      self.end_stream();
+                    }));
 }
 
 // --- a stream
@@ -297,11 +331,23 @@ void Connection::notify() noexcept {
 }
 
 void Connection::pump() {
-  if (writing_ || !stream_) return;
+  if (writing_ || !busy()) return;
   notified_ = false;
+  if (pending_) {
+    if (std::optional<Reply> reply = pending_->take()) answer_pending(std::move(*reply));
+    return;
+  }
   std::string piece;
   const bool more = stream_->next(&piece, kPieceBytes);
   if (!piece.empty() || !more) write_piece(std::move(piece), !more);
+}
+
+// A stream takes a comment; before any other answer an interim response may stand (RFC 9110, 15.2), which
+// HTTP/1.0 does not know.
+void Connection::probe() {
+  if (stream_) return write_piece(":\n\n", false);
+  if (!chunked_) return drop();
+  write_raw("HTTP/1.1 102 Processing\r\n\r\n", false);
 }
 
 void Connection::write_piece(std::string text, bool last) {
@@ -310,15 +356,19 @@ void Connection::write_piece(std::string text, bool last) {
     std::snprintf(size, sizeof size, "%zx\r\n", text.size());
     out_ = text.empty() ? "" : size + text + "\r\n";
     if (last) out_ += "0\r\n\r\n";
-  } else {
-    out_ = std::move(text);
+    text = std::move(out_);
   }
+  write_raw(std::move(text), last);
+}
+
+void Connection::write_raw(std::string text, bool last) {
+  out_ = std::move(text);
   writing_ = true;
   last_write_ = std::chrono::steady_clock::now();
   set_deadline(shared_->options.write_timeout);
   asio::async_write(socket_, asio::buffer(out_), held([last](Connection& self, SocketError error, size_t) {
                       self.writing_ = false;
-                      if (error || !self.stream_) return self.drop();
+                      if (error || !self.busy()) return self.drop();
                       self.clear_deadline();
                       self.stream_timer();
                       last ? self.end_stream() : self.pump();
@@ -350,23 +400,25 @@ void Connection::watch_client() {
                             // The client has closed at least its sending side. Whether it still reads, only
                             // writing tells.
                             self.half_closed_ = true;
-                            self.writing_ ? self.stream_timer() : self.write_piece(":\n\n", false);
+                            self.writing_ ? self.stream_timer() : self.probe();
                           }));
 }
 
 // A comment goes out when the stream was silent: keeps proxies open, and finds out whether the client is
 // there.
 void Connection::stream_timer() {
-  if (!stream_) return;
+  if (!busy()) return;
   const auto interval = half_closed_ ? kProbeInterval : shared_->options.keep_alive_interval;
   silence_.expires_after(std::min(interval, kTimerInterval));
   // Holds the connection: once the client has half-closed, nothing else may.
   silence_.async_wait(held([interval](Connection& self, SocketError error) {
-    if (error || !self.stream_) return;
+    if (error || !self.busy()) return;
     const bool is_silent = std::chrono::steady_clock::now() - self.last_write_ >= interval;
     if (!self.writing_ && self.notice_lost_.exchange(false)) self.pump();
-    if (!self.stream_) return;
-    self.writing_ || !is_silent ? self.stream_timer() : self.write_piece(":\n\n", false);
+    if (!self.busy()) return;
+    // A client that waits for an answer that is not a stream needs no sign of life.
+    const bool probes = is_silent && (self.stream_ || self.half_closed_);
+    self.writing_ || !probes ? self.stream_timer() : self.probe();
   }));
 }
 

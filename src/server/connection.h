@@ -73,12 +73,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void linger();
   void discard();
 
+  void wait_for(std::unique_ptr<PendingReply> pending);
+  void answer_pending(Reply reply);
+  void probe();  // bytes that mean nothing, to find out whether a half-closed client still reads
   void start_stream(Reply reply);
   void notify() noexcept;  // any thread
   void pump();
   void write_piece(std::string text, bool last);
+  void write_raw(std::string text, bool last);
   void end_stream();
-  void watch_client();  // reads while streaming: sees the client leave, keeps pipelined requests
+  void watch_client();  // reads while the work goes on: sees the client leave, keeps pipelined requests
   void stream_timer();
   void drop();  // the client is gone
 
@@ -97,8 +101,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool keep_alive_ = false, chunked_ = true, in_flight_ = false, first_request_ = true;
   std::string out_;
 
+  bool busy() const { return stream_ || pending_; }
+
   std::unique_ptr<StreamSource> stream_;
   std::atomic<uint64_t> place_ = kNotWaiting;
+  std::unique_ptr<PendingReply> pending_;
   std::atomic<bool> notified_ = false;
   std::atomic<bool> notice_lost_ = false;  // notify() found no memory: stream_timer() sees to it
   std::chrono::steady_clock::time_point last_write_;

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -36,12 +37,26 @@ class StreamSource {
   virtual void on_ready(std::function<void()> notify) = 0;
 };
 
+struct Reply;
+
+// An answer that is whole only later, status included. One reader; take() never blocks. Dropping it ends the
+// work behind it.
+class PendingReply {
+ public:
+  virtual ~PendingReply() = default;
+  // The answer, once; nothing while it is not there yet.
+  virtual std::optional<Reply> take() = 0;
+  // As StreamSource::on_ready.
+  virtual void on_ready(std::function<void()> notify) = 0;
+};
+
 struct Reply {
   int status = 200;
   std::string content_type = "application/json";
   std::string body;
   Headers headers;
-  std::unique_ptr<StreamSource> stream;  // replaces body
+  std::unique_ptr<StreamSource> stream;   // replaces body
+  std::unique_ptr<PendingReply> pending;  // replaces all of it
 };
 
 }  // namespace orcd::server

@@ -55,6 +55,32 @@ class ScriptedStream : public StreamSource {
   std::shared_ptr<Script> script_;
 };
 
+// An answer that is there once the script is over: its text.
+class ScriptedReply : public PendingReply {
+ public:
+  explicit ScriptedReply(std::shared_ptr<Script> script) : script_(std::move(script)) {}
+  ~ScriptedReply() override {
+    on_ready({});
+    script_->dropped = true;
+  }
+  std::optional<Reply> take() override {
+    std::lock_guard lock(script_->mutex);
+    if (!script_->over) return std::nullopt;
+    Reply reply;
+    reply.status = 504;
+    reply.body = std::exchange(script_->ready, {});
+    script_->over = false;
+    return reply;
+  }
+  void on_ready(std::function<void()> notify) override {
+    std::lock_guard lock(script_->mutex);
+    script_->notify = std::move(notify);
+  }
+
+ private:
+  std::shared_ptr<Script> script_;
+};
+
 bool comes_true(const std::function<bool()>& condition, milliseconds limit = milliseconds(10000)) {
   const auto until = std::chrono::steady_clock::now() + limit;
   while (!condition()) {
@@ -79,6 +105,11 @@ class HttpServerTest : public testing::Test {
                    reply.stream = std::make_unique<ScriptedStream>(script);
                    return reply;
                  }});
+    router->add({"GET", "/later", [this](const HttpRequest&) {
+                   Reply reply;
+                   reply.pending = std::make_unique<ScriptedReply>(script);
+                   return reply;
+                 }});
     server = std::make_unique<HttpServer>(options, router);
     server->start();
   }
@@ -94,6 +125,12 @@ class HttpServerTest : public testing::Test {
   }
   static std::string get(const std::string& path, const std::string& headers = "") {
     return "GET " + path + " HTTP/1.1\r\nHost: localhost\r\n" + headers + "\r\n";
+  }
+
+  // Whether somebody waits for the script.
+  bool listens() const {
+    std::lock_guard lock(script->mutex);
+    return static_cast<bool>(script->notify);
   }
 
   std::shared_ptr<Script> script = std::make_shared<Script>();
@@ -293,10 +330,7 @@ TEST_F(HttpServerTest, AClientThatDoesNotReadHoldsUpItsOwnStreamOnlyAndIsDisconn
   Client slow(server->port(), 4096);
   slow.send(get("/stream"));
   const size_t n_bytes = 32 << 20;
-  comes_true([&] {
-    std::lock_guard lock(script->mutex);
-    return static_cast<bool>(script->notify);
-  });
+  comes_true([&] { return listens(); });
   script->push(std::string(n_bytes, 'x'));
   EXPECT_TRUE(has(ask(get("/hello", "Connection: close\r\n")), "hello"));
   EXPECT_TRUE(comes_true([&] { return script->dropped.load(); }));
@@ -311,6 +345,74 @@ TEST_F(HttpServerTest, ASilentStreamCarriesComments) {
   EXPECT_TRUE(has(client.read_until(":\n\n"), "3\r\n:\n\n"));
   script->push("", true);
   EXPECT_TRUE(has(client.read_until("0\r\n\r\n"), "0\r\n\r\n"));
+}
+
+TEST_F(HttpServerTest, AnAnswerThatComesLaterIsWholeAndKeepsTheConnection) {
+  start();
+  Client client(server->port());
+  for (const std::string text : {"one", "two", "three"}) {
+    client.send(get("/later"));
+    ASSERT_TRUE(comes_true([&] { return listens(); }));
+    script->push(text, true);
+    const std::string reply = client.read_until(text);
+    EXPECT_TRUE(reply.starts_with("HTTP/1.1 504 Gateway Timeout\r\n")) << reply;
+    EXPECT_TRUE(has(reply, "Content-Length: " + std::to_string(text.size()) + "\r\n")) << reply;
+    EXPECT_TRUE(has(reply, "x-request-id: ")) << reply;
+  }
+  client.send(get("/hello"));
+  EXPECT_TRUE(has(client.read_until("hello"), "200 OK"));
+}
+
+TEST_F(HttpServerTest, ARequestSentBehindOneThatWaitsIsAnsweredAfterIt) {
+  start();
+  Client client(server->port());
+  client.send(get("/later") + get("/hello"));
+  ASSERT_TRUE(comes_true([&] { return listens(); }));
+  script->push("end", true);
+  const std::string replies = client.read_until("hello");
+  EXPECT_LT(replies.find("HTTP/1.1 504"), replies.find("HTTP/1.1 200 OK")) << replies;
+}
+
+TEST_F(HttpServerTest, AClientThatLeavesDropsTheAnswerWithin100Ms) {
+  start();
+  Client client(server->port());
+  client.send(get("/later"));
+  ASSERT_TRUE(comes_true([&] { return listens(); }));
+  EXPECT_EQ(server->in_flight(), 1u);
+  client.hang_up();
+  EXPECT_TRUE(comes_true([&] { return script->dropped.load(); }, milliseconds(100)));
+  EXPECT_TRUE(server->wait_idle(milliseconds(10000)));
+}
+
+TEST_F(HttpServerTest, AClientThatOnlyClosesItsSendingSideStillGetsTheAnswer) {
+  start();
+  Client client(server->port());
+  client.send(get("/later"));
+  client.half_close();
+  // The server asks whether anybody reads.
+  EXPECT_TRUE(client.read_until("\r\n\r\n").starts_with("HTTP/1.1 102 Processing\r\n\r\n"));
+  EXPECT_FALSE(script->dropped);
+  script->push("the end", true);
+  EXPECT_TRUE(client.read_to_end().ends_with("\r\n\r\nthe end"));
+}
+
+TEST_F(HttpServerTest, HttpOneZeroHasNoInterimAnswersSoAHalfClosedClientHasLeft) {
+  start();
+  Client client(server->port());
+  client.send("GET /later HTTP/1.0\r\nHost: localhost\r\n\r\n");
+  ASSERT_TRUE(comes_true([&] { return listens(); }));
+  client.half_close();
+  EXPECT_EQ(client.read_to_end(), "");
+  EXPECT_TRUE(script->dropped);
+}
+
+TEST_F(HttpServerTest, StoppingDropsAnswersThatAreNotThereYet) {
+  start();
+  Client client(server->port());
+  client.send(get("/later"));
+  ASSERT_TRUE(comes_true([&] { return listens(); }));
+  server.reset();
+  EXPECT_TRUE(script->dropped);
 }
 
 TEST_F(HttpServerTest, StoppingDropsStreamsAndAPortInUseIsAnError) {
