@@ -1,5 +1,6 @@
 #include "server/error_reply.h"
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <type_traits>
@@ -32,6 +33,39 @@ Json error_fields(const Error& error) {
   return fields;
 }
 
+const char* error_type(int status) {
+  switch (status) {
+    case 401:
+      return "authentication_error";
+    case 403:
+      return "permission_error";
+    case 404:
+      return "not_found_error";
+    case 429:
+      return "rate_limit_error";
+    case 499:
+      return "cancelled_error";
+    case 503:
+      return "service_unavailable_error";
+    case 504:
+      return "timeout_error";
+    default:
+      return status < 500 ? "invalid_request_error" : "server_error";
+  }
+}
+
+// "" where OpenAI's API has no name for it.
+std::string openai_code(const Error& error) {
+  if (const auto* invalid = dynamic_cast<const InvalidRequest*>(&error))
+    return invalid->problems().front().openai_code;
+  const auto has = [&](const char* name) {
+    return std::ranges::any_of(error.values(), [&](const auto& value) { return value.first == name; });
+  };
+  if (error.code() == ErrorCode::kInvalidRequest && has("n_prompt_tokens")) return "context_length_exceeded";
+  if (error.code() == ErrorCode::kNotFound && has("model")) return "model_not_found";
+  return {};
+}
+
 // A message may quote bytes that came from outside; what is not UTF-8 is shown as U+FFFD.
 std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
@@ -55,8 +89,11 @@ InvalidRequest::InvalidRequest(std::vector<Problem> problems)
 InvalidRequest::InvalidRequest(std::string param, std::string message)
     : InvalidRequest(std::vector<Problem>{{std::move(param), std::move(message)}}) {}
 
-Reply error_reply(const Error& error, int status) {
+namespace {
+
+Json reply_json(const Error& error, int status) {
   Json fields = error_fields(error);
+  fields["type"] = error_type(status);
   if (const auto* invalid = dynamic_cast<const InvalidRequest*>(&error)) {
     Json problems = Json::array();
     for (const Problem& problem : invalid->problems()) {
@@ -65,13 +102,39 @@ Reply error_reply(const Error& error, int status) {
     }
     fields["problems"] = std::move(problems);
   }
-  Reply reply;
-  reply.status = status ? status : error_http_status(error.code());
   Json body;
   body["error"] = std::move(fields);
+  return body;
+}
+
+Json openai_json(const Error& error, int status) {
+  Json body = reply_json(error, status);
+  if (std::string code = openai_code(error); !code.empty()) body["error"]["code"] = std::move(code);
+  return body;
+}
+
+Reply reply_of(const Json& body, int status) {
+  Reply reply;
+  reply.status = status;
   reply.body = dump(body);
   if (reply.status == 429 || reply.status == 503) reply.headers.emplace_back("Retry-After", "1");
   return reply;
+}
+
+}  // namespace
+
+Reply error_reply(const Error& error, int status) {
+  if (!status) status = error_http_status(error.code());
+  return reply_of(reply_json(error, status), status);
+}
+
+Reply openai_error_reply(const Error& error, int status) {
+  if (!status) status = error_http_status(error.code());
+  return reply_of(openai_json(error, status), status);
+}
+
+std::string openai_error_json(const Error& error) {
+  return dump(openai_json(error, error_http_status(error.code())));
 }
 
 std::string error_event_json(const Error& error) {

@@ -17,10 +17,6 @@ namespace {
 
 using nlohmann::json;
 
-size_t count_characters(std::string_view utf8) {
-  return static_cast<size_t>(std::ranges::count_if(utf8, [](char c) { return (c & 0xC0) != 0x80; }));
-}
-
 std::string job_id(Fields& fields) {
   const std::string* id = fields.text("job_id");
   if (!id) return {};
@@ -69,6 +65,10 @@ std::vector<std::string> stop_strings(Fields& fields, const tokenizer::Tokenizer
 }
 
 }  // namespace
+
+size_t count_characters(std::string_view utf8) {
+  return static_cast<size_t>(std::ranges::count_if(utf8, [](char c) { return (c & 0xC0) != 0x80; }));
+}
 
 ExecuteRequest parse_execute(std::string_view body, const tokenizer::Tokenizer& tokenizer,
                              const ExecuteLimits& limits) {

@@ -13,6 +13,8 @@ namespace orcd::server {
 inline constexpr size_t kMaxPromptCharacters = 32768;  // Unicode code points
 inline constexpr size_t kMaxJobIdBytes = 1024;
 
+size_t count_characters(std::string_view utf8);  // Unicode code points
+
 struct ExecuteLimits {
   uint32_t max_tokens_in = 0;  // prompt tokens; 0 = what the context takes
   uint32_t max_tokens_out = 2048;

@@ -26,18 +26,6 @@ std::string sse_event(std::string_view name, std::string_view json) {
   return text;
 }
 
-void ReadySignal::fire() {
-  std::lock_guard lock(mutex_);
-  fired_ = true;
-  if (notify_) notify_();
-}
-
-void ReadySignal::listen(std::function<void()> notify) {
-  std::lock_guard lock(mutex_);
-  notify_ = std::move(notify);
-  if (fired_ && notify_) notify_();
-}
-
 ExecuteStream::ExecuteStream(Options options, std::unique_ptr<engine::Generation> generation,
                              std::shared_ptr<ReadySignal> signal, Metrics* metrics,
                              std::function<void(const StreamSummary&)> done)

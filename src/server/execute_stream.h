@@ -1,7 +1,6 @@
 // The events of one generation as server-sent events: started, token..., metrics, then one end or error.
 #pragma once
 
-#include <array>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -12,34 +11,13 @@
 #include "engine/engine.h"
 #include "server/http.h"
 #include "server/metrics.h"
+#include "server/ready_signal.h"
+#include "server/stream_summary.h"
 
 namespace orcd::server {
 
 // "event: NAME\ndata: JSON\n\n". REQUIRES json in one line.
 std::string sse_event(std::string_view name, std::string_view json);
-
-// Carries "an event is ready" from the engine thread to whoever writes the stream, also before there is one.
-class ReadySignal {
- public:
-  void fire();
-  void listen(std::function<void()> notify);
-
- private:
-  std::mutex mutex_;
-  bool fired_ = false;
-  std::function<void()> notify_;
-};
-
-// How a stream ended, for the log and the registry of active jobs.
-struct StreamSummary {
-  std::string job_id;
-  Outcome outcome = Outcome::kCancelled;
-  std::optional<Error> error;  // absent for ok, and for a reader that left
-  std::optional<engine::EndEvent> end;
-  uint64_t tokens_out = 0, output_bytes = 0;
-  std::array<uint8_t, 32> output_digest{};  // SHA-256
-  double total_ms = 0;
-};
 
 class ExecuteStream : public StreamSource {
  public:

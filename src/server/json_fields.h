@@ -27,7 +27,9 @@ inline std::string clipped(std::string name) {
 // Takes fields out of an object by name and collects what is wrong with them.
 class Fields {
  public:
-  explicit Fields(const nlohmann::json& body) : body_(body) {
+  // null_is_absent: a null counts as if the field were not there, as OpenAI's API has it.
+  explicit Fields(const nlohmann::json& body, bool null_is_absent = false)
+      : body_(body), null_is_absent_(null_is_absent) {
     if (!body.is_object()) throw InvalidRequest("", "the body must be a JSON object");
   }
 
@@ -78,23 +80,24 @@ class Fields {
   const nlohmann::json* take(const char* name) {
     known_.emplace_back(name);
     const auto found = body_.find(name);
-    return found == body_.end() ? nullptr : &*found;
+    return found == body_.end() || (null_is_absent_ && found->is_null()) ? nullptr : &*found;
   }
 
   // The first kMaxProblems are told one by one, of the rest the number: a small body cannot ask for a large
   // reply.
-  void problem(std::string name, std::string message) {
+  void problem(std::string name, std::string message, std::string openai_code = {}) {
     if (problems_.size() == kMaxProblems) {
       ++n_untold_;
     } else {
-      problems_.push_back({clipped(std::move(name)), std::move(message)});
+      problems_.push_back({clipped(std::move(name)), std::move(message), std::move(openai_code)});
     }
   }
 
   // Refuses fields that nobody took; throws if there was any problem.
   void finish() {
     for (const auto& [name, value] : body_.items())
-      if (std::ranges::find(known_, name) == known_.end()) problem(name, "is not a field of this request");
+      if (std::ranges::find(known_, name) == known_.end())
+        problem(name, "is not a field of this request", "unknown_parameter");
     if (n_untold_) problems_.push_back({"", "and " + std::to_string(n_untold_) + " more problems"});
     if (!problems_.empty()) throw InvalidRequest(std::move(problems_));
   }
@@ -115,6 +118,7 @@ class Fields {
   }
 
   const nlohmann::json& body_;
+  bool null_is_absent_;
   std::vector<std::string> known_;
   std::vector<Problem> problems_;
   size_t n_untold_ = 0;

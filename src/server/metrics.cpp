@@ -48,6 +48,7 @@ Outcome outcome_of(const Error& error) {
     case ErrorCode::kInferenceTimeout:
       return Outcome::kTimeout;
     case ErrorCode::kInvalidRequest:
+    case ErrorCode::kNotFound:
     case ErrorCode::kOverloaded:
     case ErrorCode::kShuttingDown:
       return Outcome::kRejected;

@@ -70,6 +70,18 @@ void log_end(const StreamSummary& summary) {
 
 }  // namespace
 
+std::string choice_id(const std::string& job_id, size_t choice) {
+  return choice == 0 ? job_id : job_id + "-" + std::to_string(choice);
+}
+
+Reply stream_reply(std::unique_ptr<StreamSource> stream) {
+  Reply reply;
+  reply.content_type = "text/event-stream";
+  reply.headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
+  reply.stream = std::move(stream);
+  return reply;
+}
+
 Service::Service(WorkerFacts facts, ServiceOptions options) : options_(options) {
   state_.facts = std::move(facts);
 }
@@ -89,6 +101,7 @@ void Service::add_routes(Router* router) {
   router->add({"GET", "/readyz", [this](const HttpRequest&) { return readiness(); }, RunOn::kIo, true});
   router->add({"GET", "/v1/residency", on(&Service::residency), RunOn::kSlow});
   add_text_routes(router);
+  add_completion_routes(router);
   router->add({"GET", "/metrics",
                [this](const HttpRequest&) {
                  Reply reply = json_reply(200, metrics_.text(state().engine, uptime_seconds(), healthy()));
@@ -140,10 +153,13 @@ void Service::start_draining() {
 
 void Service::cancel_all() {
   std::lock_guard lock(mutex_);
-  for (auto& [id, cancelled] : jobs_) {
-    cancelled = true;
-    if (state_.engine) state_.engine->cancel(id);
-  }
+  for (auto& [id, job] : jobs_) cancel_locked(id, &job);
+}
+
+void Service::cancel_locked(const std::string& id, Job* job) {
+  job->cancelled = true;
+  if (!state_.engine) return;
+  for (size_t choice = 0; choice < job->n_choices; ++choice) state_.engine->cancel(choice_id(id, choice));
 }
 
 size_t Service::n_active_jobs() const {
@@ -172,16 +188,23 @@ double Service::uptime_seconds() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - started_at_).count();
 }
 
-bool Service::begin_job(const std::string& id) {
+bool Service::begin_job(const std::string& id, size_t n_choices) {
   std::lock_guard lock(mutex_);
-  return jobs_.emplace(id, false).second;
+  return jobs_.emplace(id, Job{n_choices}).second;
+}
+
+void Service::drop_job(const std::string& id) {
+  std::lock_guard lock(mutex_);
+  jobs_.erase(id);
+}
+
+bool Service::job_cancelled(const std::string& id) {
+  std::lock_guard lock(mutex_);
+  return jobs_[id].cancelled;
 }
 
 void Service::end_job(const StreamSummary& summary) {
-  {
-    std::lock_guard lock(mutex_);
-    jobs_.erase(summary.job_id);
-  }
+  drop_job(summary.job_id);
   log_end(summary);
 }
 
@@ -197,8 +220,7 @@ Reply Service::execute(const HttpRequest& http) {
     try {
       return submit(std::move(prepared), now, arrived);
     } catch (...) {
-      std::lock_guard lock(mutex_);
-      jobs_.erase(id);
+      drop_job(id);
       throw;
     }
   } catch (const Error& error) {
@@ -217,17 +239,10 @@ Reply Service::submit(ExecuteRequest prepared, const State& now,
   const ErrorValues described = start_fields(prepared);
   auto generation = now.engine->submit(std::move(prepared.request), [signal] { signal->fire(); });
   log_event(LogLevel::kInfo, "execute_start", described);
-  {
-    std::lock_guard lock(mutex_);
-    if (jobs_[options.job_id]) generation->cancel();
-  }
-  Reply reply;
-  reply.content_type = "text/event-stream";
-  reply.headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
-  reply.stream =
+  if (job_cancelled(options.job_id)) generation->cancel();
+  return stream_reply(
       std::make_unique<ExecuteStream>(std::move(options), std::move(generation), std::move(signal), &metrics_,
-                                      [this](const StreamSummary& summary) { end_job(summary); });
-  return reply;
+                                      [this](const StreamSummary& summary) { end_job(summary); }));
 }
 
 Reply Service::cancel(const HttpRequest& request) {
@@ -235,10 +250,7 @@ Reply Service::cancel(const HttpRequest& request) {
   std::lock_guard lock(mutex_);
   const auto job = jobs_.find(id);
   const bool active = job != jobs_.end();
-  if (active) {
-    job->second = true;
-    if (state_.engine) state_.engine->cancel(id);
-  }
+  if (active) cancel_locked(id, &job->second);
   return json_reply(202, cancel_json(id, active));
 }
 

@@ -15,6 +15,7 @@
 #include "server/execute_stream.h"
 #include "server/http.h"
 #include "server/metrics.h"
+#include "server/openai_fields.h"
 #include "server/router.h"
 
 namespace orcd::server {
@@ -33,14 +34,20 @@ struct ServiceOptions {
   std::chrono::milliseconds inference_timeout{300'000};
 };
 
+// The engine's id for a choice of a job.
+std::string choice_id(const std::string& job_id, size_t choice);
+// 200 with server-sent events that no proxy holds back.
+Reply stream_reply(std::unique_ptr<StreamSource> stream);
+
 // Thread-safe.
 class Service {
  public:
   Service(WorkerFacts facts, ServiceOptions options);
   ~Service();
 
-  // Adds POST /execute, /cancel, /shutdown, /tokenize, /detokenize, /apply-template, GET /v1/models, /health,
-  // /livez, /readyz, /metrics, /v1/residency. The service must outlive the router's use.
+  // Adds POST /execute, /cancel, /shutdown, /v1/chat/completions, /v1/completions, /tokenize, /detokenize,
+  // /apply-template, GET /v1/models, /health, /livez, /readyz, /metrics, /v1/residency. The service must
+  // outlive the router's use.
   void add_routes(Router* router);
 
   // From now on requests are served. The engine is not owned and stays until after the last request.
@@ -76,6 +83,10 @@ class Service {
   State ready_state() const;  // throws while loading, draining and unhealthy
   Reply execute(const HttpRequest& request);
   Reply submit(ExecuteRequest prepared, const State& now, std::chrono::steady_clock::time_point arrived);
+  void add_completion_routes(Router* router);
+  Reply complete(const HttpRequest& request, bool is_chat);
+  Reply submit(const std::string& id, CompletionRequest prepared, const State& now,
+               std::chrono::steady_clock::time_point arrived);
   Reply cancel(const HttpRequest& request);
   Reply shutdown();
   Reply health() const;
@@ -84,7 +95,9 @@ class Service {
   Reply residency();
   void add_text_routes(Router* router);
   double uptime_seconds() const;
-  bool begin_job(const std::string& id);
+  bool begin_job(const std::string& id, size_t n_choices = 1);
+  void drop_job(const std::string& id);
+  bool job_cancelled(const std::string& id);
   void end_job(const StreamSummary& summary);
 
   ServiceOptions options_;
@@ -92,8 +105,13 @@ class Service {
   const std::chrono::steady_clock::time_point started_at_ = std::chrono::steady_clock::now();
   mutable std::mutex mutex_;
   State state_;
-  // Jobs from acceptance to their last event; true = cancelled before the engine had them.
-  std::map<std::string, bool, std::less<>> jobs_;
+  // From acceptance to the last event.
+  struct Job {
+    size_t n_choices = 1;
+    bool cancelled = false;  // also before the engine had it
+  };
+  void cancel_locked(const std::string& id, Job* job);
+  std::map<std::string, Job, std::less<>> jobs_;
   std::mutex residency_mutex_;
   std::atomic<bool> resident_ = false, shutdown_requested_ = false;
 };
