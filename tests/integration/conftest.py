@@ -1,5 +1,6 @@
 """Fixtures of the integration tests: the real binary, real models, real sockets. See tests/README.md."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -105,17 +106,23 @@ def smollm2_worker(binary: Path, smollm2: Path) -> Iterator[Worker]:
 
 
 @pytest.fixture(scope="module")
-def serve_tiny(binary: Path, tiny: Path) -> Iterator[Callable[..., Worker]]:
-    """serve_tiny("--slots", 2): a worker of the tiny model for all tests of a module."""
+def serve(binary: Path) -> Iterator[Callable[..., Worker]]:
+    """serve(model, "--slots", 2): a worker for all tests of a module."""
     started: list[Worker] = []
 
-    def start(*extra: Any, env: dict[str, str] | None = None) -> Worker:
-        started.append(Worker(binary, _serve_arguments(tiny, extra), env))
+    def start(model: Path, *extra: Any, env: dict[str, str] | None = None) -> Worker:
+        started.append(Worker(binary, _serve_arguments(model, extra), env))
         return started[-1].wait_ready()
 
     yield start
     for process in started:
         process.stop()
+
+
+@pytest.fixture(scope="module")
+def serve_tiny(serve: Callable[..., Worker], tiny: Path) -> Callable[..., Worker]:
+    """serve_tiny("--slots", 2): the same with the tiny model."""
+    return functools.partial(serve, tiny)
 
 
 @pytest.fixture(scope="module")
