@@ -5,8 +5,10 @@
 #include <string>
 
 #include "engine/chat.h"
+#include "server/chat_request.h"
 #include "server/error_reply.h"
 #include "server/execute_request.h"
+#include "server/text_completion_request.h"
 #include "server/text_requests.h"
 #include "unit/server/small_tokenizer.h"
 #include "unit/tokenizer/vocabularies.h"
@@ -21,10 +23,8 @@ constexpr const char* kTemplate =
     "}}{% endfor %}"
     "{% endfor %}{{ tools | tojson if tools }}{% if add_generation_prompt %}<|assistant|>{% endif %}";
 
-void check_execute(const std::string& body, const tokenizer::Tokenizer& tokenizer) {
-  const server::ExecuteRequest request = server::parse_execute(body, tokenizer, {.max_tokens_out = 2048});
-  const engine::Request& r = request.request;
-  if (r.id.empty() || r.max_tokens < 1 || r.max_tokens > 2048 || r.stop.size() > 4) std::abort();
+void check_request(const engine::Request& r, const tokenizer::Tokenizer& tokenizer) {
+  if (r.max_tokens < 1 || r.max_tokens > 2048 || r.stop.size() > 4) std::abort();
   const auto& s = r.sampling;
   if (!(s.temperature >= 0 && s.temperature <= 2 && s.top_p >= 0 && s.top_p <= 1 && s.min_p >= 0 &&
         s.min_p <= 1 && s.repetition_penalty >= 0 && s.repetition_penalty <= 2 &&
@@ -33,11 +33,29 @@ void check_execute(const std::string& body, const tokenizer::Tokenizer& tokenize
   }
 }
 
+void check_execute(const std::string& body, const tokenizer::Tokenizer& tokenizer) {
+  const server::ExecuteRequest request = server::parse_execute(body, tokenizer, {.max_tokens_out = 2048});
+  if (request.request.id.empty()) std::abort();
+  check_request(request.request, tokenizer);
+}
+
+void check_completion(const server::CompletionRequest& request, const server::CompletionContext& context) {
+  const size_t n_choices = request.choices.size();
+  if (n_choices == 0 || n_choices > server::kMaxChoices || n_choices % request.n != 0) std::abort();
+  for (const engine::Request& choice : request.choices) {
+    check_request(choice, context.tokenizer);
+    if (choice.prompt_tokens.size() + 1 > context.n_ctx || choice.sampling.choice >= request.n) std::abort();
+  }
+}
+
 void check_refusal(const Error& error) {
-  if (error.code() != ErrorCode::kInvalidRequest) std::abort();
-  const server::Reply reply = server::error_reply(error);
-  if (reply.status != 400 || reply.body.size() > kMaxRefusalBytes) std::abort();
-  if (!nlohmann::json::accept(reply.body)) std::abort();
+  const bool other_model = error.code() == ErrorCode::kNotFound;
+  if (error.code() != ErrorCode::kInvalidRequest && !other_model) std::abort();
+  for (const server::Reply& reply : {server::error_reply(error), server::openai_error_reply(error)}) {
+    if (reply.status != (other_model ? 404 : 400) || reply.body.size() > kMaxRefusalBytes) std::abort();
+    const nlohmann::json told = nlohmann::json::parse(reply.body)["error"];
+    if (!told["message"].is_string() || !told["type"].is_string() || !told["code"].is_string()) std::abort();
+  }
 }
 
 }  // namespace
@@ -49,6 +67,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const engine::Chat chat(*file, tokenizer);
   if (size == 0) return 0;
   const std::string body(reinterpret_cast<const char*>(data + 1), size - 1);
+  const server::CompletionContext context{tokenizer, "tiny", 4096, {.max_tokens_out = 2048}};
   try {
     std::string answer = "{}";
     switch (data[0]) {
@@ -63,6 +82,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         break;
       case 'a':
         answer = server::apply_template_json(body, chat);
+        break;
+      case 'o':
+        check_completion(server::parse_chat(body, chat, context), context);
+        break;
+      case 'p':
+        check_completion(server::parse_text_completion(body, context), context);
         break;
       default:
         check_execute(body, tokenizer);
