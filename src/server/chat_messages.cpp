@@ -46,9 +46,9 @@ Value with_parsed_arguments(const Value& call) {
 
 Value prepared_message(const Value& message, const std::string& name, Fields& fields) {
   const Dict* dict = message.as_dict();
-  if (!dict) return fields.problem(name, "must be an object"), Value();
+  if (!dict) return fields.problem(name, "must be an object", kInvalidType), Value();
   const Value* role = dict->find("role");
-  if (!role || !role->is_string()) fields.problem(name + ".role", "must be a string");
+  if (!role || !role->is_string()) fields.problem(name + ".role", "must be a string", kInvalidType);
   Dict out;
   for (const auto& [key, value] : dict->entries()) {
     const std::string& field = *key.as_string();
@@ -56,7 +56,7 @@ Value prepared_message(const Value& message, const std::string& name, Fields& fi
     if (field == "content" && is_list) {
       out.set(key, joined_parts(value));
     } else if (field == "content" && !value.is_string() && !value.is_none()) {
-      fields.problem(name + ".content", "must be a string, an array of parts, or null");
+      fields.problem(name + ".content", "must be a string, an array of parts, or null", kInvalidType);
     } else if (field == "tool_calls" && is_list) {
       std::vector<Value> calls;
       for (const Value& call : value.as_sequence()->items) calls.push_back(with_parsed_arguments(call));
@@ -78,12 +78,13 @@ jinja::Dict take_chat_variables(Fields& fields, std::string_view body) {
   const nlohmann::json* tools = fields.take("tools");
   const nlohmann::json* more = fields.take("chat_template_kwargs");
   if (!messages) {
-    fields.problem("messages", "is required");
+    fields.problem("messages", "is required", kMissing);
   } else if (!messages->is_array()) {
-    fields.problem("messages", "must be an array, not " + Fields::kind(*messages));
+    fields.problem("messages", "must be an array, not " + Fields::kind(*messages), kInvalidType);
   }
-  if (tools && !tools->is_array() && !tools->is_null()) fields.problem("tools", "must be an array");
-  if (more && !more->is_object()) fields.problem("chat_template_kwargs", "must be an object");
+  if (tools && !tools->is_array() && !tools->is_null())
+    fields.problem("tools", "must be an array", kInvalidType);
+  if (more && !more->is_object()) fields.problem("chat_template_kwargs", "must be an object", kInvalidType);
 
   const Value ordered = jinja::parse_json(body);
   const Dict& root = *ordered.as_dict();

@@ -15,7 +15,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kUnsupported = "unsupported_parameter";
 constexpr std::array kRoles = {"system", "developer", "user", "assistant", "tool"};
 
 // "f[3].g", for the messages about it.
@@ -24,7 +23,7 @@ std::string at(const std::string& name, size_t i) { return name + "[" + std::to_
 void check_content(const json& message, const std::string& role, const std::string& name, Fields& fields) {
   const auto content = message.find("content");
   if (content == message.end() || content->is_null()) {
-    if (role != "assistant") fields.problem(name + ".content", "is required", "missing_required_parameter");
+    if (role != "assistant") fields.problem(name + ".content", "is required", kMissing);
     return;
   }
   if (!content->is_array()) return;  // take_chat_variables() says what else it must be
@@ -33,13 +32,13 @@ void check_content(const json& message, const std::string& role, const std::stri
     const std::string path = at(name + ".content", i);
     const json type = part.is_object() ? part.value("type", json()) : json();
     if (!type.is_string()) {
-      fields.problem(path, "must be an object with a type", "invalid_type");
+      fields.problem(path, "must be an object with a type", kInvalidType);
     } else if (type != "text") {
       fields.problem(path + ".type",
                      clipped(type.get<std::string>()) + " is not supported: this worker reads text",
                      kUnsupported);
     } else if (!part.contains("text") || !part["text"].is_string()) {
-      fields.problem(path + ".text", "must be a string", "invalid_type");
+      fields.problem(path + ".text", "must be a string", kInvalidType);
     }
   }
 }
@@ -47,12 +46,12 @@ void check_content(const json& message, const std::string& role, const std::stri
 void check_calls(const json& message, const std::string& name, Fields& fields) {
   const auto calls = message.find("tool_calls");
   if (calls == message.end() || calls->is_null()) return;
-  if (!calls->is_array()) return fields.problem(name + ".tool_calls", "must be an array", "invalid_type");
+  if (!calls->is_array()) return fields.problem(name + ".tool_calls", "must be an array", kInvalidType);
   for (size_t i = 0; i < calls->size(); ++i) {
     const json& call = (*calls)[i];
     const json function = call.is_object() ? call.value("function", json()) : json();
     if (!function.is_object() || !function.contains("name") || !function["name"].is_string())
-      fields.problem(at(name + ".tool_calls", i), "must be an object with function.name", "invalid_type");
+      fields.problem(at(name + ".tool_calls", i), "must be an object with function.name", kInvalidType);
   }
 }
 
@@ -89,14 +88,14 @@ void check_tools(const json& body, Fields& fields) {
     const std::string name = at("tools", i);
     const json type = tool.is_object() ? tool.value("type", json()) : json();
     if (!type.is_string()) {
-      fields.problem(name, "must be an object with a type", "invalid_type");
+      fields.problem(name, "must be an object with a type", kInvalidType);
     } else if (type != "function") {
       fields.problem(name + ".type", clipped(type.get<std::string>()) + " is not supported: give functions",
                      kUnsupported);
     } else if (const json function = tool.value("function", json());
                !function.is_object() || !function.contains("name") || !function["name"].is_string() ||
                function["name"].get_ref<const std::string&>().empty()) {
-      fields.problem(name + ".function", "must be an object with a name", "invalid_type");
+      fields.problem(name + ".function", "must be an object with a name", kInvalidType);
     }
   }
 }
@@ -137,7 +136,7 @@ void take_response_format(Fields& fields) {
   const json* format = fields.take("response_format");
   if (!format) return;
   if (!format->is_object() || !format->contains("type")) {
-    fields.problem("response_format", "must be an object with a type", "invalid_type");
+    fields.problem("response_format", "must be an object with a type", kInvalidType);
   } else if ((*format)["type"] != "text") {
     fields.problem("response_format",
                    "must be {\"type\":\"text\"}: this worker cannot hold a model to a format", kUnsupported);
@@ -193,7 +192,7 @@ CompletionRequest parse_chat(std::string_view body, const engine::Chat& chat,
   out.offers_tools = take_tool_choice(document, fields);
   out.parallel_tool_calls = fields.flag("parallel_tool_calls", true);
   const json* effort = fields.take("reasoning_effort");
-  if (effort && !effort->is_string()) fields.problem("reasoning_effort", "must be a string", "invalid_type");
+  if (effort && !effort->is_string()) fields.problem("reasoning_effort", "must be a string", kInvalidType);
   take_response_format(fields);
   take_neutral_fields(fields);
   finish_fields(fields, context);

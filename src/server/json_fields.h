@@ -15,6 +15,12 @@ namespace orcd::server {
 
 inline constexpr size_t kMaxProblems = 32;
 
+// What OpenAI's API calls a problem.
+inline constexpr const char* kMissing = "missing_required_parameter";
+inline constexpr const char* kInvalidType = "invalid_type";
+inline constexpr const char* kUnsupported = "unsupported_parameter";
+inline constexpr const char* kUnknown = "unknown_parameter";
+
 // A name from outside, as an answer quotes it: 64 bytes at most and whole characters.
 inline std::string clipped(std::string name) {
   constexpr size_t kMaxNameBytes = 64;
@@ -35,8 +41,9 @@ class Fields {
 
   const std::string* text(const char* name) {
     const nlohmann::json* value = take(name);
-    if (!value) return problem(name, "is required"), nullptr;
-    if (!value->is_string()) return problem(name, "must be a string, not " + kind(*value)), nullptr;
+    if (!value) return problem(name, "is required", kMissing), nullptr;
+    if (!value->is_string())
+      return problem(name, "must be a string, not " + kind(*value), kInvalidType), nullptr;
     return &value->get_ref<const std::string&>();
   }
 
@@ -44,7 +51,7 @@ class Fields {
     const nlohmann::json* value = take(name);
     if (!value) return otherwise;
     if (!value->is_number_integer()) {
-      problem(name, "must be an integer, not " + kind(*value));
+      problem(name, "must be an integer, not " + kind(*value), kInvalidType);
     } else if (!value->is_number_unsigned() || value->get<uint64_t>() < low ||
                value->get<uint64_t>() > high) {
       problem(name, "must be between " + std::to_string(low) + " and " + std::to_string(high) + ", got " +
@@ -59,7 +66,7 @@ class Fields {
     const nlohmann::json* value = take(name);
     if (!value) return static_cast<float>(otherwise);
     if (!value->is_number()) {
-      problem(name, "must be a number, not " + kind(*value));
+      problem(name, "must be a number, not " + kind(*value), kInvalidType);
     } else if (const double number = value->get<double>(); !(number >= range.low && number <= range.high)) {
       problem(name, "must be between " + number_text(range.low) + " and " + number_text(range.high) +
                         ", got " + number_text(number));
@@ -73,7 +80,7 @@ class Fields {
     const nlohmann::json* value = take(name);
     if (!value) return otherwise;
     if (value->is_boolean()) return value->get<bool>();
-    problem(name, "must be true or false, not " + kind(*value));
+    problem(name, "must be true or false, not " + kind(*value), kInvalidType);
     return otherwise;
   }
 
@@ -97,7 +104,7 @@ class Fields {
   void finish() {
     for (const auto& [name, value] : body_.items())
       if (std::ranges::find(known_, name) == known_.end())
-        problem(name, "is not a field of this request", "unknown_parameter");
+        problem(name, "is not a field of this request", kUnknown);
     if (n_untold_) problems_.push_back({"", "and " + std::to_string(n_untold_) + " more problems"});
     if (!problems_.empty()) throw InvalidRequest(std::move(problems_));
   }

@@ -11,8 +11,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kUnsupported = "unsupported_parameter";
-
 // They say who asks, where and why: nothing that an answer depends on.
 constexpr const char* kIgnored[] = {"user",
                                     "safety_identifier",
@@ -58,7 +56,7 @@ std::vector<std::string> take_stops(Fields& fields, const tokenizer::Tokenizer& 
   if (!value) return stops;
   const auto add = [&](const std::string& name, const json& item) {
     if (!item.is_string())
-      return fields.problem(name, "must be a string, not " + Fields::kind(item), "invalid_type");
+      return fields.problem(name, "must be a string, not " + Fields::kind(item), kInvalidType);
     const auto& text = item.get_ref<const std::string&>();
     if (std::string problem = engine::stop_problem(tokenizer, text); !problem.empty())
       return fields.problem(name, std::move(problem));
@@ -68,7 +66,7 @@ std::vector<std::string> take_stops(Fields& fields, const tokenizer::Tokenizer& 
     add("stop", *value);
   } else if (!value->is_array()) {
     fields.problem("stop", "must be a string or an array of strings, not " + Fields::kind(*value),
-                   "invalid_type");
+                   kInvalidType);
   } else if (std::string problem = engine::stop_count_problem(value->size()); !problem.empty()) {
     fields.problem("stop", std::move(problem));
   } else {
@@ -83,7 +81,7 @@ uint64_t take_seed(Fields& fields) {
   const json* value = fields.take("seed");
   if (!value) return engine::new_seed();
   if (!value->is_number_integer()) {
-    fields.problem("seed", "must be an integer of 64 bits, not " + Fields::kind(*value), "invalid_type");
+    fields.problem("seed", "must be an integer of 64 bits, not " + Fields::kind(*value), kInvalidType);
     return 0;
   }
   if (value->is_number_unsigned()) return value->get<uint64_t>();
@@ -103,8 +101,7 @@ void take_stream(Fields& fields, CompletionRequest* out) {
   const json* options = fields.take("stream_options");
   if (!options) return;
   if (!options->is_object())
-    return fields.problem("stream_options", "must be an object, not " + Fields::kind(*options),
-                          "invalid_type");
+    return fields.problem("stream_options", "must be an object, not " + Fields::kind(*options), kInvalidType);
   if (!out->stream) return fields.problem("stream_options", "is only for requests with stream: true");
   for (const auto& [name, value] : options->items()) {
     const std::string path = "stream_options." + clipped(name);
@@ -112,7 +109,7 @@ void take_stream(Fields& fields, CompletionRequest* out) {
     if (name != "include_usage") {
       fields.problem(path, "is not supported", kUnsupported);
     } else if (!value.is_boolean() && !value.is_null()) {
-      fields.problem(path, "must be true or false, not " + Fields::kind(value), "invalid_type");
+      fields.problem(path, "must be true or false, not " + Fields::kind(value), kInvalidType);
     } else {
       out->include_usage = value == true;
     }
@@ -189,7 +186,7 @@ void add_prompt(CompletionRequest* out, const engine::Request& choice, std::vect
 void finish_fields(Fields& fields, const CompletionContext& context) {
   const json* name = fields.take("model");
   if (name && !name->is_string())
-    fields.problem("model", "must be a string, not " + Fields::kind(*name), "invalid_type");
+    fields.problem("model", "must be a string, not " + Fields::kind(*name), kInvalidType);
   fields.finish();
   const std::string model = name ? name->get<std::string>() : std::string();
   if (model.empty() || model == context.model) return;

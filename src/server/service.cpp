@@ -124,12 +124,16 @@ void Service::add_text_routes(Router* router) {
       [](const std::string& body, const State& now) { return detokenize_json(body, *now.tokenizer); });
   add("/apply-template",
       [](const std::string& body, const State& now) { return apply_template_json(body, *now.chat); });
-  router->add({"GET", "/v1/models",
-               [this](const HttpRequest&) {
-                 const State now = ready_state();
-                 return json_reply(200, models_json(now.facts, now.ready_at));
-               },
-               RunOn::kIo});
+  const auto add_model = [&](const std::string& path, auto json) {
+    router->add({"GET", path,
+                 [this, json](const HttpRequest&) {
+                   const State now = ready_state();
+                   return json_reply(200, json(now.facts, now.ready_at));
+                 },
+                 RunOn::kIo});
+  };
+  add_model("/v1/models", models_json);
+  add_model("/v1/models/" + state_.facts.model, model_json);
 }
 
 void Service::set_ready(WorkerFacts facts, engine::Engine* engine,

@@ -46,8 +46,8 @@ class Service {
   ~Service();
 
   // Adds POST /execute, /cancel, /shutdown, /v1/chat/completions, /v1/completions, /tokenize, /detokenize,
-  // /apply-template, GET /v1/models, /health, /livez, /readyz, /metrics, /v1/residency. The service must
-  // outlive the router's use.
+  // /apply-template, GET /v1/models, /v1/models/ID, /health, /livez, /readyz, /metrics, /v1/residency. The
+  // service must outlive the router's use.
   void add_routes(Router* router);
 
   // From now on requests are served. The engine is not owned and stays until after the last request.

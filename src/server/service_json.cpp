@@ -17,6 +17,14 @@ double rounded(double value) { return std::round(value * 1e3) / 1e3; }
 
 Json text_or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
 
+Json model_object(const WorkerFacts& facts, int64_t created) {
+  return {{"id", facts.model},
+          {"object", "model"},
+          {"created", created},
+          {"owned_by", "worker-orcd"},
+          {"max_model_len", facts.context_length}};
+}
+
 }  // namespace
 
 std::string health_json(const HealthReport& report) {
@@ -51,12 +59,11 @@ std::string health_json(const HealthReport& report) {
 }
 
 std::string models_json(const WorkerFacts& facts, int64_t created) {
-  const Json model = {{"id", facts.model},
-                      {"object", "model"},
-                      {"created", created},
-                      {"owned_by", "worker-orcd"},
-                      {"max_model_len", facts.context_length}};
-  return dump(Json{{"object", "list"}, {"data", Json::array({model})}});
+  return dump(Json{{"object", "list"}, {"data", Json::array({model_object(facts, created)})}});
+}
+
+std::string model_json(const WorkerFacts& facts, int64_t created) {
+  return dump(model_object(facts, created));
 }
 
 std::string cancel_json(const std::string& job_id, bool active) {

@@ -24,6 +24,7 @@ struct HealthReport {
 
 std::string health_json(const HealthReport& report);
 std::string models_json(const WorkerFacts& facts, int64_t created);  // GET /v1/models
+std::string model_json(const WorkerFacts& facts, int64_t created);   // GET /v1/models/ID
 std::string cancel_json(const std::string& job_id, bool active);
 std::string residency_json(const WorkerFacts& facts, const std::vector<device::Executor::Residency>& arenas,
                            bool resident, double ms);

@@ -33,7 +33,7 @@ class PromptReader {
   std::vector<Prompt> take() {
     const json* value = fields_.take("prompt");
     if (!value) {
-      fields_.problem("prompt", "is required", "missing_required_parameter");
+      fields_.problem("prompt", "is required", kMissing);
     } else if (value->is_string() || is_id_list(*value)) {
       add("prompt", *value);
     } else if (!value->is_array() || value->empty() || value->size() > kMaxChoices) {
@@ -54,7 +54,7 @@ class PromptReader {
       add_ids(name, value);
     } else {
       fields_.problem(name, "must be a string or an array of token ids, not " + Fields::kind(value),
-                      "invalid_type");
+                      kInvalidType);
     }
   }
 
@@ -82,8 +82,7 @@ class PromptReader {
 void take_best_of(Fields& fields, uint32_t n) {
   const json* best_of = fields.take("best_of");
   if (best_of && *best_of != n) {
-    fields.problem("best_of", "is not supported by this worker: leave it out, or give n",
-                   "unsupported_parameter");
+    fields.problem("best_of", "is not supported by this worker: leave it out, or give n", kUnsupported);
   }
 }
 

@@ -27,6 +27,27 @@ def test_the_example_of_a_test_passes(document, worker, tiny, smollm2):
         test(**{name: fixtures[name] for name in test.__code__.co_varnames[: test.__code__.co_argcount]})
 
 
+def test_the_requests_of_the_readme_are_answered(smollm2_worker, capsys):
+    readme = (REPO / "README.md").read_text(encoding="utf-8").replace("127.0.0.1:8080", f"127.0.0.1:{smollm2_worker.port}")
+    commands = re.findall(r"^```sh\n(curl .*?)^```", readme, re.DOTALL | re.MULTILINE)
+    answers = [subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout for command in commands]
+    assert len(answers) == 2 and "event: end\n" in answers[0] and json.loads(answers[1])["choices"][0]["message"]["content"]
+    programs = re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    printed = []
+    for program in programs:
+        exec(compile(program, "README.md", "exec"), {})
+        printed.append(capsys.readouterr().out)
+    assert len(printed) == 2 and "'stop_reason'" in printed[0]
+    assert printed[1] == json.loads(answers[1])["choices"][0]["message"]["content"]
+
+
+def test_the_request_of_the_openai_page_is_answered(smollm2_worker):
+    page = (REPO / "docs/OPENAI.md").read_text(encoding="utf-8").replace("127.0.0.1:8080", f"127.0.0.1:{smollm2_worker.port}")
+    (command,) = re.findall(r"^```sh\n(curl .*?)^```", page, re.DOTALL | re.MULTILINE)
+    answer = json.loads(subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout)
+    assert answer["object"] == "chat.completion" and answer["usage"]["completion_tokens"] <= 32
+
+
 SMOLLM2 = {
     "n_layers": 30, "dim": 576, "ffn_dim": 1536, "n_heads": 9, "n_kv_heads": 3, "head_dim": 64, "n_vocab": 49152,
     "context": 2048, "slots": 4, "batch_tokens": 512, "logits_rows": 4, "pages": 128,

@@ -67,6 +67,9 @@ def test_the_openai_client_lists_the_model(smollm2_worker, smollm2):
     models = client.models.list().data
     assert [model.id for model in models] == [Path(smollm2).stem]
     assert models[0].object == "model" and models[0].created > 1_600_000_000
+    assert client.models.retrieve(Path(smollm2).stem) == models[0]
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("another")
 
 
 @pytest.mark.core

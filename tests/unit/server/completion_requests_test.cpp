@@ -296,7 +296,9 @@ TEST(ChatRequest, ErrorsHaveTheCodesThatClientsAskFor) {
   EXPECT_EQ(openai_code(with(R"("model":"other")")), "model_not_found");
   EXPECT_EQ(openai_code(with(R"("logprobs":true)")), "unsupported_parameter");
   EXPECT_EQ(openai_code(with(R"("nope":1)")), "unknown_parameter");
-  EXPECT_EQ(openai_code("{}"), "INVALID_REQUEST");
+  EXPECT_EQ(openai_code("{}"), "missing_required_parameter");
+  EXPECT_EQ(openai_code(with(R"("top_p":"x")")), "invalid_type");
+  EXPECT_EQ(openai_code(with(R"("top_p":2)")), "INVALID_REQUEST");
   EXPECT_EQ(openai_code(R"({"messages":[{"role":"user","content":")" + std::string(5000, 'x') + "\"}]}"),
             "context_length_exceeded");
 }
