@@ -28,6 +28,7 @@ struct Core::Active {
         sequence(pool, job->request.prompt_tokens, max_length),
         text(tokenizer, job->request.prompt_tokens, job->request.special_text),
         stops(job->request.stop) {
+    sequence.wants_rows = job->request.top_logprobs.has_value();
     if (harmony && job->request.split_channels)
       channels.emplace(tokenizer, *harmony, job->request.prompt_tokens);
   }
@@ -270,7 +271,10 @@ void Core::accept(Active& active, const device::SequenceResult& result) {
   const uint32_t index = active.n_out();
   active.sequence.tokens.push_back(result.token);
   ++counters_->tokens_generated;
-  active.job->channel->push(active.event(result.token, index));
+  TokenEvent event = active.event(result.token, index);
+  if (const auto& n_top = active.job->request.top_logprobs)
+    event.logprobs = token_logprobs(result.rows, result.token, *n_top);
+  active.job->channel->push(std::move(event));
   if (active.stops.matched()) {
     finish(active, StopReason::kStopString);
   } else if (active.n_out() >= active.job->request.max_tokens) {

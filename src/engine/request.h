@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/token_logprobs.h"
 #include "numerics/digest.h"
 #include "sampling/params.h"
 
@@ -21,8 +22,11 @@ struct Request {
   uint32_t max_tokens = 2048;
   sampling::SamplingParams sampling;
   std::vector<std::string> stop;  // strings; matched across tokens and inside UTF-8, not part of the output
-  bool ignore_end = false;        // go on after end-of-generation ids (bench)
-  bool special_text = false;      // control tokens appear in the text
+  // Token events tell the log-probability of their token, and of so many of the likeliest ones (at most
+  // kMaxTopLogprobs).
+  std::optional<uint32_t> top_logprobs;
+  bool ignore_end = false;            // go on after end-of-generation ids (bench)
+  bool special_text = false;          // control tokens appear in the text
   std::vector<int32_t> shown_tokens;  // control tokens that appear in it all the same: marks of a format
   // A vocabulary of the harmony format (engine/harmony.h): each token's text is that of its message alone,
   // told apart by kind, and stop strings are looked for in the answer. Without it, and with other
@@ -56,7 +60,8 @@ struct TokenEvent {
   int32_t id;
   uint32_t index;
   TextKind kind = TextKind::kAnswer;
-  std::string recipient = {};  // of commentary: the tool that is called, "functions.f"
+  std::string recipient = {};               // of commentary: the tool that is called, "functions.f"
+  std::vector<TokenLogprob> logprobs = {};  // token_logprobs(): empty unless asked for
 };
 struct EndEvent {
   StopReason reason;

@@ -134,6 +134,7 @@ void Scheduler::append(Batch* batch, Sequence* s, uint32_t n_tokens) {
   step.first_position = s->n_submitted;
   step.sample = s->n_submitted + n_tokens >= known;
   step.logits = step.sample ? device::LogitsMode::kLast : device::LogitsMode::kNone;
+  step.want_rows = step.sample && s->wants_rows;
   Batch::Entry entry{s, step.slot, n_tokens, step.sample, 0, 0};
   if (s->n_submitted < known) {
     entry.n_explicit = n_tokens;

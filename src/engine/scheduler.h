@@ -21,6 +21,7 @@ struct Sequence {
 
   std::vector<int32_t> tokens;  // the prompt and what was generated
   uint32_t max_length;          // complete when it has this many tokens
+  bool wants_rows = false;      // the engine reads the logits of the tokens it draws
   // Its reader is behind: takes no part in steps until cleared, and gives slot and pages to who wants them.
   bool paused = false;
 

@@ -116,8 +116,6 @@ bool take_tool_choice(const json& body, Fields& fields) {
 }
 
 void take_neutral_fields(Fields& fields) {
-  take_neutral(fields, "logprobs", "[false]");
-  take_neutral(fields, "top_logprobs", "[0]");
   take_neutral(fields, "modalities", R"([["text"]])");
   take_neutral(fields, "verbosity", R"(["medium"])");
   take_neutral(fields, "functions", "[[]]");
@@ -130,6 +128,13 @@ void take_neutral_fields(Fields& fields) {
   take_neutral(fields, "parse_tool_calls", "[true]");
   for (const char* name : {"audio", "prediction", "web_search_options", "moderation"})
     take_neutral(fields, name, "[]");
+}
+
+std::optional<uint32_t> take_logprobs(Fields& fields) {
+  const bool wanted = fields.flag("logprobs", false);
+  const uint32_t n_top = take_top_logprobs(fields, "top_logprobs");
+  if (n_top > 0 && !wanted) fields.problem("top_logprobs", "is only for requests with logprobs: true");
+  return wanted ? std::optional(n_top) : std::nullopt;
 }
 
 void take_response_format(Fields& fields) {
@@ -193,6 +198,7 @@ CompletionRequest parse_chat(std::string_view body, const engine::Chat& chat,
   out.parallel_tool_calls = fields.flag("parallel_tool_calls", true);
   const json* effort = fields.take("reasoning_effort");
   if (effort && !effort->is_string()) fields.problem("reasoning_effort", "must be a string", kInvalidType);
+  request.top_logprobs = take_logprobs(fields);
   take_response_format(fields);
   take_neutral_fields(fields);
   finish_fields(fields, context);

@@ -16,7 +16,7 @@ std::string new_call_id() { return "call_" + make_request_id(""); }
 class CompletionStream : public StreamSource, private CompletionSink {
  public:
   CompletionStream(CompletionHead head, CompletionRun::Setup setup)
-      : head_(std::move(head)), n_calls_(setup.generations.size()), run_(std::move(setup)) {}
+      : head_(std::move(head)), choices_(setup.generations.size()), run_(std::move(setup)) {}
 
   bool next(std::string* out, size_t max_bytes) override {
     out_.swap(*out);
@@ -32,25 +32,41 @@ class CompletionStream : public StreamSource, private CompletionSink {
     if (head_.is_chat) add(role_chunk(head_, choice));
   }
   void part(size_t choice, const TurnPart& part) override {
-    size_t& n_calls = n_calls_[choice];
+    size_t& n_calls = choices_[choice].n_calls;
     const bool begins = part.kind == Kind::kCall;
     if (begins) ++n_calls;
-    add(part_chunk(head_, choice, part, n_calls - 1, begins ? new_call_id() : ""));
+    add(part_chunk(head_, choice, part, n_calls - 1, begins ? new_call_id() : "", waiting_tokens(choice)));
   }
   void ended(size_t choice, const char* finish_reason, const engine::EndEvent& end) override {
-    add(end_chunk(head_, choice, finish_reason, end));
+    add(end_chunk(head_, choice, finish_reason, end, waiting_tokens(choice)));
   }
   void completed(const CompletionUsage& usage) override {
     if (head_.include_usage) add(usage_chunk(head_, usage));
     add("[DONE]");
   }
   void failed(const Error& error) override { add(openai_error_json(error)); }
+  void token(size_t choice, TokenText token) override {
+    choices_[choice].tokens.tokens.push_back(std::move(token));
+  }
+
+  // The tokens told since the last chunk: those of text that was held back come with what releases it.
+  ChunkTokens waiting_tokens(size_t choice) {
+    ChunkTokens& waiting = choices_[choice].tokens;
+    ChunkTokens out = std::exchange(waiting, {});
+    waiting.offset = out.offset;
+    for (const TokenText& token : out.tokens) waiting.offset += count_characters(token.bytes);
+    return out;
+  }
 
   void add(std::string_view data) { out_.append("data: ").append(data).append("\n\n"); }
 
   CompletionHead head_;
   std::string out_;
-  std::vector<size_t> n_calls_;  // by choice
+  struct Choice {
+    size_t n_calls = 0;
+    ChunkTokens tokens;
+  };
+  std::vector<Choice> choices_;
   CompletionRun run_;
 };
 
@@ -67,6 +83,9 @@ class CompletionReply : public PendingReply, private CompletionSink {
 
  private:
   void started(size_t) override {}
+  void token(size_t choice, TokenText token) override {
+    messages_[choice].tokens.push_back(std::move(token));
+  }
   void part(size_t choice, const TurnPart& part) override {
     CompletionMessage& message = messages_[choice];
     switch (part.kind) {

@@ -7,6 +7,22 @@
 
 namespace orcd::server {
 
+namespace {
+
+TokenText text_of(const tokenizer::Tokenizer& tokenizer, const engine::TokenLogprob& token) {
+  const bool is_known = token.id < tokenizer.vocab_size();  // the row of logits may be longer
+  return {is_known ? std::string(tokenizer.token_bytes(token.id, /*special=*/true)) : std::string(),
+          token.logprob};
+}
+
+TokenText text_of(const tokenizer::Tokenizer& tokenizer, const std::vector<engine::TokenLogprob>& logprobs) {
+  TokenText token = text_of(tokenizer, logprobs.front());
+  for (size_t i = 1; i < logprobs.size(); ++i) token.top.push_back(text_of(tokenizer, logprobs[i]));
+  return token;
+}
+
+}  // namespace
+
 CompletionRun::CompletionRun(Setup setup) : setup_(std::move(setup)) {
   readers_.reserve(setup_.generations.size());
   for (size_t i = 0; i < setup_.generations.size(); ++i) readers_.emplace_back(setup_.request);
@@ -53,6 +69,7 @@ void CompletionRun::take(size_t index, const engine::Event& event, CompletionSin
   reader.choice.n_tokens() == 0 ? setup_.metrics->first_token(now)
                                 : setup_.metrics->inter_token(now - reader.last_token_at);
   reader.last_token_at = now;
+  if (!token->logprobs.empty()) sink->token(index, text_of(*setup_.tokenizer, token->logprobs));
   std::vector<engine::TurnPart> parts;
   reader.choice.add(*token, &parts);
   tell(index, std::move(parts), sink);

@@ -22,6 +22,8 @@ class CompletionSink {
  public:
   virtual ~CompletionSink() = default;
   virtual void started(size_t choice) = 0;
+  // Where log-probabilities are asked for: a token, before the parts that it completes.
+  virtual void token(size_t choice, TokenText token) = 0;
   virtual void part(size_t choice, const engine::TurnPart& part) = 0;
   virtual void ended(size_t choice, const char* finish_reason, const engine::EndEvent& end) = 0;
   // Exactly one of them, last.
@@ -34,6 +36,7 @@ class CompletionRun {
   struct Setup {
     CompletionRequest request;  // its choices have been submitted, in this order
     std::vector<std::unique_ptr<engine::Generation>> generations;
+    std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
     std::shared_ptr<ReadySignal> signal;
     std::string job_id;
     std::chrono::steady_clock::time_point arrived;

@@ -124,6 +124,10 @@ uint32_t take_max_tokens(Fields& fields, uint32_t most, uint32_t otherwise) {
 
 }  // namespace
 
+uint32_t take_top_logprobs(Fields& fields, const char* name) {
+  return static_cast<uint32_t>(fields.integer(name, 0, engine::kMaxTopLogprobs, 0));
+}
+
 void take_neutral(Fields& fields, const char* name, std::string_view neutral_json) {
   const json* value = fields.take(name);
   if (!value) return;

@@ -47,6 +47,9 @@ struct CompletionContext {
 engine::Request take_common_fields(Fields& fields, const CompletionContext& context, uint32_t otherwise,
                                    CompletionRequest* out);
 
+// How many of the likeliest tokens each token is told with: 0 to engine::kMaxTopLogprobs.
+uint32_t take_top_logprobs(Fields& fields, const char* name);
+
 // A field that is taken with its neutral values alone, for what this worker cannot do.
 void take_neutral(Fields& fields, const char* name, std::string_view neutral_json);
 

@@ -70,9 +70,11 @@ Reply Service::submit(const std::string& id, CompletionRequest prepared, const S
                                      "-n" + std::to_string(engine::Receipt{}.numerics_version),
                       .created = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()),
                       .is_chat = prepared.is_chat,
-                      .include_usage = prepared.include_usage};
+                      .include_usage = prepared.include_usage,
+                      .logprobs = prepared.choices.front().top_logprobs.has_value()};
   CompletionRun::Setup setup{.request = {},
                              .generations = {},
+                             .tokenizer = now.tokenizer,
                              .signal = std::make_shared<ReadySignal>(),
                              .job_id = id,
                              .arrived = arrived,

@@ -93,11 +93,15 @@ CompletionRequest parse_text_completion(std::string_view body, const CompletionC
   Fields fields(document, /*null_is_absent=*/true);
   CompletionRequest out;
   std::vector<Prompt> prompts = PromptReader(fields, context.tokenizer).take();
-  const engine::Request request = take_common_fields(fields, context, kDefaultMaxTokens, &out);
+  engine::Request request = take_common_fields(fields, context, kDefaultMaxTokens, &out);
   const bool echoes = fields.flag("echo", false);
   take_best_of(fields, out.n);
   take_neutral(fields, "suffix", R"([""])");
-  take_neutral(fields, "logprobs", "[]");
+  if (fields.take("logprobs")) {
+    request.top_logprobs = take_top_logprobs(fields, "logprobs");
+    if (echoes)
+      fields.problem("logprobs", "is not supported together with echo: prompts have none", kUnsupported);
+  }
   take_neutral(fields, "response_format", R"([{"type":"text"}])");
   take_neutral(fields, "add_special_tokens", "[true]");
   if (prompts.size() * out.n > kMaxChoices) {

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import socket
 import time
 import uuid
@@ -185,11 +186,74 @@ def test_an_echo_comes_before_each_choice(client, smollm2_worker, stream):
         assert all(text.startswith("The sky is") and len(text) > 10 for text in texts), texts
 
 
+# --- log-probabilities ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.core
+def test_each_token_of_a_chat_has_its_logprob(client):
+    request = {"model": MODEL, "messages": QUESTION, "max_tokens": 12, "temperature": 0.8, "seed": 11}
+    plain = client.chat.completions.create(**request).choices[0]
+    answer = client.chat.completions.create(**request, logprobs=True, top_logprobs=4)
+    choice = answer.choices[0]
+    assert (choice.message, choice.receipt) == (plain.message, plain.receipt)  # asking changes no bit
+    tokens = choice.logprobs.content
+    assert len(tokens) == answer.usage.completion_tokens > 5
+    assert b"".join(bytes(t.bytes) for t in tokens).decode() == choice.message.content
+    for token in tokens:
+        top = token.top_logprobs
+        assert len(top) == 4 and all(a.logprob >= b.logprob for a, b in zip(top, top[1:])) and token.logprob <= top[0].logprob <= 0
+        assert sum(math.exp(t.logprob) for t in top) <= 1.0001
+        assert token.token in [t.token for t in top] or token.logprob <= top[-1].logprob
+    streamed = []
+    for chunk in client.chat.completions.create(**request, logprobs=True, top_logprobs=4, stream=True):
+        streamed += (chunk.choices[0].logprobs.content if chunk.choices[0].logprobs else [])
+    assert streamed == tokens
+
+
+@pytest.mark.core
+def test_the_logprobs_of_a_text_are_those_that_perplexity_has(client, cli, smollm2, tmp_path):
+    """Greedy tokens as a text of their own: the worker's perplexity adds up the same numbers."""
+    answer = client.completions.create(model=MODEL, prompt="The sky is", max_tokens=12, temperature=0, logprobs=1).choices[0]
+    (tmp_path / "short").write_text("The sky is")
+    (tmp_path / "long").write_text("The sky is" + answer.text)
+    nll = [
+        json.loads(cli("perplexity", "--model", smollm2, "--device", "cpu", "--file", tmp_path / name, "--json").stdout)["nll"]
+        for name in ("short", "long")
+    ]
+    assert -sum(answer.logprobs.token_logprobs) == pytest.approx(nll[1] - nll[0], abs=1e-4)
+
+
+def test_the_logprobs_of_a_completion_have_their_places(client):
+    request = {"model": MODEL, "prompt": "🎉🌍👩‍👩‍👧 🎉🌍👩‍👩‍👧 🎉🌍", "max_tokens": 16, "temperature": 0, "logprobs": 2}
+    choice = client.completions.create(**request).choices[0]
+    of = choice.logprobs
+    assert len(of.tokens) == len(of.token_logprobs) == len(of.top_logprobs) == len(of.text_offset) == 16
+    assert of.text_offset[0] == 0 and of.text_offset == sorted(of.text_offset) and of.text_offset[-1] <= len(choice.text)
+    assert all(max(top.values()) == logprob for top, logprob in zip(of.top_logprobs, of.token_logprobs))  # greedy
+    joined = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+    for chunk in client.completions.create(**request, stream=True):
+        for name in joined:
+            joined[name] += getattr(chunk.choices[0].logprobs, name) if chunk.choices[0].logprobs else []
+    assert joined == of.model_dump()
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(**request, echo=True)
+    assert (caught.value.param, caught.value.code) == ("logprobs", "unsupported_parameter")
+
+
+def test_logprobs_have_the_same_bits_beside_others(client, smollm2_worker):
+    request = {"model": MODEL, "prompt": "Once upon a time", "max_tokens": 10, "seed": 2, "logprobs": 3}
+    alone = client.completions.create(**request).choices[0]
+    with smollm2_worker.stream(prompt="1 2 3 4 5 6 7 8 9", max_tokens=400, temperature=0) as events:
+        next(events)
+        three = client.completions.create(**request, n=3).choices
+    assert three[0].logprobs == alone.logprobs and three[1].logprobs != alone.logprobs
+
+
 # --- errors ---------------------------------------------------------------------------------------------------------
 
 REFUSED = [
     ({"temperature": 3}, "temperature", "INVALID_REQUEST"), ({"n": 0}, "n", "INVALID_REQUEST"), ({"messages": []}, "messages", "INVALID_REQUEST"),
-    ({"max_tokens": 100_000}, "max_tokens", "INVALID_REQUEST"), ({"logprobs": True}, "logprobs", "unsupported_parameter"),
+    ({"max_tokens": 100_000}, "max_tokens", "INVALID_REQUEST"), ({"top_logprobs": 3}, "top_logprobs", "INVALID_REQUEST"),
     ({"logit_bias": {"1": 5}}, "logit_bias", "unsupported_parameter"), ({"frequency_penalty": 1}, "frequency_penalty", "unsupported_parameter"),
     ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
     ({"tool_choice": "required"}, "tool_choice", "unsupported_parameter"), ({"extra_body": {"guided_json": {}}}, "guided_json", "unknown_parameter"),

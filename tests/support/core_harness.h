@@ -34,6 +34,7 @@ inline std::vector<int32_t> expected_tokens(const FakeOptions& options, const en
 struct Reader {
   std::shared_ptr<engine::Job> job;
   std::vector<int32_t> tokens;
+  std::vector<std::vector<engine::TokenLogprob>> logprobs;  // by token
   std::string text;
   int n_started = 0, n_terminal = 0;
   std::optional<engine::EndEvent> end;
@@ -45,6 +46,7 @@ struct Reader {
     if (std::holds_alternative<engine::StartedEvent>(*event)) ++n_started;
     if (const auto* token = std::get_if<engine::TokenEvent>(&*event)) {
       tokens.push_back(token->id);
+      logprobs.push_back(token->logprobs);
       text += token->text;
     }
     if (const auto* e = std::get_if<engine::EndEvent>(&*event)) {
@@ -91,7 +93,7 @@ struct CoreHarness {
     job->channel = std::make_shared<engine::Channel>(capacity);
     job->arrived = now;
     core->add(job);
-    return {.job = job, .tokens = {}, .text = {}, .end = {}, .error = {}};
+    return {.job = job, .tokens = {}, .logprobs = {}, .text = {}, .end = {}, .error = {}};
   }
   // Turns until nothing can run; each takes 1 ms of the clock.
   uint32_t run() {

@@ -2,6 +2,7 @@
 // the pages, so a page that is wrong, stale or not yet written is found at once.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <deque>
 #include <functional>
@@ -35,6 +36,15 @@ inline int32_t fake_next(const FakeOptions& options, const sampling::SamplingPar
   h = numerics::mix64(h ^ params.seed);
   if (options.end_one_in != 0 && h % options.end_one_in == 0) return options.end_id;
   return static_cast<int32_t>(3 + (h >> 8) % (options.n_vocab - 3));
+}
+
+// The logits of the row after these tokens.
+inline std::vector<float> fake_row(const FakeOptions& options, std::span<const int32_t> tokens) {
+  std::vector<float> row(options.n_vocab);
+  const auto h = static_cast<uint64_t>(fake_next(options, {}, tokens));
+  for (size_t id = 0; id < row.size(); ++id)
+    row[id] = static_cast<float>(numerics::mix64(h + id) % 64) / 8.0f;  // few values: ties
+  return row;
 }
 
 class FakeExecutor final : public device::Executor {
@@ -82,6 +92,7 @@ class FakeExecutor final : public device::Executor {
     require(n_rows <= options_.limits.logits_rows, "too many rows");
     max_tokens_in_step = std::max<uint64_t>(max_tokens_in_step, n_tokens);
     in_flight_.push_back({std::vector(steps.begin(), steps.end()), {}});
+    for (std::vector<float>& row : rows_) std::ranges::fill(row, -1.0f);  // no longer valid
   }
 
   // The work is done here, so what a step points to must live until now.
@@ -97,6 +108,7 @@ class FakeExecutor final : public device::Executor {
       throw;
     }
     results_.clear();
+    rows_.clear();
     for (const device::SequenceStep& step : work.steps) results_.push_back(run(step));
     return results_;
   }
@@ -163,6 +175,7 @@ class FakeExecutor final : public device::Executor {
       result.non_finite = slot.broken = true;
       return result;
     }
+    if (step.want_rows) result.rows = rows_.emplace_back(fake_row(options_, all));
     require(slot.seen.size() == all.size(), "sampling from the middle of a sequence");
     result.token = slot.last = fake_next(options_, slot.params, all);
     slot.seen.push_back(result.token);
@@ -174,6 +187,7 @@ class FakeExecutor final : public device::Executor {
   std::vector<Slot> slots_;
   std::deque<Work> in_flight_;
   std::vector<device::SequenceResult> results_;
+  std::deque<std::vector<float>> rows_;  // of the step collected last
   memory::Plan plan_;
   memory::Ledger ledger_;
   uint32_t n_begins_ = 0, n_submits_ = 0, n_collects_ = 0;

@@ -117,6 +117,32 @@ TEST_P(CoreAtDepth, OnlyTheControlTokensAskedForAreShown) {
   EXPECT_NE(expected.find("\uFFFD<|z|>"), std::string::npos);
 }
 
+TEST_P(CoreAtDepth, LogprobsAreThoseOfTheRowThatTheTokenWasDrawnFrom) {
+  CoreHarness h(options());
+  std::vector<Reader> readers;
+  for (uint32_t i = 0; i < 6; ++i) {  // neighbours that ask and that do not, prompts in chunks
+    Request request = h.request(prompt_of(10 + 40 * i, i), 12);
+    if (i % 2 == 0) request.top_logprobs = i;
+    readers.push_back(h.add(request));
+  }
+  h.run();
+  for (uint32_t i = 0; i < 6; ++i) {
+    readers[i].read_all();
+    ASSERT_EQ(readers[i].tokens.size(), 12u);
+    EXPECT_EQ(readers[i].tokens, h.expected(readers[i].job->request));
+    std::vector<int32_t> all = readers[i].job->request.prompt_tokens;
+    for (size_t t = 0; t < 12; ++t) {
+      const std::vector<float> row = test::fake_row(h.options, all);
+      all.push_back(readers[i].tokens[t]);
+      if (i % 2) {
+        EXPECT_TRUE(readers[i].logprobs[t].empty());
+      } else {
+        EXPECT_EQ(readers[i].logprobs[t], token_logprobs(row, all.back(), i));
+      }
+    }
+  }
+}
+
 TEST_P(CoreAtDepth, ContextLimitEndsTheOutput) {
   FakeOptions o = options();
   o.limits.context = 100;

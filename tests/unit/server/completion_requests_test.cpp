@@ -148,7 +148,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Refusal{R"("frequency_penalty":0.1)", "frequency_penalty"},
         Refusal{R"("presence_penalty":-1)", "presence_penalty"},
-        Refusal{R"("logit_bias":{"5":1})", "logit_bias"}, Refusal{R"("logprobs":true)", "logprobs"},
+        Refusal{R"("logit_bias":{"5":1})", "logit_bias"}, Refusal{R"("logprobs":1)", "logprobs"},
         Refusal{R"("top_logprobs":2)", "top_logprobs"},
         Refusal{R"("response_format":{"type":"json_object"})", "response_format"},
         Refusal{R"("response_format":{"type":"json_schema","json_schema":{}})", "response_format"},
@@ -214,8 +214,8 @@ TEST(ChatRequest, MessagesAreRefusedByName) {
 TEST(ChatRequest, AllProblemsAreToldAtOnce) {
   EXPECT_EQ(
       refused_chat(
-          R"({"messages":[{"role":"user","content":[{"type":"input_audio"}]}],"n":0,"logprobs":true,"x":1})"),
-      (Params{"messages[0].content[0].type", "n", "logprobs", "x"}));
+          R"({"messages":[{"role":"user","content":[{"type":"input_audio"}]}],"n":0,"presence_penalty":1,"x":1})"),
+      (Params{"messages[0].content[0].type", "n", "presence_penalty", "x"}));
 }
 
 TEST(ChatRequest, PartsOfTextAreOneText) {
@@ -294,7 +294,7 @@ std::string openai_code(const std::string& body) {
 
 TEST(ChatRequest, ErrorsHaveTheCodesThatClientsAskFor) {
   EXPECT_EQ(openai_code(with(R"("model":"other")")), "model_not_found");
-  EXPECT_EQ(openai_code(with(R"("logprobs":true)")), "unsupported_parameter");
+  EXPECT_EQ(openai_code(with(R"("logit_bias":{"1":1})")), "unsupported_parameter");
   EXPECT_EQ(openai_code(with(R"("nope":1)")), "unknown_parameter");
   EXPECT_EQ(openai_code("{}"), "missing_required_parameter");
   EXPECT_EQ(openai_code(with(R"("top_p":"x")")), "invalid_type");
@@ -346,9 +346,21 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{R"("prompt":[[]])", "prompt[0]"}, Refusal{R"("prompt":[1,258])", "prompt[1]"},
         Refusal{R"("prompt":[[1,-1]])", "prompt[0][1]"}, Refusal{R"("prompt":[1.5])", "prompt[0]"},
         Refusal{R"("prompt":"a","suffix":"b")", "suffix"},
-        Refusal{R"("prompt":"a","logprobs":0)", "logprobs"},
+        Refusal{R"("prompt":"a","logprobs":21)", "logprobs"},
+        Refusal{R"("prompt":"a","logprobs":0,"echo":true)", "logprobs"},
         Refusal{R"("prompt":"a","best_of":2)", "best_of"}, Refusal{R"("prompt":"a","echo":1)", "echo"},
         Refusal{R"("prompt":["a","b"],"n":65)", "n"}, Refusal{R"("prompt":"a","messages":[])", "messages"}));
+
+TEST(ChatRequest, LogprobsReachTheEngineWhenAskedFor) {
+  const auto asked = [](const char* fields) { return chat(with(fields)).choices[0].top_logprobs; };
+  EXPECT_EQ(asked(""), std::nullopt);
+  EXPECT_EQ(asked(R"("logprobs":false,"top_logprobs":0)"), std::nullopt);
+  EXPECT_EQ(asked(R"("logprobs":true)"), 0u);
+  EXPECT_EQ(asked(R"("logprobs":true,"top_logprobs":20)"), 20u);
+  EXPECT_EQ(text(R"({"prompt":"a"})").choices[0].top_logprobs, std::nullopt);
+  EXPECT_EQ(text(R"({"prompt":"a","logprobs":0})").choices[0].top_logprobs, 0u);
+  EXPECT_EQ(text(R"({"prompt":"a","logprobs":5})").choices[0].top_logprobs, 5u);
+}
 
 TEST(TextCompletion, WhatAsksForNothingIsTaken) {
   EXPECT_NO_THROW(text(R"({"prompt":"a","suffix":"","best_of":1,"logprobs":null,"user":"u"})"));
