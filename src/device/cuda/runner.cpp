@@ -10,6 +10,7 @@ namespace orcd::cuda {
 
 void Runner::run(const StepShape& shape) {
   shape_ = shape;
+  input_quantized_ = input_in_h_ = false;  // a step before may have failed between two ops
   const std::vector<model::Op>& ops = state_.program->ops;
   for (size_t i = 0; i < ops.size(); ++i) {
     project_ = i + 1 < ops.size() ? std::get_if<model::ProjectOp>(&ops[i + 1]) : nullptr;
