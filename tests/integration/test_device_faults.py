@@ -46,7 +46,7 @@ def test_a_lost_device_ends_each_stream_once_and_the_process_within_5_seconds(fa
     process = faulty(fault, "--slots", 4)
     process.expected_exit = 1
     healthy, codes = [], set()
-    stop = threading.Event()
+    stop, watching = threading.Event(), threading.Event()
 
     def watch():
         """Every answer of /health until the port is closed: (time, status)."""
@@ -59,9 +59,11 @@ def test_a_lost_device_ends_each_stream_once_and_the_process_within_5_seconds(fa
                 codes.add(status)
                 if status == 200:
                     healthy.append(time.monotonic())
+                watching.set()
 
     watcher = threading.Thread(target=watch)
     watcher.start()
+    assert watching.wait(10 * TIME_SCALE)  # before anything can go wrong
     with ThreadPoolExecutor(6) as pool:
         ends = list(pool.map(lambda i: terminal_or_refusal(process, prompt=f"Tell {i}", max_tokens=64, temperature=0),
                              range(6)))

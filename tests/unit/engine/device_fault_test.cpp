@@ -120,14 +120,21 @@ TEST(DeviceFault, AFailedStepEndsItsRequestsOnceAndTheNextGetTheSameBits) {
 
 TEST(DeviceFault, ALostDeviceEndsEveryStreamOnceAndRefusesFurtherWork) {
   for (const Call call : {Call::kBegin, Call::kSubmit, Call::kCollect}) {
-    // Early enough that nobody has ended.
     for (const uint64_t first : {1, call == Call::kBegin ? 2 : 4}) {
       Faulty f;
       f.faults->set({call, first, How::kLost});
+      size_t n_failed = 0;
       for (const Answer& answer : f.all()) {
         EXPECT_EQ(answer.n_terminal, 1);
+        // The first may have ended before the second came, and with it the call that fails.
+        if (!answer.error && call == Call::kBegin && first == 2) {
+          EXPECT_EQ(answer.tokens.size(), 12u);
+          continue;
+        }
         EXPECT_EQ(answer.error, ErrorCode::kCudaError);
+        ++n_failed;
       }
+      EXPECT_GE(n_failed, kRequests - 1);
       EXPECT_FALSE(f.engine->stats().healthy);
       EXPECT_NE(f.engine->stats().unhealthy_reason.find("a failure made on purpose"), std::string::npos);
       try {
