@@ -8,7 +8,7 @@
 namespace orcd::engine {
 namespace {
 
-bool is_blank(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+bool is_blank(char c) { return kBlanks.find(c) != kBlanks.npos; }
 
 // What a JSON string says; false if it is none. `written`: without its quotes.
 bool unescaped(const std::string& written, std::string* out) {
@@ -21,16 +21,16 @@ bool unescaped(const std::string& written, std::string* out) {
   }
 }
 
-void append(TurnPart::Kind kind, std::string_view text, std::vector<TurnPart>* parts) {
-  if (text.empty() && kind != TurnPart::Kind::kCall) return;
-  if (kind != TurnPart::Kind::kCall && !parts->empty() && parts->back().kind == kind) {
+}  // namespace
+
+void append_text(TurnPart::Kind kind, std::string_view text, std::vector<TurnPart>* parts) {
+  if (text.empty()) return;
+  if (!parts->empty() && parts->back().kind == kind) {
     parts->back().text += text;
   } else {
     parts->push_back({kind, std::string(text)});
   }
 }
-
-}  // namespace
 
 ToolCallReader::State ToolCallReader::push(char c, std::vector<TurnPart>* parts) {
   if (!announced_) text_ += c;
@@ -104,12 +104,16 @@ void ToolCallReader::step(char c, std::vector<TurnPart>* parts) {
   }
 }
 
+// Whether this is the quote behind a string, whose characters token_ collects as they are written.
+bool ToolCallReader::ends_string(char c) {
+  if (!escaped_ && c == '"') return true;
+  escaped_ = !escaped_ && c == '\\';
+  token_ += c;
+  return false;
+}
+
 void ToolCallReader::read_key(char c) {
-  if (escaped_ || c != '"') {
-    escaped_ = !escaped_ && c == '\\';
-    token_ += c;
-    return;
-  }
+  if (!ends_string(c)) return;
   member_ = token_ == "name"                                  ? Member::kName
             : token_ == "arguments" || token_ == "parameters" ? Member::kArguments
                                                               : Member::kOther;
@@ -135,11 +139,7 @@ void ToolCallReader::begin_value(char c, std::vector<TurnPart>* parts) {
 }
 
 void ToolCallReader::read_text(char c, std::vector<TurnPart>* parts) {
-  if (escaped_ || c != '"') {
-    escaped_ = !escaped_ && c == '\\';
-    token_ += c;
-    return;
-  }
+  if (!ends_string(c)) return;
   std::string said;
   const bool is_json = unescaped(token_, &said);
   if (member_ == Member::kName) {
@@ -168,7 +168,7 @@ void ToolCallReader::read_nested(char c, std::vector<TurnPart>* parts) {
 void ToolCallReader::take_argument(char c, std::vector<TurnPart>* parts) {
   if (member_ != Member::kArguments) return;
   if (announced_) {
-    append(TurnPart::Kind::kArguments, std::string_view(&c, 1), parts);
+    append_text(TurnPart::Kind::kArguments, std::string_view(&c, 1), parts);
   } else {
     arguments_ += c;
   }
@@ -178,15 +178,15 @@ void ToolCallReader::end_object(std::vector<TurnPart>* parts) {
   if (!has_name_) return malformed();
   if (!has_arguments_) {
     announce(parts);
-    append(TurnPart::Kind::kArguments, "{}", parts);
+    append_text(TurnPart::Kind::kArguments, "{}", parts);
   }
   place_ = Place::kClose;
 }
 
 void ToolCallReader::announce(std::vector<TurnPart>* parts) {
   announced_ = true;
-  append(TurnPart::Kind::kCall, name_, parts);
-  append(TurnPart::Kind::kArguments, arguments_, parts);
+  parts->push_back({TurnPart::Kind::kCall, name_});
+  append_text(TurnPart::Kind::kArguments, arguments_, parts);
   text_.clear();
   arguments_.clear();
 }

@@ -22,6 +22,10 @@ struct TurnPart {
   bool operator==(const TurnPart&) const = default;
 };
 
+// Adds to the last part where that is of the same kind, else a part of its own; nothing for no text.
+void append_text(TurnPart::Kind kind, std::string_view text, std::vector<TurnPart>* parts);
+
+inline constexpr std::string_view kBlanks = " \n\r\t";  // around the parts of a turn, and in JSON
 inline constexpr std::string_view kCallOpen = "<tool_call>", kCallClose = "</tool_call>";
 
 // Fed with what follows <tool_call>. The name is told as soon as it and the beginning of the arguments are
@@ -56,6 +60,7 @@ class ToolCallReader {
   };
   enum class Member : uint8_t { kOther, kName, kArguments };
   void step(char c, std::vector<TurnPart>* parts);
+  bool ends_string(char c);
   void read_key(char c);
   void begin_value(char c, std::vector<TurnPart>* parts);
   void read_text(char c, std::vector<TurnPart>* parts);

@@ -7,8 +7,6 @@ namespace {
 
 using Kind = TurnPart::Kind;
 
-constexpr std::string_view kBlanks = " \n\r\t";
-
 size_t without_blanks(std::string_view text) {
   const size_t last = text.find_last_not_of(kBlanks);
   return last == text.npos ? 0 : last + 1;
@@ -73,13 +71,7 @@ bool TurnSplitter::drop_blanks() {
 }
 
 void TurnSplitter::release(size_t n, Kind kind, std::vector<TurnPart>* parts) {
-  if (n > 0) {
-    if (!parts->empty() && parts->back().kind == kind) {
-      parts->back().text.append(held_, 0, n);
-    } else {
-      parts->push_back({kind, held_.substr(0, n)});
-    }
-  }
+  append_text(kind, std::string_view(held_).substr(0, n), parts);
   held_.erase(0, n);
 }
 

@@ -160,7 +160,7 @@ void rename_developers(jinja::Dict* variables) {
 }
 
 bool ends_in_thought(std::string_view prompt) {
-  const size_t last = prompt.find_last_not_of(" \n\r\t");
+  const size_t last = prompt.find_last_not_of(engine::kBlanks);
   return last != prompt.npos && prompt.substr(0, last + 1).ends_with(engine::kThoughtOpen);
 }
 
