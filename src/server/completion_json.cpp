@@ -4,14 +4,13 @@
 #include <nlohmann/json.hpp>
 
 #include "server/execute_request.h"
+#include "server/json_text.h"
 
 namespace orcd::server {
 namespace {
 
 using Json = nlohmann::ordered_json;
 using Kind = engine::TurnPart::Kind;
-
-std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 // What is not UTF-8 as U+FFFD: two tokens of a part of a character may then look alike.
 std::string as_utf8(const std::string& bytes) { return Json::parse(dump(bytes)).get<std::string>(); }

@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <type_traits>
 
+#include "server/json_text.h"
+
 namespace orcd::server {
 namespace {
 
@@ -65,9 +67,6 @@ std::string openai_code(const Error& error) {
   if (error.code() == ErrorCode::kNotFound && has("model")) return "model_not_found";
   return {};
 }
-
-// A message may quote bytes that came from outside; what is not UTF-8 is shown as U+FFFD.
-std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 std::string summary(const std::vector<Problem>& problems) {
   std::string text;

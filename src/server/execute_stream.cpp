@@ -6,6 +6,7 @@
 
 #include "base/units.h"
 #include "server/error_reply.h"
+#include "server/json_text.h"
 #include "server/report_failure.h"
 
 namespace orcd::server {
@@ -15,8 +16,6 @@ using Json = nlohmann::ordered_json;
 
 // Microseconds are what a clock can tell; more digits only make the stream longer.
 double rounded_ms(double ms) { return std::round(ms * 1e3) / 1e3; }
-
-std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 }  // namespace
 

@@ -5,13 +5,12 @@
 #include "server/chat_messages.h"
 #include "server/json_fields.h"
 #include "server/json_input.h"
+#include "server/json_text.h"
 
 namespace orcd::server {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 bool is_utf8(const std::string& text) {
   try {
