@@ -4,6 +4,7 @@
 // depend on any of that.
 #pragma once
 
+#include "device/cuda/linear_experts.cuh"
 #include "device/cuda/linear_formats.cuh"
 #include "device/cuda/linear_prefill.cuh"
 #include "device/cuda/linear_token.cuh"

@@ -3,6 +3,7 @@
 // multiprocessor hide each other's waits. The chains and strips are those of the other kernels.
 #pragma once
 
+#include "device/cuda/linear_experts.cuh"
 #include "device/cuda/linear_formats.cuh"
 #include "device/cuda/linear_token.cuh"
 #include "device/cuda/wgmma.cuh"
