@@ -12,7 +12,7 @@ constexpr uint32_t kQuantizeThreads = 512;
 // them: whole warps.
 __device__ __forceinline__ void store_octet(const QuantizeArgs& a, uint32_t token, uint32_t octet,
                                             bool inside, const float (&v)[8]) {
-  const QuantizedOctet q = quantize_octet(v);
+  const QuantizedPart<8> q = quantize_part(v);
   if (!inside) return;
   const uint32_t group = octet / 4, in8 = token % 8;
   const uint64_t tile8 = token / 8;

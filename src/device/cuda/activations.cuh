@@ -155,32 +155,36 @@ __device__ __forceinline__ QuantizedLane quantize_lane(float x) {
   return {q, make_float2(d, d * static_cast<float>(__reduce_add_sync(~0u, q)))};
 }
 
-struct QuantizedOctet {
-  uint32_t words[2];  // eight codes
-  float2 scale;       // of the group: {d, d * sum}
+template <uint32_t kValues>
+struct QuantizedPart {
+  uint32_t words[kValues / 4];  // the codes
+  float2 scale;                 // of the group: {d, d * sum}
 };
 
-// Eight consecutive elements, quantised with the three neighbouring lanes that share their group: whole
-// warps.
-__device__ __forceinline__ QuantizedOctet quantize_octet(const float (&x)[8]) {
+// kValues consecutive elements of a group, quantised with the neighbouring lanes that hold the rest of it:
+// whole warps.
+template <uint32_t kValues>
+__device__ __forceinline__ QuantizedPart<kValues> quantize_part(const float (&x)[kValues]) {
+  constexpr uint32_t kLanes = 32 / kValues;
   uint32_t amax_bits = 0;
 #pragma unroll
-  for (int i = 0; i < 8; ++i) amax_bits = max(amax_bits, numerics::float_bits(x[i]) & 0x7fffffffu);
-  amax_bits = max(amax_bits, __shfl_xor_sync(~0u, amax_bits, 1));
-  amax_bits = max(amax_bits, __shfl_xor_sync(~0u, amax_bits, 2));
+  for (uint32_t i = 0; i < kValues; ++i) amax_bits = max(amax_bits, numerics::float_bits(x[i]) & 0x7fffffffu);
+#pragma unroll
+  for (uint32_t lane = 1; lane < kLanes; lane *= 2)
+    amax_bits = max(amax_bits, __shfl_xor_sync(~0u, amax_bits, lane));
   const float amax = numerics::bits_float(amax_bits);
   const float d = amax / 127.0f;
   const float inverse = d > 0.0f ? 127.0f / amax : 0.0f;
-  QuantizedOctet out = {};
+  QuantizedPart<kValues> out = {};
   int32_t sum = 0;
 #pragma unroll
-  for (int i = 0; i < 8; ++i) {
+  for (uint32_t i = 0; i < kValues; ++i) {
     const int32_t q = quantize_value(x[i], inverse);
     sum += q;
     out.words[i / 4] |= (static_cast<uint32_t>(q) & 255u) << (8 * (i % 4));
   }
-  sum += __shfl_xor_sync(~0u, sum, 1);
-  sum += __shfl_xor_sync(~0u, sum, 2);
+#pragma unroll
+  for (uint32_t lane = 1; lane < kLanes; lane *= 2) sum += __shfl_xor_sync(~0u, sum, lane);
   out.scale = make_float2(d, __fmul_rn(d, static_cast<float>(sum)));
   return out;
 }

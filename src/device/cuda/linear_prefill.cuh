@@ -164,7 +164,6 @@ __device__ __forceinline__ void quantize_tile(const LinearArgs& a, const float* 
   const float *bias = a.segments[0].bias, *up_bias = a.segments[1].bias;
   const uint32_t row = group * 32 + part * kRows;
   float y[kRows];
-  uint32_t amax_bits = 0;
 #pragma unroll
   for (uint32_t i = 0; i < kRows; i += 4) {
     float up[4];
@@ -175,33 +174,18 @@ __device__ __forceinline__ void quantize_tile(const LinearArgs& a, const float* 
       if (bias) y[i + j] = __fadd_rn(y[i + j], __ldg(bias + row + i + j));
       if (up_bias) up[j] = __fadd_rn(up[j], __ldg(up_bias + row + i + j));
       y[i + j] = gated(a.activation, y[i + j], up[j]);
-      amax_bits = max(amax_bits, numerics::float_bits(y[i + j]) & 0x7fffffffu);
     }
   }
-  if constexpr (kThreads == 2) amax_bits = max(amax_bits, __shfl_xor_sync(~0u, amax_bits, 1));
-  const float amax = numerics::bits_float(amax_bits), d = amax / 127.0f;
-  const float inverse = d > 0.0f ? 127.0f / amax : 0.0f;
-  int32_t sum = 0;
-  uint32_t words[kRows / 4] = {};
-#pragma unroll
-  for (uint32_t i = 0; i < kRows; ++i) {
-    const int32_t q = quantize_value(y[i], inverse);
-    sum += q;
-    words[i / 4] |= (static_cast<uint32_t>(q) & 255u) << (8 * (i % 4));
-  }
-  if constexpr (kThreads == 2) sum += __shfl_xor_sync(~0u, sum, 1);
+  const QuantizedPart<kRows> q = quantize_part(y);
   if (token >= a.n_tokens) return;
   uint8_t* cores = a.out_q + (static_cast<uint64_t>(group / 2) * (a.token_stride / 8) + token / 8) * 512 +
                    (group % 2 * 2 + part) * 128 + token % 8 * 16;
 #pragma unroll
   for (uint32_t i = 0; i < kRows / 16; ++i) {
     *reinterpret_cast<uint4*>(cores + i * 128) =
-        make_uint4(words[i * 4], words[i * 4 + 1], words[i * 4 + 2], words[i * 4 + 3]);
+        make_uint4(q.words[i * 4], q.words[i * 4 + 1], q.words[i * 4 + 2], q.words[i * 4 + 3]);
   }
-  if (part == 0) {
-    a.out_s[static_cast<uint64_t>(group) * a.token_stride + token] =
-        make_float2(d, __fmul_rn(d, static_cast<float>(sum)));
-  }
+  if (part == 0) a.out_s[static_cast<uint64_t>(group) * a.token_stride + token] = q.scale;
 }
 
 template <TensorType F, uint32_t kN>

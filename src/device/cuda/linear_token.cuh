@@ -201,7 +201,7 @@ __device__ __forceinline__ void normalise_and_quantize(const LinearArgs& a, cons
       normalise_octet(row + 256 + octet * 8, octet * 8, a.norm, norm,
                       first < kTokenThreads ? weights : load_norm_weights(a.norm, octet * 8), v);
     }
-    const QuantizedOctet q = quantize_octet(v);
+    const QuantizedPart<8> q = quantize_part(v);
     if (!inside) continue;
     uint8_t* group = codes + octet / 4 * 32;
     *reinterpret_cast<uint32_t*>(group + chunk_byte(octet % 4 * 8)) = q.words[0];
