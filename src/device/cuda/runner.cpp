@@ -10,7 +10,7 @@ namespace orcd::cuda {
 
 void Runner::run(const StepShape& shape) {
   shape_ = shape;
-  input_quantized_ = input_in_h_ = false;  // a step before may have failed between two ops
+  input_quantized_ = false;  // a step before may have failed between two ops
   const std::vector<model::Op>& ops = state_.program->ops;
   for (size_t i = 0; i < ops.size(); ++i) {
     project_ = i + 1 < ops.size() ? std::get_if<model::ProjectOp>(&ops[i + 1]) : nullptr;
@@ -136,7 +136,7 @@ void Runner::linear_blocks(std::span<const Target> targets, const Input& input, 
     args.xq = state_.as<const uint4>(state_.plan.xq);
     args.xs = state_.as<const float2>(state_.plan.xs);
     if (is_wide(input.n)) args.token_stride = static_cast<uint32_t>(align_up(input.n, kTokenAlignment));
-    if (input.in_h) {
+    if (input.quantized && is_wide(input.n)) {
       const QuantizedPlace place = quantized_in_h(input.n, args.cols);
       args.xq = reinterpret_cast<const uint4*>(place.codes);
       args.xs = place.scales;
@@ -328,14 +328,7 @@ void Runner::run(const model::ProjectOp& op) {
   output.epilogue = post ? Epilogue::kStore : Epilogue::kAdd;
   output.scale = op.scale;
   const float* input = state_.floats(op.from_ffn ? state_.plan.h : state_.plan.a);
-  linear(target,
-         {input,
-          nullptr,
-          shape_.n_tokens,
-          {},
-          std::exchange(input_quantized_, false),
-          std::exchange(input_in_h_, false)},
-         output);
+  linear(target, {input, nullptr, shape_.n_tokens, {}, std::exchange(input_quantized_, false)}, output);
   if (post) add_normed(op.post_norm, op.scale);
 }
 
@@ -361,9 +354,9 @@ void Runner::run(const model::GateUpOp& op) {
     Output output;
     output.epilogue = Epilogue::kGlu;
     output.activation = op.activation;
-    input_in_h_ = projected_by_blocks_ && is_wide(shape_.n_tokens) &&
-                  quantized_in_h(shape_.n_tokens, ffn).codes != nullptr;
-    output.quantize = (shape_.n_tokens == 1 && projected_by_blocks_) || input_in_h_;
+    const bool has_place = shape_.n_tokens == 1 || (is_wide(shape_.n_tokens) &&
+                                                    quantized_in_h(shape_.n_tokens, ffn).codes != nullptr);
+    output.quantize = projected_by_blocks_ && has_place;
     input_quantized_ = output.quantize;
     return linear(both, input, output);
   }

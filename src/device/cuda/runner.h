@@ -32,8 +32,7 @@ class Runner {
     const int32_t* row_index;  // nullptr: rows 0, 1, ...
     uint32_t n;
     model::Norm norm;
-    bool quantized = false;  // the kernel before left it in xq, xs
-    bool in_h = false;       // or rather in h, which has room for the same
+    bool quantized = false;  // the kernel before left it in xq, xs, or in h where is_wide(n)
   };
   struct Output {
     Epilogue epilogue = Epilogue::kStore;
@@ -90,8 +89,7 @@ class Runner {
   StepShape shape_;
   RopeArgs rope_;                     // of the layer, from its QKV to its attention
   bool projected_by_blocks_ = false;  // the op after this one is a projection with block-format weights
-  bool input_quantized_ = false;      // the next projection's input lies in xq, xs
-  bool input_in_h_ = false;           // or in h, quantised
+  bool input_quantized_ = false;      // of the next projection: Input::quantized
   // How the layer's experts work, from its gate to its down projection.
   struct ExpertWork {
     uint32_t n_pairs = 0, n_experts = 0;
