@@ -1,3 +1,2 @@
-// The compiled part of Asio and Beast, once.
+// The compiled part of Asio, once.
 #include <boost/asio/impl/src.hpp>
-#include <boost/beast/src.hpp>

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "server/http_server.h"
+#include "server/request_parser.h"
 #include "server/router.h"
 #include "support/raw_client.h"
 
@@ -158,6 +159,23 @@ TEST_F(HttpRegression, AClientThatLeavesAtTheEndOfItsStreamLeavesNoConnection) {
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
   while (n_descriptors() > before && std::chrono::steady_clock::now() < until) std::this_thread::yield();
   EXPECT_LE(n_descriptors(), before);
+}
+
+// Beast asserted that five bytes were there. Found by the fuzzer.
+TEST(RequestParserRegression, AnEmptyChunkedBodyMayComeByteByByte) {
+  RequestParser parser(4096, 4096);
+  parser.eager(true);
+  std::string buffered;
+  for (const char byte : kHead + std::string("Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")) {
+    EXPECT_FALSE(parser.is_done());
+    buffered += byte;
+    boost::beast::error_code error;
+    buffered.erase(0, parser.put(boost::asio::buffer(buffered), error));
+    EXPECT_TRUE(!error || error == boost::beast::http::error::need_more) << error.message();
+  }
+  EXPECT_TRUE(parser.is_done());
+  EXPECT_EQ(buffered, "");
+  EXPECT_EQ(parser.take().body, "");
 }
 
 TEST_F(HttpRegression, AHostWithAPortThatIsNoneIsForeign) {
