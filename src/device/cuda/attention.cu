@@ -7,35 +7,61 @@ namespace orcd::cuda {
 namespace {
 
 constexpr uint32_t kRopeWarps = 8;
+constexpr uint32_t kKeyTokens = 32;  // of a block that writes keys
 
-// A warp is one head of one token: q heads, then k heads, then v heads.
-__global__ void __launch_bounds__(kRopeWarps * 32) rope_kernel(const RopeArgs a) {
+// A warp is one query head of one token.
+__global__ void __launch_bounds__(kRopeWarps * 32) queries_kernel(const RopeArgs a) {
   __shared__ float heads[kRopeWarps][kMaxHeadDim];
   wait_for_inputs();
   const uint32_t lane = threadIdx.x & 31, token = blockIdx.y;
-  uint32_t head = blockIdx.x * kRopeWarps + (threadIdx.x >> 5);
-  if (head >= a.n_heads + 2 * a.n_kv_heads) return;
-  const bool is_q = head < a.n_heads, is_v = head >= a.n_heads + a.n_kv_heads;
-  if (!is_q) head -= is_v ? a.n_heads + a.n_kv_heads : a.n_heads;
-  float* global = (is_q ? a.q + static_cast<uint64_t>(token) * a.q_stride
-                        : (is_v ? a.v : a.k) + static_cast<uint64_t>(token) * a.kv_stride) +
-                  head * a.head_dim;
+  const uint32_t head = blockIdx.x * kRopeWarps + (threadIdx.x >> 5);
+  if (head >= a.n_heads) return;
+  float* global = a.q + static_cast<uint64_t>(token) * a.q_stride + head * a.head_dim;
   float* x = heads[threadIdx.x >> 5];
   for (uint32_t d = lane; d < a.head_dim; d += 32) x[d] = __ldcg(global + d);
   __syncwarp();
-  const uint32_t position = static_cast<uint32_t>(__ldcg(a.step.position + token));
-  const float2* angles =
-      reinterpret_cast<const float2*>(a.table) + static_cast<uint64_t>(position) * (a.n_dims / 2);
-  if (!is_v) finish_head(a, x, is_q ? a.q_norm : a.k_norm, angles);
-  if (is_q) {
-    for (uint32_t d = lane; d < a.head_dim; d += 32) global[d] = x[d] * a.scale;
-    return;
+  finish_head(a, x, a.q_norm, angles_of(a, static_cast<uint32_t>(__ldcg(a.step.position + token))));
+  for (uint32_t d = lane; d < a.head_dim; d += 32) global[d] = x[d] * a.scale;
+}
+
+// Values that a key has room for in shared memory: an odd number of words, for neighbouring keys to meet
+// different banks.
+__host__ __device__ constexpr uint32_t key_row(uint32_t head_dim) { return head_dim / 4 * 4 + 6; }
+
+// A block is one KV head of kKeyTokens tokens, a warp one of them at a time. Keys pass through shared memory:
+// when they are written a lane is a token, and neighbours in a page lie side by side.
+__global__ void __launch_bounds__(kRopeWarps * 32) keys_kernel(const RopeArgs a) {
+  extern __shared__ float heads[];  // [kRopeWarps][head_dim]
+  uint16_t* keys = reinterpret_cast<uint16_t*>(heads + kRopeWarps * a.head_dim);
+  const uint32_t key_stride = key_row(a.head_dim);
+  wait_for_inputs();
+  const uint32_t warp = threadIdx.x >> 5, lane = threadIdx.x & 31, kv_head = blockIdx.x;
+  const uint32_t first = blockIdx.y * kKeyTokens, n = min(kKeyTokens, a.n_tokens - first);
+  const auto position_of = [&](uint32_t token) {
+    return static_cast<uint32_t>(__ldcg(a.step.position + token));
+  };
+  float* x = heads + warp * a.head_dim;
+#pragma unroll 1
+  for (uint32_t t = warp; t < n; t += kRopeWarps) {
+    const uint32_t token = first + t, position = position_of(token);
+    const uint64_t at = static_cast<uint64_t>(token) * a.kv_stride + kv_head * a.head_dim;
+    uint16_t* v = place_of_key(a, token, position, kv_head).v;
+#pragma unroll 4
+    for (uint32_t d = lane; d < a.head_dim; d += 32) {
+      x[d] = __ldcg(a.k + at + d);
+      v[d] = numerics::float_to_half(__ldcg(a.v + at + d));
+    }
+    __syncwarp();
+    finish_head(a, x, a.k_norm, angles_of(a, position));
+#pragma unroll 4
+    for (uint32_t d = lane; d < a.head_dim; d += 32) keys[t * key_stride + d] = numerics::float_to_half(x[d]);
+    __syncwarp();
   }
-  const KeyPlace place = place_of_key(a, token, position, head);
-  for (uint32_t d = lane; d < a.head_dim; d += 32) {
-    const uint16_t value = numerics::float_to_half(x[d]);
-    *(is_v ? place.v + d : place.k + d * kPageKeys) = value;
-  }
+  __syncthreads();
+  if (lane >= n) return;
+  uint16_t* k = place_of_key(a, first + lane, position_of(first + lane), kv_head).k;
+#pragma unroll 4
+  for (uint32_t d = warp; d < a.head_dim; d += kRopeWarps) k[d * kPageKeys] = keys[lane * key_stride + d];
 }
 
 constexpr uint32_t kHeads = 4;  // query heads of one KV head that share its reads
@@ -65,14 +91,14 @@ __device__ __forceinline__ void scores(const AttentionArgs& a, AttentionShared& 
   float s00 = 0.0f, s01 = 0.0f, s10 = 0.0f, s11 = 0.0f;
   // Loads of a batch are all in flight before the first is used.
   constexpr uint32_t kBatch = 16;
-  for (uint32_t d0 = 0; d0 < a.head_dim; d0 += kBatch) {
+  for (uint32_t d0 = 0; d0 < a.rope.head_dim; d0 += kBatch) {
     uint32_t raw[kBatch];
 #pragma unroll
     for (uint32_t i = 0; i < kBatch; ++i)
-      raw[i] = *reinterpret_cast<const uint32_t*>(k + min(d0 + i, a.head_dim - 1) * kPageKeys);
+      raw[i] = *reinterpret_cast<const uint32_t*>(k + min(d0 + i, a.rope.head_dim - 1) * kPageKeys);
 #pragma unroll
     for (uint32_t i = 0; i < kBatch; ++i) {
-      if (d0 + i >= a.head_dim) break;
+      if (d0 + i >= a.rope.head_dim) break;
       const float2 kv = half_pair(raw[i]);
       s00 = __fmaf_rn(q0[d0 + i], kv.x, s00);
       s01 = __fmaf_rn(q0[d0 + i], kv.y, s01);
@@ -144,7 +170,7 @@ __device__ __forceinline__ float2 values(const AttentionArgs& a, const Attention
     const bool whole = first == 0 && last == kPageKeys;
     o.x = o.x * correction;
     o.y = o.y * correction;
-    const uint16_t* v = pages[page] + a.head_dim * kPageKeys + 2 * pair;
+    const uint16_t* v = pages[page] + a.rope.head_dim * kPageKeys + 2 * pair;
     const float* p = s.p[head] + page * kPageKeys;
     constexpr uint32_t kBatch = 32;
     for (uint32_t j0 = 0; j0 < kPageKeys; j0 += kBatch) {
@@ -152,7 +178,7 @@ __device__ __forceinline__ float2 values(const AttentionArgs& a, const Attention
       uint32_t raw[kBatch];
 #pragma unroll
       for (uint32_t i = 0; i < kBatch; ++i)
-        raw[i] = *reinterpret_cast<const uint32_t*>(v + (j0 + i) * a.head_dim);
+        raw[i] = *reinterpret_cast<const uint32_t*>(v + (j0 + i) * a.rope.head_dim);
 #pragma unroll
       for (uint32_t i = 0; i < kBatch; ++i) {
         const float2 value = half_pair(raw[i]);
@@ -189,23 +215,24 @@ __device__ __forceinline__ void merge(bool started, numerics::SoftmaxState* a, f
 
 __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionArgs a) {
   __shared__ AttentionShared s;
+  const RopeArgs& r = a.rope;
   wait_for_inputs();
-  const uint32_t per_kv = a.n_heads / a.n_kv_heads, chunks = (per_kv + kHeads - 1) / kHeads;
+  const uint32_t per_kv = r.n_heads / r.n_kv_heads, chunks = (per_kv + kHeads - 1) / kHeads;
   const uint32_t kv_head = blockIdx.x / chunks, first_head = kv_head * per_kv + blockIdx.x % chunks * kHeads;
   const uint32_t n_heads = min(kHeads, (kv_head + 1) * per_kv - first_head);
-  const uint32_t token = blockIdx.y, n_pairs = a.head_dim / 2;
-  const uint32_t position = static_cast<uint32_t>(__ldcg(a.step.position + token));
+  const uint32_t token = blockIdx.y, n_pairs = r.head_dim / 2;
+  const uint32_t position = static_cast<uint32_t>(__ldcg(r.step.position + token));
   const int32_t* table =
-      a.step.pages + static_cast<uint64_t>(__ldcg(a.step.sequence + token)) * a.step.page_stride;
+      r.step.pages + static_cast<uint64_t>(__ldcg(r.step.sequence + token)) * r.step.page_stride;
   const uint32_t begin = numerics::first_visible(position, a.window), end = position + 1;
   const uint32_t n_splits = min(gridDim.z, (end - 1) / kSplitKeys - begin / kSplitKeys + 1);
   if (blockIdx.z >= n_splits) return;
-  const uint64_t head_elements = uint64_t{2} * a.head_dim * kPageKeys;
-  for (uint32_t i = threadIdx.x; i < kHeads * a.head_dim; i += kThreads) {
-    const uint32_t head = i / a.head_dim, d = i % a.head_dim;
+  const uint64_t head_elements = uint64_t{2} * r.head_dim * kPageKeys;
+  for (uint32_t i = threadIdx.x; i < kHeads * r.head_dim; i += kThreads) {
+    const uint32_t head = i / r.head_dim, d = i % r.head_dim;
     s.q[head][d] =
         head < n_heads
-            ? __ldcg(a.q + static_cast<uint64_t>(token) * a.q_stride + (first_head + head) * a.head_dim + d)
+            ? __ldcg(r.q + static_cast<uint64_t>(token) * r.q_stride + (first_head + head) * r.head_dim + d)
             : 0.0f;
   }
   float2 total[kMaxItems] = {};
@@ -218,7 +245,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionArgs
     for (uint32_t page = 0; page < 4; ++page) {
       const bool visible = base + page * kPageKeys < end && base + (page + 1) * kPageKeys > begin;
       const int64_t id = visible ? __ldcg(table + base / kPageKeys + page) : 0;
-      pages[page] = a.pages + (id * a.n_kv_heads + kv_head) * head_elements;
+      pages[page] = r.pages + (id * r.n_kv_heads + kv_head) * head_elements;
     }
     __syncthreads();  // q is there; the last split's p is no longer read
     scores(a, s, pages, base, begin, end);
@@ -234,10 +261,10 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionArgs
         merge(started, &state[i], &total[i], s.max[head], s.sum[head], o);
       } else {
         float* to = a.partial +
-                    ((static_cast<uint64_t>(token) * a.n_heads + first_head + head) * a.max_splits + split) *
-                        (a.head_dim + 2);
+                    ((static_cast<uint64_t>(token) * r.n_heads + first_head + head) * a.max_splits + split) *
+                        (r.head_dim + 2);
         *reinterpret_cast<float2*>(to + 2 * pair) = o;
-        if (pair == 0) *reinterpret_cast<float2*>(to + a.head_dim) = make_float2(s.max[head], s.sum[head]);
+        if (pair == 0) *reinterpret_cast<float2*>(to + r.head_dim) = make_float2(s.max[head], s.sum[head]);
       }
     }
     started = true;
@@ -245,7 +272,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionArgs
   if (n_splits > 1) {
     __threadfence();
     __syncthreads();
-    uint32_t* arrivals = a.arrivals + token * a.n_heads + blockIdx.x;
+    uint32_t* arrivals = a.arrivals + token * r.n_heads + blockIdx.x;
     if (threadIdx.x == 0) s.last = atomicAdd(arrivals, 1u) == n_splits - 1 ? 1 : 0;
     __syncthreads();
     if (s.last == 0) return;
@@ -261,9 +288,9 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionArgs
       for (uint32_t split = begin / kSplitKeys; split * kSplitKeys < end; ++split) {
         const float* from =
             a.partial +
-            ((static_cast<uint64_t>(token) * a.n_heads + first_head + head) * a.max_splits + split) *
-                (a.head_dim + 2);
-        const float2 b = __ldcg(reinterpret_cast<const float2*>(from + a.head_dim));
+            ((static_cast<uint64_t>(token) * r.n_heads + first_head + head) * a.max_splits + split) *
+                (r.head_dim + 2);
+        const float2 b = __ldcg(reinterpret_cast<const float2*>(from + r.head_dim));
         merge(started, &state[i], &total[i], b.x, b.y,
               __ldcg(reinterpret_cast<const float2*>(from + 2 * pair)));
         started = true;
@@ -273,29 +300,43 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionArgs
     if (a.sinks) with_sink = add_sink(__ldg(a.sinks + first_head + head), state[i].max, state[i].sum);
     const float correction = with_sink.x, inverse = 1.0f / with_sink.y;
     float* out =
-        a.a + static_cast<uint64_t>(token) * a.a_stride + (first_head + head) * a.head_dim + 2 * pair;
+        a.out + static_cast<uint64_t>(token) * r.q_stride + (first_head + head) * r.head_dim + 2 * pair;
     *reinterpret_cast<float2*>(out) =
         make_float2(total[i].x * correction * inverse, total[i].y * correction * inverse);
   }
 }
 
+// Rows of floats of all warps, then keys.
+constexpr uint32_t keys_shared_bytes(uint32_t head_dim) {
+  return kRopeWarps * head_dim * 4 + kKeyTokens * key_row(head_dim) * 2;
+}
+
 }  // namespace
 
 void prepare_attention(Calls* calls) {
-  calls->prefer_shared(reinterpret_cast<const void*>(rope_kernel));
+  calls->prefer_shared(reinterpret_cast<const void*>(queries_kernel));
+  calls->allow_shared(reinterpret_cast<const void*>(keys_kernel), keys_shared_bytes(kMaxHeadDim));
   calls->prefer_shared(reinterpret_cast<const void*>(attention_kernel));
 }
 
-void launch_rope(Calls* calls, uint32_t n_tokens, const RopeArgs& args) {
-  const uint32_t heads = args.n_heads + 2 * args.n_kv_heads;
-  calls->launch("rope", rope_kernel,
-                {dim3((heads + kRopeWarps - 1) / kRopeWarps, n_tokens), dim3(kRopeWarps * 32)}, args);
+void launch_queries(Calls* calls, const RopeArgs& args) {
+  calls->launch("queries", queries_kernel,
+                {dim3((args.n_heads + kRopeWarps - 1) / kRopeWarps, args.n_tokens), dim3(kRopeWarps * 32)},
+                args);
 }
 
-void launch_attention(Calls* calls, uint32_t n_tokens, uint32_t n_splits, const AttentionArgs& args) {
-  const uint32_t chunks = (args.n_heads / args.n_kv_heads + kHeads - 1) / kHeads;
+void launch_keys(Calls* calls, const RopeArgs& args) {
+  calls->launch("keys", keys_kernel,
+                {dim3(args.n_kv_heads, (args.n_tokens + kKeyTokens - 1) / kKeyTokens), dim3(kRopeWarps * 32),
+                 keys_shared_bytes(args.head_dim)},
+                args);
+}
+
+void launch_attention(Calls* calls, uint32_t n_splits, const AttentionArgs& args) {
+  const RopeArgs& r = args.rope;
+  const uint32_t chunks = (r.n_heads / r.n_kv_heads + kHeads - 1) / kHeads;
   calls->launch("attention", attention_kernel,
-                {dim3(args.n_kv_heads * chunks, n_tokens, n_splits), dim3(kThreads)}, args);
+                {dim3(r.n_kv_heads * chunks, r.n_tokens, n_splits), dim3(kThreads)}, args);
 }
 
 }  // namespace orcd::cuda

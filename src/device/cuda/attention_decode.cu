@@ -230,8 +230,7 @@ __global__ void __launch_bounds__(kThreads<kDim>, kBlocks<kDim>) decode_kernel(c
 #pragma unroll 1
     for (uint32_t i = 0; i < issued; ++i) load_page<kDim>(a, s, slots, i);
     if (!ready) {
-      const float2* angles =
-          reinterpret_cast<const float2*>(r.table) + static_cast<uint64_t>(position) * (r.n_dims / 2);
+      const float2* angles = angles_of(r, position);
 #pragma unroll 1
       for (uint32_t i = threadIdx.x; i < r.n_dims / 2; i += kBlock) s.angles[i] = __ldg(angles + i);
 #pragma unroll 1

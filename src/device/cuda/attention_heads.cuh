@@ -23,32 +23,42 @@ __device__ __noinline__ static float2 add_sink(float sink, float max, float sum)
   return make_float2(correction, __fmaf_rn(sum, correction, numerics::exp_f32(sink - most)));
 }
 
+// A head's norm by one warp. x: the head in shared memory, [head_dim] with `stride` between elements; weight:
+// of its norm, or nullptr for none.
+__device__ __forceinline__ void norm_head(const RopeArgs& a, float* x, uint32_t stride, const float* weight) {
+  if (!weight) return;
+  const uint32_t lane = threadIdx.x & 31;
+  float sums[8];
+#pragma unroll
+  for (uint32_t m = 0; m < 8; ++m) {
+    sums[m] = 0.0f;
+#pragma unroll 1
+    for (uint32_t d = lane + 32 * m; d < a.head_dim; d += numerics::kLanes)
+      sums[m] = __fmaf_rn(x[d * stride], x[d * stride], sums[m]);
+  }
+  const float inverse = numerics::rms_inverse(warp_tree_256(sums), a.head_dim, a.eps);
+#pragma unroll 1
+  for (uint32_t d = lane; d < a.head_dim; d += 32) x[d * stride] = x[d * stride] * inverse * weight[d];
+  __syncwarp();
+}
+
 // x: the head in shared memory, [head_dim] raw in, finished out. weight: of its norm, or nullptr. angles:
 // [n_dims / 2] of the token's position.
 __device__ __forceinline__ void finish_head(const RopeArgs& a, float* x, const float* weight,
                                             const float2* angles) {
-  const uint32_t lane = threadIdx.x & 31;
-  if (weight) {
-    float sums[8];
-#pragma unroll
-    for (uint32_t m = 0; m < 8; ++m) {
-      sums[m] = 0.0f;
-#pragma unroll 1
-      for (uint32_t d = lane + 32 * m; d < a.head_dim; d += numerics::kLanes)
-        sums[m] = __fmaf_rn(x[d], x[d], sums[m]);
-    }
-    const float inverse = numerics::rms_inverse(warp_tree_256(sums), a.head_dim, a.eps);
-#pragma unroll 1
-    for (uint32_t d = lane; d < a.head_dim; d += 32) x[d] = x[d] * inverse * weight[d];
-    __syncwarp();
-  }
+  norm_head(a, x, 1, weight);
   const uint32_t pairs = a.n_dims / 2;
 #pragma unroll 1
-  for (uint32_t i = lane; i < pairs; i += 32) {
+  for (uint32_t i = threadIdx.x & 31; i < pairs; i += 32) {
     const float2 angle = angles[i];
     numerics::rotate_pair(&x[a.halves ? i : 2 * i], &x[a.halves ? i + pairs : 2 * i + 1], angle.x, angle.y);
   }
   __syncwarp();
+}
+
+// Of the rotation at a position.
+__device__ __forceinline__ const float2* angles_of(const RopeArgs& a, uint32_t position) {
+  return reinterpret_cast<const float2*>(a.table) + static_cast<uint64_t>(position) * (a.n_dims / 2);
 }
 
 // Where a token's key and value go.

@@ -49,6 +49,7 @@ struct PrefillShared {
   float weights[kPageKeys][kWeightStride];  // scores, then their weights
   float correction[Tiles<kDim>::kRows];
   float merge_a[Tiles<kDim>::kRows], merge_b[Tiles<kDim>::kRows];
+  uint32_t position[Tiles<kDim>::kRows];
   uint8_t first[Tiles<kDim>::kRows], last[Tiles<kDim>::kRows], action[Tiles<kDim>::kRows];
 };
 enum Action : uint8_t { kSkip, kTake, kMerge };
@@ -72,6 +73,44 @@ __device__ __forceinline__ void widen_raw(float* page, const uint16_t* raw, uint
     const float2 a = half_pair(four.x), b = half_pair(four.y);
     const uint32_t to = kStride == n ? i * 4 : i * 4 / n * kStride + i * 4 % n;
     *reinterpret_cast<float4*>(page + to) = make_float4(a.x, a.y, b.x, b.y);
+  }
+}
+
+// The raw queries of all rows: norm, rotation, scale.
+template <uint32_t kDim>
+__device__ __forceinline__ void finish_queries(PrefillShared<kDim>& s, const RopeArgs& a, uint32_t head_dim) {
+  using T = Tiles<kDim>;
+  if (a.q_norm) {
+#pragma unroll 1
+    for (uint32_t row = threadIdx.x / 32; row < T::kRows; row += T::kThreads / 32)
+      norm_head(a, &s.q[0][row], T::kQueryStride, a.q_norm);
+    __syncthreads();
+  }
+  constexpr uint32_t kBatch =
+      8;  // pairs of a thread, all loads of which are on their way before the first is used
+  const uint32_t n_turned = a.n_dims / 2, n_pairs = T::kRows * head_dim / 2;
+#pragma unroll 1
+  for (uint32_t begin = threadIdx.x; begin < n_pairs; begin += kBatch * T::kThreads) {
+    float *x[kBatch], *y[kBatch], was_x[kBatch], was_y[kBatch];
+    float2 angle[kBatch];
+#pragma unroll
+    for (uint32_t j = 0; j < kBatch; ++j) {
+      const uint32_t i = min(begin + j * T::kThreads, n_pairs - 1), row = i % T::kRows, pair = i / T::kRows;
+      const bool turns = pair < n_turned, halves = turns && a.halves;
+      x[j] = &s.q[halves ? pair : 2 * pair][row];
+      y[j] = &s.q[halves ? pair + n_turned : 2 * pair + 1][row];
+      was_x[j] = *x[j];
+      was_y[j] = *y[j];
+      if (turns) angle[j] = __ldg(angles_of(a, s.position[row]) + pair);
+    }
+#pragma unroll
+    for (uint32_t j = 0; j < kBatch; ++j) {
+      const uint32_t i = begin + j * T::kThreads;
+      if (i >= n_pairs) break;
+      if (i / T::kRows < n_turned) numerics::rotate_pair(&was_x[j], &was_y[j], angle[j].x, angle[j].y);
+      *x[j] = was_x[j] * a.scale;
+      *y[j] = was_y[j] * a.scale;
+    }
   }
 }
 
@@ -242,17 +281,34 @@ __device__ __forceinline__ void add_values(const PrefillShared<kDim>& s,
   }
 }
 
+// Four outputs of a token from `column` on: f32, or quantised with the seven lanes that hold the rest of
+// their group. Whole warps.
+__device__ __forceinline__ void store_four(const AttentionArgs& a, uint32_t token, uint32_t column,
+                                           const float (&y)[4], bool there) {
+  if (!a.out_q) {
+    float* out = a.out + static_cast<uint64_t>(token) * a.rope.q_stride + column;
+    if (there) *reinterpret_cast<float4*>(out) = make_float4(y[0], y[1], y[2], y[3]);
+    return;
+  }
+  const QuantizedPart<4> q = quantize_part(y);
+  if (!there) return;
+  uint8_t* cores = a.out_q + (static_cast<uint64_t>(column / 64) * (a.token_stride / 8) + token / 8) * 512;
+  *reinterpret_cast<uint32_t*>(cores + column % 64 / 16 * 128 + token % 8 * 16 + column % 16) = q.words[0];
+  if (column % 32 == 0) a.out_s[static_cast<uint64_t>(column / 32) * a.token_stride + token] = q.scale;
+}
+
 // kExact: heads have kDim dimensions, not fewer.
 template <uint32_t kDim, bool kExact>
 __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
     prefill_attention_kernel(const AttentionArgs a) {
   using T = Tiles<kDim>;
   constexpr uint32_t kThreads = T::kThreads;
-  const uint32_t head_dim = kExact ? kDim : a.head_dim;
+  const RopeArgs& r = a.rope;
+  const uint32_t head_dim = kExact ? kDim : r.head_dim;
   extern __shared__ __align__(128) uint8_t dynamic[];
   PrefillShared<kDim>& s = *reinterpret_cast<PrefillShared<kDim>*>(dynamic);
   launch_dependents();
-  const uint32_t per_kv = a.n_heads / a.n_kv_heads, kv_head = blockIdx.x;
+  const uint32_t per_kv = r.n_heads / r.n_kv_heads, kv_head = blockIdx.x;
   // Rows are heads of tokens, token by token; with more heads than rows a token's heads take several blocks.
   const uint32_t chunks = (per_kv + T::kRows - 1) / T::kRows;
   const uint32_t heads = chunks == 1 ? per_kv : T::kRows, tile_tokens = T::kRows / heads;
@@ -260,7 +316,7 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
   const uint32_t n_heads = min(heads, (kv_head + 1) * per_kv - first_head);
   // Later tokens see more keys: they start first.
   const uint32_t tile_begin = (gridDim.y - 1 - blockIdx.y) * tile_tokens;
-  const uint32_t tile_end = min(tile_begin + tile_tokens, a.n_tokens);
+  const uint32_t tile_end = min(tile_begin + tile_tokens, r.n_tokens);
   const Place place = place_among(T::kColumns);
   const uint32_t value_row = place.row * T::kValueRows;
   // The rows whose weights this thread makes: `row` and those a step further.
@@ -272,36 +328,44 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
   // Runs of tokens of one sequence: nearly always one.
 #pragma unroll 1
   for (uint32_t run = tile_begin; run < tile_end;) {
-    const int32_t sequence = __ldcg(a.step.sequence + run);
+    const int32_t sequence = __ldcg(r.step.sequence + run);
     uint32_t run_end = run + 1;
-    while (run_end < tile_end && __ldcg(a.step.sequence + run_end) == sequence) ++run_end;
-    const int32_t* table = a.step.pages + static_cast<uint64_t>(sequence) * a.step.page_stride;
-    const uint32_t first_position = static_cast<uint32_t>(__ldcg(a.step.position + run));
-    const uint32_t end_all = static_cast<uint32_t>(__ldcg(a.step.position + run_end - 1)) + 1;
+    while (run_end < tile_end && __ldcg(r.step.sequence + run_end) == sequence) ++run_end;
+    const int32_t* table = r.step.pages + static_cast<uint64_t>(sequence) * r.step.page_stride;
+    const uint32_t first_position = static_cast<uint32_t>(__ldcg(r.step.position + run));
+    const uint32_t end_all = static_cast<uint32_t>(__ldcg(r.step.position + run_end - 1)) + 1;
     const uint32_t begin_all = numerics::first_visible(first_position, a.window);
     const auto page_at = [&](int64_t id) {
-      return a.pages + (id * a.n_kv_heads + kv_head) * 2 * head_dim * kPageKeys;
+      return r.pages + (id * r.n_kv_heads + kv_head) * 2 * head_dim * kPageKeys;
     };
     const uint16_t* page = page_at(__ldcg(table + begin_all / kPageKeys));
     __syncthreads();
     load_raw<kThreads>(s.raw, page, head_dim);
 #pragma unroll 16
     for (uint32_t i = threadIdx.x; i < T::kRows * head_dim; i += kThreads) {
-      const uint32_t r = i / head_dim, d = i % head_dim, token = tile_begin + r / heads, head = r % heads;
+      const uint32_t query = i / head_dim, d = i % head_dim, token = tile_begin + query / heads;
+      const uint32_t head = query % heads;
       const bool there = token >= run && token < run_end && head < n_heads;
-      s.q[d][r] =
-          there ? __ldcg(a.q + static_cast<uint64_t>(token) * a.q_stride + (first_head + head) * head_dim + d)
+      s.q[d][query] =
+          there ? __ldcg(r.q + static_cast<uint64_t>(token) * r.q_stride + (first_head + head) * head_dim + d)
                 : 0.0f;
     }
+    if (threadIdx.x < T::kRows) {
+      const uint32_t token = tile_begin + threadIdx.x / heads;
+      s.position[threadIdx.x] =
+          token >= run && token < run_end ? static_cast<uint32_t>(__ldcg(r.step.position + token)) : 0;
+    }
+    __syncthreads();
+    finish_queries<kDim>(s, r, head_dim);
     // The visible keys of this thread's rows: none where a row is not in the run.
     uint32_t begin[T::kWeighed] = {}, end[T::kWeighed] = {};
     numerics::SoftmaxState state[T::kWeighed], total[T::kWeighed];
     bool started[T::kWeighed] = {}, split_seen[T::kWeighed] = {};
 #pragma unroll
     for (uint32_t w = 0; w < T::kWeighed; ++w) {
-      const uint32_t r = row + w * kRowStep, token = tile_begin + r / heads;
-      if (weighs && token >= run && token < run_end && r % heads < n_heads) {
-        const uint32_t position = static_cast<uint32_t>(__ldcg(a.step.position + token));
+      const uint32_t query = row + w * kRowStep, token = tile_begin + query / heads;
+      if (weighs && token >= run && token < run_end && query % heads < n_heads) {
+        const uint32_t position = static_cast<uint32_t>(__ldcg(r.step.position + token));
         begin[w] = numerics::first_visible(position, a.window);
         end[w] = position + 1;
       }
@@ -380,14 +444,14 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
       }
       if (!split_ends) continue;
 #pragma unroll
-      for (uint32_t r = 0; r < T::kValueRows; ++r) {
-        const uint8_t action = s.action[value_row + r];
-        const float ca = s.merge_a[value_row + r], cb = s.merge_b[value_row + r];
+      for (uint32_t i = 0; i < T::kValueRows; ++i) {
+        const uint8_t action = s.action[value_row + i];
+        const float ca = s.merge_a[value_row + i], cb = s.merge_b[value_row + i];
 #pragma unroll
         for (uint32_t d = 0; d < T::kFours * 4; ++d) {
-          const float merged = __fmaf_rn(sums[r][d], ca, __fmul_rn(o[r][d], cb));
-          sums[r][d] = action == kSkip ? sums[r][d] : action == kTake ? o[r][d] : merged;
-          o[r][d] = 0.0f;
+          const float merged = __fmaf_rn(sums[i][d], ca, __fmul_rn(o[i][d], cb));
+          sums[i][d] = action == kSkip ? sums[i][d] : action == kTake ? o[i][d] : merged;
+          o[i][d] = 0.0f;
         }
       }
     }
@@ -395,28 +459,27 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
     if (weighs && threadIdx.x % 4 == 0) {
 #pragma unroll
       for (uint32_t w = 0; w < T::kWeighed; ++w) {
-        const uint32_t r = row + w * kRowStep;
+        const uint32_t query = row + w * kRowStep;
         float2 with_sink = make_float2(1.0f, total[w].sum);
-        if (a.sinks && r % heads < n_heads)
-          with_sink = add_sink(__ldg(a.sinks + first_head + r % heads), total[w].max, total[w].sum);
-        s.merge_a[r] = with_sink.x;
-        s.correction[r] = 1.0f / with_sink.y;
+        if (a.sinks && query % heads < n_heads)
+          with_sink = add_sink(__ldg(a.sinks + first_head + query % heads), total[w].max, total[w].sum);
+        s.merge_a[query] = with_sink.x;
+        s.correction[query] = 1.0f / with_sink.y;
       }
     }
     __syncthreads();
 #pragma unroll
-    for (uint32_t r = 0; r < T::kValueRows; ++r) {
-      const uint32_t i = value_row + r, to_token = tile_begin + i / heads, head = i % heads;
-      if (to_token < run || to_token >= run_end || head >= n_heads) continue;
-      const float with_sink = s.merge_a[i], inverse = s.correction[i];
-      float* out = a.a + static_cast<uint64_t>(to_token) * a.a_stride + (first_head + head) * head_dim +
-                   place.column * 4;
+    for (uint32_t i = 0; i < T::kValueRows; ++i) {
+      const uint32_t query = value_row + i, token = tile_begin + query / heads, head = query % heads;
+      const bool there = token >= run && token < run_end && head < n_heads;
+      const float with_sink = s.merge_a[query], inverse = s.correction[query];
 #pragma unroll
       for (uint32_t f = 0; f < T::kFours; ++f) {
-        if (!kExact && f * 4 * T::kColumns + place.column * 4 >= head_dim) break;
-        *reinterpret_cast<float4*>(out + f * 4 * T::kColumns) =
-            make_float4(sums[r][f * 4] * with_sink * inverse, sums[r][f * 4 + 1] * with_sink * inverse,
-                        sums[r][f * 4 + 2] * with_sink * inverse, sums[r][f * 4 + 3] * with_sink * inverse);
+        const uint32_t d = f * 4 * T::kColumns + place.column * 4;
+        float y[4];
+#pragma unroll
+        for (uint32_t j = 0; j < 4; ++j) y[j] = sums[i][f * 4 + j] * with_sink * inverse;
+        store_four(a, token, (first_head + head) * head_dim + d, y, there && (kExact || d < head_dim));
       }
     }
     run = run_end;
@@ -426,17 +489,18 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
 template <uint32_t kDim, bool kExact>
 void launch_kernel(Calls* calls, const AttentionArgs& args) {
   using T = Tiles<kDim>;
-  const uint32_t per_kv = args.n_heads / args.n_kv_heads, chunks = (per_kv + T::kRows - 1) / T::kRows;
+  const RopeArgs& r = args.rope;
+  const uint32_t per_kv = r.n_heads / r.n_kv_heads, chunks = (per_kv + T::kRows - 1) / T::kRows;
   const uint32_t tokens = T::kRows / (chunks == 1 ? per_kv : T::kRows);
   calls->launch("attention, many tokens", prefill_attention_kernel<kDim, kExact>,
-                {dim3(args.n_kv_heads, (args.n_tokens + tokens - 1) / tokens, chunks), dim3(T::kThreads),
+                {dim3(r.n_kv_heads, (r.n_tokens + tokens - 1) / tokens, chunks), dim3(T::kThreads),
                  static_cast<uint32_t>(sizeof(PrefillShared<kDim>))},
                 args);
 }
 
 template <uint32_t kDim>
 void launch_dim(Calls* calls, const AttentionArgs& args) {
-  if (args.head_dim == kDim) return launch_kernel<kDim, true>(calls, args);
+  if (args.rope.head_dim == kDim) return launch_kernel<kDim, true>(calls, args);
   launch_kernel<kDim, false>(calls, args);
 }
 
@@ -459,8 +523,8 @@ void prepare_prefill_attention(Calls* calls) {
 bool has_prefill_attention(uint32_t head_dim) { return head_dim % 8 == 0 && head_dim <= 256; }
 
 void launch_prefill_attention(Calls* calls, const AttentionArgs& args) {
-  if (args.head_dim <= 64) return launch_dim<64>(calls, args);
-  if (args.head_dim <= 128) return launch_dim<128>(calls, args);
+  if (args.rope.head_dim <= 64) return launch_dim<64>(calls, args);
+  if (args.rope.head_dim <= 128) return launch_dim<128>(calls, args);
   launch_dim<256>(calls, args);
 }
 

@@ -117,65 +117,117 @@ __device__ __forceinline__ void link_group(const GroupProducts<F, kN>& group, co
 }
 #endif
 
-// Outputs of the block, staged in shared memory as [token][row]: four rows of a token a thread.
+// Outputs of the block, staged in shared memory as [token][row]: a thread has the same four rows of some
+// tokens, several of which are on their way at a time.
 template <uint32_t kN>
 __device__ __forceinline__ void store_tile(const LinearArgs& a, const float* staged, uint32_t first_tile,
                                            uint32_t first_token) {
-  const bool glu = a.epilogue == Epilogue::kGlu;
-  const uint32_t n_quads = glu ? 8 : 16;  // of rows
-#pragma unroll 1
-  for (uint32_t i = threadIdx.x; i < kN * n_quads; i += kPrefillThreads) {
-    const uint32_t token = first_token + i / n_quads, quad = i % n_quads;
-    if (token >= a.n_tokens) break;
-    const TilePlace at = place_of(a, first_tile + quad / 4);
-    const Segment& s = a.segments[at.segment];
-    const uint32_t row = at.tile * kTileRows + quad % 4 * 4;
-    if (at.tile >= s.n_tiles) continue;
-    const float* from = staged + (token - first_token) * kOutStride + quad * 4;
-    float* out = s.out + static_cast<uint64_t>(token) * s.out_stride + row;
-    float y[4];
+  constexpr uint32_t kBatch = 4;
+  const bool glu = a.epilogue == Epilogue::kGlu, adds = a.epilogue == Epilogue::kAdd;
+  const uint32_t n_quads = kPrefillRows / (glu ? 8 : 4),
+                 step = kPrefillThreads / n_quads;  // of rows; of tokens
+  const uint32_t quad = threadIdx.x % n_quads;
+  const TilePlace at = place_of(a, first_tile + quad / 4);
+  const Segment& s = a.segments[at.segment];
+  const uint32_t row = at.tile * kTileRows + quad % 4 * 4;
+  if (at.tile >= s.n_tiles || row >= s.rows) return;
+  const uint32_t n_rows = min(4u, s.rows - row);
+  const bool whole = n_rows == 4 && s.out_stride % 4 == 0;
+  const float *bias = s.bias, *up_bias = glu ? a.segments[1].bias : nullptr;
+  float b[4] = {}, up_b[4] = {};
 #pragma unroll
-    for (uint32_t j = 0; j < 4; ++j) {
-      if (row + j >= s.rows) break;
-      y[j] = s.bias ? __fadd_rn(from[j], __ldg(s.bias + row + j)) : from[j];
-      if (glu) {
-        const float* bias = a.segments[1].bias;
-        const float up = bias ? __fadd_rn(from[32 + j], __ldg(bias + row + j)) : from[32 + j];
-        y[j] = gated(a.activation, y[j], up);
-      } else if (a.epilogue == Epilogue::kAdd) {
-        y[j] = __fadd_rn(__ldcg(out + j), __fmul_rn(y[j], a.scale));
-      } else if (a.epilogue == Epilogue::kHead) {
-        y[j] = __fmul_rn(y[j], a.scale);
-        if (a.softcap > 0.0f) y[j] = numerics::softcap(y[j], a.softcap);
+  for (uint32_t j = 0; j < 4; ++j) {
+    if (bias && j < n_rows) b[j] = __ldg(bias + row + j);
+    if (up_bias && j < n_rows) up_b[j] = __ldg(up_bias + row + j);
+  }
+#pragma unroll 1
+  for (uint32_t first = threadIdx.x / n_quads; first < kN; first += kBatch * step) {
+    float before[kBatch][4] = {};
+    if (adds) {
+#pragma unroll
+      for (uint32_t i = 0; i < kBatch; ++i) {
+        const uint32_t token = first_token + first + i * step;
+        if (token >= a.n_tokens) continue;
+        const float* out = s.out + static_cast<uint64_t>(token) * s.out_stride + row;
+        if (whole) {
+          *reinterpret_cast<float4*>(before[i]) = __ldcg(reinterpret_cast<const float4*>(out));
+        } else {
+#pragma unroll
+          for (uint32_t j = 0; j < 4; ++j)
+            if (j < n_rows) before[i][j] = __ldcg(out + j);
+        }
       }
-      out[j] = y[j];
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < kBatch; ++i) {
+      const uint32_t local = first + i * step, token = first_token + local;
+      if (token >= a.n_tokens) return;
+      const float* from = staged + local * kOutStride + quad * 4;
+      float y[4], up[4];
+      *reinterpret_cast<float4*>(y) = *reinterpret_cast<const float4*>(from);
+      if (glu) *reinterpret_cast<float4*>(up) = *reinterpret_cast<const float4*>(from + 32);
+#pragma unroll
+      for (uint32_t j = 0; j < 4; ++j) {
+        if (bias) y[j] = __fadd_rn(y[j], b[j]);
+        if (glu) {
+          y[j] = gated(a.activation, y[j], up_bias ? __fadd_rn(up[j], up_b[j]) : up[j]);
+        } else if (adds) {
+          y[j] = __fadd_rn(before[i][j], __fmul_rn(y[j], a.scale));
+        } else if (a.epilogue == Epilogue::kHead) {
+          y[j] = __fmul_rn(y[j], a.scale);
+          if (a.softcap > 0.0f) y[j] = numerics::softcap(y[j], a.softcap);
+        }
+      }
+      float* out = s.out + static_cast<uint64_t>(token) * s.out_stride + row;
+      if (whole) {
+        *reinterpret_cast<float4*>(out) = make_float4(y[0], y[1], y[2], y[3]);
+      } else {
+#pragma unroll
+        for (uint32_t j = 0; j < 4; ++j)
+          if (j < n_rows) out[j] = y[j];
+      }
     }
   }
+}
+
+// What the block's outputs are added to on its way into L2: a token a thread.
+template <uint32_t kN>
+__device__ __forceinline__ void prefetch_residual(const LinearArgs& a, uint32_t first_tile,
+                                                  uint32_t first_token) {
+  const Segment& s = a.segments[0];
+  const uint32_t row = first_tile * kTileRows, token = first_token + threadIdx.x;
+  if (a.epilogue != Epilogue::kAdd || row + kPrefillRows > s.rows || s.out_stride % 4 != 0) return;
+  if (threadIdx.x < kN && token < a.n_tokens)
+    prefetch_l2(s.out + static_cast<uint64_t>(token) * s.out_stride + row, kPrefillRows * 4);
 }
 
 // The same for a gated pair whose 32 outputs of a token are one group of the next layer's input: quantised,
 // one or two threads a token.
 template <uint32_t kN>
-__device__ __forceinline__ void quantize_tile(const LinearArgs& a, const float* staged, uint32_t group,
+__device__ __forceinline__ void quantize_tile(const LinearArgs& a, float* staged, uint32_t group,
                                               uint32_t first_token) {
   constexpr uint32_t kThreads = kPrefillThreads / kN, kRows = 32 / kThreads;
   const uint32_t local = threadIdx.x / kThreads, part = threadIdx.x % kThreads, token = first_token + local;
-  const float* from = staged + local * kOutStride + part * kRows;
+  float* mine = staged + local * kOutStride + part * kRows;
   const float *bias = a.segments[0].bias, *up_bias = a.segments[1].bias;
   const uint32_t row = group * 32 + part * kRows;
-  float y[kRows];
-#pragma unroll
+#pragma unroll 1
   for (uint32_t i = 0; i < kRows; i += 4) {
-    float up[4];
-    *reinterpret_cast<float4*>(y + i) = *reinterpret_cast<const float4*>(from + i);
-    *reinterpret_cast<float4*>(up) = *reinterpret_cast<const float4*>(from + 32 + i);
+    float gate[4], up[4];
+    *reinterpret_cast<float4*>(gate) = *reinterpret_cast<const float4*>(mine + i);
+    *reinterpret_cast<float4*>(up) = *reinterpret_cast<const float4*>(mine + 32 + i);
 #pragma unroll
     for (uint32_t j = 0; j < 4; ++j) {
-      if (bias) y[i + j] = __fadd_rn(y[i + j], __ldg(bias + row + i + j));
+      if (bias) gate[j] = __fadd_rn(gate[j], __ldg(bias + row + i + j));
       if (up_bias) up[j] = __fadd_rn(up[j], __ldg(up_bias + row + i + j));
-      y[i + j] = gated(a.activation, y[i + j], up[j]);
     }
+    gated_four(a.activation, gate, up);
+    *reinterpret_cast<float4*>(mine + i) = make_float4(gate[0], gate[1], gate[2], gate[3]);
   }
+  float y[kRows];
+#pragma unroll
+  for (uint32_t i = 0; i < kRows; i += 4)
+    *reinterpret_cast<float4*>(y + i) = *reinterpret_cast<const float4*>(mine + i);
   const QuantizedPart<kRows> q = quantize_part(y);
   if (token >= a.n_tokens) return;
   uint8_t* cores = a.out_q + (static_cast<uint64_t>(group / 2) * (a.token_stride / 8) + token / 8) * 512 +
@@ -186,6 +238,19 @@ __device__ __forceinline__ void quantize_tile(const LinearArgs& a, const float* 
         make_uint4(q.words[i * 4], q.words[i * 4 + 1], q.words[i * 4 + 2], q.words[i * 4 + 3]);
   }
   if (part == 0) a.out_s[static_cast<uint64_t>(group) * a.token_stride + token] = q.scale;
+}
+
+// acc becomes the sum of the thread's totals of the strips before, which lie as [quad][thread], and acc.
+template <uint32_t kN>
+__device__ __forceinline__ void add_totals(const float* totals, float (&acc)[kN / 2]) {
+#pragma unroll
+  for (uint32_t i = 0; i < kN / 2; i += 4) {
+    const float4 total = reinterpret_cast<const float4*>(totals)[i / 4 * kPrefillThreads + threadIdx.x];
+    acc[i] = __fadd_rn(total.x, acc[i]);
+    acc[i + 1] = __fadd_rn(total.y, acc[i + 1]);
+    acc[i + 2] = __fadd_rn(total.z, acc[i + 2]);
+    acc[i + 3] = __fadd_rn(total.w, acc[i + 3]);
+  }
 }
 
 template <TensorType F, uint32_t kN>
@@ -253,6 +318,7 @@ __device__ __forceinline__ void prefill_block(const LinearArgs& a, uint32_t firs
   wait_for_inputs();
   fence_async_global();
   load_pair(0);
+  prefetch_residual<kN>(a, first_tile, first_token);
   float acc[kN / 2] = {};
   uint32_t strip = 0, strip_end = (a.n_units * 1) >> segment.strip_shift;
 #pragma unroll 1
@@ -289,21 +355,18 @@ __device__ __forceinline__ void prefill_block(const LinearArgs& a, uint32_t firs
     }
     if (unit + 1 == strip_end && unit + 1 < a.n_units) {
       // Each thread folds its own elements.
+      if (strip > 0) add_totals<kN>(staged, acc);
 #pragma unroll
-      for (uint32_t i = 0; i < kN / 2; ++i) {
-        float* total = staged + i * kPrefillThreads + threadIdx.x;
-        *total = strip == 0 ? acc[i] : __fadd_rn(*total, acc[i]);
-        acc[i] = 0.0f;
+      for (uint32_t i = 0; i < kN / 2; i += 4) {
+        reinterpret_cast<float4*>(staged)[i / 4 * kPrefillThreads + threadIdx.x] =
+            make_float4(acc[i], acc[i + 1], acc[i + 2], acc[i + 3]);
+        acc[i] = acc[i + 1] = acc[i + 2] = acc[i + 3] = 0.0f;
       }
       ++strip;
       strip_end = (a.n_units * (strip + 1)) >> segment.strip_shift;
     }
   }
-  if (strips > 1) {
-#pragma unroll
-    for (uint32_t i = 0; i < kN / 2; ++i)
-      acc[i] = __fadd_rn(staged[i * kPrefillThreads + threadIdx.x], acc[i]);
-  }
+  if (strips > 1) add_totals<kN>(staged, acc);
   __syncthreads();
 #pragma unroll
   for (uint32_t n = 0; n < kN / 8; ++n) {

@@ -41,6 +41,7 @@ struct RopeArgs {
   uint32_t q_stride, kv_stride;
   uint32_t n_heads, n_kv_heads, head_dim, n_dims;  // n_dims 0: no rotation
   bool halves;
+  uint32_t n_tokens;
   const float* table;  // [context][n_dims / 2][2]
   const float *q_norm, *k_norm;
   float eps, scale;
@@ -48,28 +49,30 @@ struct RopeArgs {
 };
 void prepare_attention(Calls* calls);  // once per context
 void prepare_decode(Calls* calls);
-void launch_rope(Calls* calls, uint32_t n_tokens, const RopeArgs& args);
+void launch_queries(Calls* calls, const RopeArgs& args);  // q finished where it lies
+void launch_keys(Calls* calls, const RopeArgs& args);     // k and v into the pages
 
-// Attention (N4). At most n_splits blocks share the splits of a query; with one, a block folds them as it
-// goes.
+// Attention (N4) over keys and values in the pages.
 struct AttentionArgs {
-  StepView step;
-  const float* q;
-  float* a;
-  uint32_t q_stride, a_stride, n_heads, n_kv_heads, head_dim, window;
+  RopeArgs rope;
+  float* out;      // [T, q_stride], where out_q is nullptr
+  uint8_t* out_q;  // many tokens: quantised for the next layer, as LinearArgs::xq and xs; head_dim a
+  float2* out_s;   // multiple of 32
+  uint32_t token_stride;
+  uint32_t window;
   float softcap;
   const float* sinks;  // [n_heads] or nullptr
-  const uint16_t* pages;
-  float* partial;  // [T][n_heads][max_splits][head_dim + 2]; n_splits > 1 only
+  float* partial;      // [T][n_heads][max_splits][head_dim + 2]; n_splits > 1 only
   uint32_t max_splits;
   uint32_t* arrivals;  // [T][n_heads], zero between launches
-  uint32_t n_tokens;
 };
-// Many tokens at once, for some head dimensions.
+// Many tokens at once, for some head dimensions; q as the linear layer left it.
 bool has_prefill_attention(uint32_t head_dim);
 void prepare_prefill_attention(Calls* calls);
 void launch_prefill_attention(Calls* calls, const AttentionArgs& args);
-void launch_attention(Calls* calls, uint32_t n_tokens, uint32_t n_splits, const AttentionArgs& args);
+// q as launch_queries() left it. At most n_splits blocks share the splits of a query; with one, a block folds
+// them as it goes.
+void launch_attention(Calls* calls, uint32_t n_splits, const AttentionArgs& args);
 
 // Weights that launches to come will read. Ranges of `bytes` each: where the first n_ranges blocks of a
 // launch begin, which have `steps` steps of step_bytes each, the first extra_steps of them one more.

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/units.h"
 #include "numerics/strips.h"
 
 namespace orcd::cuda {
@@ -135,14 +134,14 @@ void Runner::linear_blocks(std::span<const Target> targets, const Input& input, 
   } else {
     args.xq = state_.as<const uint4>(state_.plan.xq);
     args.xs = state_.as<const float2>(state_.plan.xs);
-    if (is_wide(input.n)) args.token_stride = static_cast<uint32_t>(align_up(input.n, kTokenAlignment));
+    if (is_wide(input.n)) args.token_stride = wide_stride(input.n);
     if (input.quantized && is_wide(input.n)) {
-      const QuantizedPlace place = quantized_in_h(input.n, args.cols);
+      const QuantizedPlace place = quantized_in(input.x, input.n, args.cols);
       args.xq = reinterpret_cast<const uint4*>(place.codes);
       args.xs = place.scales;
     }
     if (output.quantize) {
-      const QuantizedPlace place = quantized_in_h(input.n, args.segments[0].rows);
+      const QuantizedPlace place = quantized_in(targets[0].out, input.n, args.segments[0].rows);
       args.out_q = place.codes;
       args.out_s = place.scales;
     }
@@ -156,12 +155,12 @@ void Runner::linear_blocks(std::span<const Target> targets, const Input& input, 
   launch_mixed(calls_, state_.context->n_sm, type, state_.weight(targets[n_first].weight).type, args);
 }
 
-Runner::QuantizedPlace Runner::quantized_in_h(uint32_t n_tokens, uint32_t cols) const {
-  const uint64_t stride = align_up(n_tokens, kTokenAlignment), codes = units_of(cols) * kUnit * stride;
+Runner::QuantizedPlace Runner::quantized_in(const float* rows, uint32_t n_tokens, uint32_t cols) const {
+  const uint64_t stride = wide_stride(n_tokens), codes = units_of(cols) * kUnit * stride;
   if (cols % 32 != 0 || codes + cols / 32 * stride * sizeof(float2) > uint64_t{n_tokens} * cols * 4)
     return {};
-  uint8_t* h = state_.item(state_.plan.h);
-  return {h, reinterpret_cast<float2*>(h + codes)};
+  auto* to = reinterpret_cast<uint8_t*>(const_cast<float*>(rows));
+  return {to, reinterpret_cast<float2*>(to + codes)};
 }
 
 void Runner::linear_floats(const Target& target, const Input& input, const Output& output, bool* normed) {
@@ -213,6 +212,7 @@ void Runner::run(const model::QkvOp& op) {
   linear(targets, {state_.floats(state_.plan.x), nullptr, shape_.n_tokens, op.norm}, {});
   RopeArgs& args = rope_;
   args.step = state_.step_view();
+  args.n_tokens = shape_.n_tokens;
   args.q = q;
   args.k = k;
   args.v = v;
@@ -235,7 +235,6 @@ void Runner::run(const model::QkvOp& op) {
   args.eps = op.qk_norm_eps;
   args.scale = op.scale;
   args.pages = state_.as<uint16_t>(state_.plan.kv[op.layer]);
-  if (!shape_.decode) launch_rope(calls_, shape_.n_tokens, args);
 }
 
 void Runner::run_decode(const model::AttentionOp& op, bool quantize) {
@@ -293,30 +292,33 @@ void Runner::run(const model::AttentionOp& op) {
     input_quantized_ = op.head_dim % 32 == 0 && projected_by_blocks_ && !is_wide(shape_.n_tokens);
     return run_decode(op, input_quantized_);
   }
-  AttentionArgs args;
-  args.step = state_.step_view();
-  args.q = state_.floats(state_.plan.q);
-  args.a = state_.floats(state_.plan.a);
-  args.q_stride = args.a_stride = op.n_heads * op.head_dim;
-  args.n_heads = op.n_heads;
-  args.n_kv_heads = op.n_kv_heads;
-  args.head_dim = op.head_dim;
+  AttentionArgs args = {};
+  args.rope = rope_;
+  args.out = state_.floats(state_.plan.a);
   args.window = op.window;
   args.softcap = op.softcap;
   args.sinks = state_.vector(op.sinks);
-  args.pages = state_.as<const uint16_t>(state_.plan.kv[op.layer]);
   args.partial = state_.floats(state_.plan.partial);
   args.max_splits = state_.plan.max_splits;
   args.arrivals = state_.as<uint32_t>(state_.plan.arrivals);
-  args.n_tokens = shape_.n_tokens;
-  if (shape_.n_tokens > state_.plan.split_tokens && has_prefill_attention(op.head_dim))
+  launch_keys(calls_, rope_);
+  if (shape_.n_tokens > state_.plan.split_tokens && has_prefill_attention(op.head_dim)) {
+    if (op.head_dim % 32 == 0 && projected_by_blocks_ && is_wide(shape_.n_tokens)) {
+      const QuantizedPlace place = quantized_in(args.out, shape_.n_tokens, rope_.q_stride);
+      args.out_q = place.codes;
+      args.out_s = place.scales;
+      args.token_stride = wide_stride(shape_.n_tokens);
+      input_quantized_ = place.codes != nullptr;
+    }
     return launch_prefill_attention(calls_, args);
+  }
+  launch_queries(calls_, rope_);
   uint32_t n_splits = 1;
   if (shape_.n_tokens <= state_.plan.split_tokens) {
     const uint32_t goal = state_.context->n_sm * kBlocksPerSm / (op.n_kv_heads * shape_.n_tokens);
     n_splits = std::clamp(goal, 1u, state_.plan.max_splits);
   }
-  launch_attention(calls_, shape_.n_tokens, n_splits, args);
+  launch_attention(calls_, n_splits, args);
 }
 
 void Runner::run(const model::ProjectOp& op) {
@@ -355,7 +357,7 @@ void Runner::run(const model::GateUpOp& op) {
     output.epilogue = Epilogue::kGlu;
     output.activation = op.activation;
     const bool has_place = shape_.n_tokens == 1 || (is_wide(shape_.n_tokens) &&
-                                                    quantized_in_h(shape_.n_tokens, ffn).codes != nullptr);
+                                                    quantized_in(h, shape_.n_tokens, ffn).codes != nullptr);
     output.quantize = projected_by_blocks_ && has_place;
     input_quantized_ = output.quantize;
     return linear(both, input, output);

@@ -1,6 +1,7 @@
 // Walks a program: every op becomes kernel launches on the engine's stream, eagerly or into a graph.
 #pragma once
 
+#include "base/units.h"
 #include "device/cuda/experts.h"
 #include "device/cuda/linear.h"
 #include "device/cuda/state.h"
@@ -32,13 +33,13 @@ class Runner {
     const int32_t* row_index;  // nullptr: rows 0, 1, ...
     uint32_t n;
     model::Norm norm;
-    bool quantized = false;  // the kernel before left it in xq, xs, or in h where is_wide(n)
+    bool quantized = false;  // the kernel before left it in xq, xs, or in place of x where is_wide(n)
   };
   struct Output {
     Epilogue epilogue = Epilogue::kStore;
     model::Activation activation = model::Activation::kSilu;
     float scale = 1.0f, softcap = 0.0f;
-    bool quantize = false;  // kGlu: of one token into xq, xs; of many, whose input is there, into h
+    bool quantize = false;  // kGlu: of one token into xq, xs; of many, whose input is there, in its place
   };
   void linear(std::span<const Target> targets, const Input& input, const Output& output);
   // What a launch takes of the weights, and of the quantised activations of several tokens.
@@ -46,12 +47,13 @@ class Runner {
   void quantize(const Input& input, uint32_t cols, uint32_t token_stride);
   void linear_blocks(std::span<const Target> targets, const Input& input, const Output& output,
                      bool* quantized);
-  // The place in h of what would be in xq and xs; codes nullptr where it has too little room.
+  // The place of what would be in xq and xs where f32 rows of `cols` have theirs; codes nullptr where that
+  // has too little room.
   struct QuantizedPlace {
     uint8_t* codes = nullptr;
     float2* scales = nullptr;
   };
-  QuantizedPlace quantized_in_h(uint32_t n_tokens, uint32_t cols) const;
+  QuantizedPlace quantized_in(const float* rows, uint32_t n_tokens, uint32_t cols) const;
   void linear_floats(const Target& target, const Input& input, const Output& output, bool* normed);
   void add_normed(const model::Norm& norm, float scale);  // x += norm(y) * scale
   InputNorm input_norm(const model::Norm& norm) const;
@@ -61,6 +63,10 @@ class Runner {
   bool one_launch(std::span<const Target> targets, uint32_t n_tokens) const;
   // Whether the matrix kernels for many tokens take them, with the layout of activations that these read.
   bool is_wide(uint32_t n_tokens) const { return state_.context->has_wgmma && n_tokens > kFewTokens; }
+  // Tokens that this layout has room for.
+  static uint32_t wide_stride(uint32_t n_tokens) {
+    return static_cast<uint32_t>(align_up(n_tokens, kTokenAlignment));
+  }
 
   void run(const model::EmbedOp& op);
   void run(const model::QkvOp& op);
