@@ -17,6 +17,8 @@ LLAMA = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2
 LLAMA_DECODER = {"type": "Sequence", "decoders": [
     {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
     {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}
+CL100K = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]"
+          r"|\s+(?!\S)|\s")
 BEHAVIORS = ("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")
 
 
@@ -54,11 +56,11 @@ def character_vocab(byte_fallback):
     return {**json.loads(tokenizer.to_str())["model"], "byte_fallback": byte_fallback}
 
 
-def document(model, normalizer=None, pre_tokenizer=None, decoder=None, tokens=(), **rules):
+def document(model, normalizer=None, pre_tokenizer=None, decoder=None, tokens=(), special_tokens=None, **rules):
     model = {**model, **rules}
     start = 1 + max(model["vocab"].values())
     names = [added(model["vocab"].get(content, start + i), content, **flags) for i, (content, flags) in enumerate(tokens)]
-    known = [added(model["vocab"][t], t, special=True) for t in ("<unk>", "<s>", "</s>") if t in model["vocab"]]
+    known = [added(model["vocab"][t], t, special=True, **(special_tokens or {})) for t in ("<unk>", "<s>", "</s>") if t in model["vocab"]]
     return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": known + names,
             "normalizer": normalizer, "pre_tokenizer": pre_tokenizer, "post_processor": None, "decoder": decoder,
             "model": model}
@@ -112,6 +114,16 @@ def pipelines():
         "added tokens, normalised": byte_level(normalizer={"type": "NFC"}, tokens=[
             ("<tool>", {"special": True, "rstrip": True}), ("caf\u00e9", {"normalized": True}), ("ha", {"normalized": True})]),
     }
+    late = {"normalized": True}
+    found |= {
+        "added tokens, lower case": byte_level(normalizer={"type": "Lowercase"}, tokens=[
+            ("<X>", {"special": True, **late}), ("WORD", {"single_word": True, **late}), ("\u00c9", late)]),
+        "added tokens, llama": characters(LLAMA, tokens=[("<tool>", late), ("<x y>", {"lstrip": True, **late})]),
+        "special tokens, llama": characters(LLAMA, special_tokens=late),
+        "version of merges": byte_level(merges=["#version: 0.2"] + [" ".join(m) for m in byte_vocab()["merges"]]),
+    }
+    for expression in (r"\p{N}{1,3}+", r"[a-e]{2}?", r"\p{L}{,3}", r"\p{L}{2,3}+|(?:\p{N}|-){2}+.", CL100K):
+        found[expression] = byte_level(sequence("p", split("Isolated", {"Regex": expression}), BYTES_ONLY))
     for form in ("NFC", "NFD", "NFKC", "NFKD"):
         found[form] = byte_level(normalizer={"type": form})
     for behavior in BEHAVIORS:

@@ -64,12 +64,14 @@ class ByteBpe final : public VocabularyTokenizer {
   Conformance conformance() const override { return conformance_; }
 
  protected:
-  void encode_plain(std::string_view text, bool /*at_start*/, std::vector<int32_t>& ids) const override {
+  void encode_plain(std::string_view text, bool /*at_start*/, const SpecialMatcher& late,
+                    std::vector<int32_t>& ids) const override {
     std::string normalized;
     if (rules_.normalize_nfc && normalize_nfc(text, normalized)) text = normalized;
-    if (vocabulary().late.empty()) return encode_stretch(text, ids);
-    encode_around_late(
-        text, ids, [&](size_t begin, size_t end) { encode_stretch(text.substr(begin, end - begin), ids); });
+    if (late.empty()) return encode_stretch(text, ids);
+    encode_around_late(text, late, ids, [&](size_t begin, size_t end) {
+      encode_stretch(text.substr(begin, end - begin), ids);
+    });
   }
 
  private:

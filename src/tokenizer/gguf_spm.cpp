@@ -102,7 +102,8 @@ class GgufSpm final : public VocabularyTokenizer {
   std::string_view pre() const override { return ""; }
 
  protected:
-  void encode_plain(std::string_view text, bool /*at_start*/, std::vector<int32_t>& ids) const override {
+  void encode_plain(std::string_view text, bool /*at_start*/, const SpecialMatcher& /*late*/,
+                    std::vector<int32_t>& ids) const override {
     std::string escaped(adds_space_prefix() ? kSpaceSign : "");
     escaped.reserve(text.size() + text.size() / 2);
     replace_all(text, " ", kSpaceSign, escaped);

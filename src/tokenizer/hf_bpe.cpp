@@ -29,9 +29,10 @@ class Bpe final : public VocabularyTokenizer {
   std::string_view pre() const override { return "custom"; }
 
  protected:
-  void encode_plain(std::string_view text, bool at_start, std::vector<int32_t>& ids) const override {
+  void encode_plain(std::string_view text, bool at_start, const SpecialMatcher& late,
+                    std::vector<int32_t>& ids) const override {
     const std::string normalized = normalizer_.apply(std::string(text));
-    encode_around_late(normalized, ids, [&](size_t begin, size_t end) {
+    encode_around_late(normalized, late, ids, [&](size_t begin, size_t end) {
       for (const std::string& piece :
            cutter_.cut(normalized.substr(begin, end - begin), at_start && begin == 0))
         encode_piece(piece, ids);

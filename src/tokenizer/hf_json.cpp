@@ -79,11 +79,8 @@ void read_added_token(const Json& token, const std::string& path, const Normaliz
   rules.surroundings = {.single_word = flag(token, "single_word", path, false),
                         .takes_left = flag(token, "lstrip", path, false),
                         .takes_right = flag(token, "rstrip", path, false)};
-  if (!flag(token, "normalized", path, !special)) return;
   // Such a token is looked for in normalised text, itself normalised.
-  if (!normalizer.empty() && normalizer.apply(content) != content)
-    refuse(path + ".normalized", "true is not supported for a token that the normalizer changes");
-  rules.is_late = !special;
+  if (flag(token, "normalized", path, !special)) rules.normalized = normalizer.apply(content);
 }
 
 Tokens read_tokens(const Json& root, const Normalizer& normalizer) {
@@ -107,6 +104,8 @@ MergeTable read_merges(const Json& merges, const Vocabulary& vocabulary) {
   MergeTable table(merges.size());
   for (size_t rank = 0; rank < merges.size(); ++rank) {
     const Json& merge = merges[rank];
+    // The first line of a merges.txt, which some converters take along.
+    if (merge.is_string() && merge.get_ref<const std::string&>().starts_with("#version")) continue;
     std::string left, right;
     if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
       left = merge[0].get<std::string>();

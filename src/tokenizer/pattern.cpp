@@ -389,37 +389,64 @@ class PatternCompiler {
     return head;
   }
 
+  // After what `out` holds from `atom` on: {n}, {n,}, {n,m} or {,m}. As in Ruby, which the oracle's engine
+  // follows, a + behind it repeats the whole, and so does the ? behind {n}: neither changes how it matches.
+  void take_interval(size_t atom, std::string& out) {
+    constexpr std::string_view kDigits = "0123456789";
+    const size_t close = pattern_.find('}', at_);
+    if (close == std::string_view::npos) refuse("a bare {");
+    const std::string_view inside = pattern_.substr(at_ + 1, close - at_ - 1);
+    const size_t comma = inside.find(',');
+    const std::string low(inside.substr(0, comma));
+    const std::string high(comma == std::string_view::npos ? "" : inside.substr(comma + 1));
+    if ((low + high).empty() || (low + high).find_first_not_of(kDigits) != std::string::npos)
+      refuse("a bare {");
+    at_ = close + 1;
+    const bool is_exact = comma == std::string_view::npos;
+    const bool is_repeated = !done() && (peek() == '+' || (peek() == '?' && is_exact));
+    if (is_repeated) out.insert(atom, "(?:");
+    out += '{' + (low.empty() ? "0" : low) + (is_exact ? "" : ',' + high) + '}';
+    if (is_repeated) out += ')';
+  }
+
   std::string rewrite(std::string_view pattern) {
     pattern_ = pattern;
     at_ = 0;
     ignore_case_.assign(1, take_if("(?i)"));
     std::string out;
+    std::vector<size_t> groups;  // where the open ones begin in `out`
+    size_t atom = 0;             // where that begins which a quantifier would repeat
     while (!done()) {
       const bool ignore_case = ignore_case_.back();
       const char c = peek();
+      if (c == '{') {
+        take_interval(atom, out);
+        continue;
+      }
+      if (std::string_view("|*+?").find(c) != std::string_view::npos) {
+        ++at_;
+        out += c;
+        continue;
+      }
+      atom = out.size();
       if (c == '[') {
         ++at_;
         out += emit(take_set(ignore_case));
       } else if (c == '(') {
         ++at_;
+        groups.push_back(atom);
         out += take_group_head(ignore_case);
       } else if (c == ')') {
         ++at_;
-        if (ignore_case_.size() == 1) refuse("an unmatched )");
+        if (groups.empty()) refuse("an unmatched )");
         ignore_case_.pop_back();
+        atom = groups.back();
+        groups.pop_back();
         out += ')';
-      } else if (c == '{') {
-        const size_t close = pattern_.find('}', at_);
-        const std::string_view inside =
-            pattern_.substr(at_ + 1, close == std::string_view::npos ? 0 : close - at_ - 1);
-        if (inside.empty() || inside.find_first_not_of("0123456789,") != std::string_view::npos)
-          refuse("a bare {");
-        out += pattern_.substr(at_, close + 1 - at_);
-        at_ = close + 1;
       } else if (c == '^' || c == '$') {  // of a line, as the oracle's engine has it
         ++at_;
         out += std::string("(?m:") + c + ")";
-      } else if (std::string_view("|*+?.").find(c) != std::string_view::npos) {
+      } else if (c == '.') {
         ++at_;
         out += c;
       } else {
@@ -429,7 +456,7 @@ class PatternCompiler {
         out += emit(numbered(std::move(set), false));
       }
     }
-    if (ignore_case_.size() != 1) throw_truncated();
+    if (!groups.empty()) throw_truncated();
     return out;
   }
 

@@ -101,15 +101,11 @@ void index_tokens(Vocabulary& vocabulary, const std::unordered_map<int32_t, Adde
     if (type != TokenType::kUserDefined && !vocabulary.is_control(id)) continue;
     const auto found = all_rules.find(id);
     const AddedTokenRules rules = found == all_rules.end() ? AddedTokenRules() : found->second;
-    const auto add_to = [&](SpecialMatcher& matcher) {
-      matcher.add(vocabulary.texts[id], id, rules.surroundings);
-    };
-    if (rules.is_late) {
-      add_to(vocabulary.late);
-      continue;
-    }
-    if (type == TokenType::kUserDefined) add_to(vocabulary.user_defined);
-    add_to(vocabulary.all_special);
+    const bool is_late = rules.normalized.has_value();
+    const std::string_view text = is_late ? std::string_view(*rules.normalized) : vocabulary.texts[id];
+    if (type == TokenType::kUserDefined)
+      (is_late ? vocabulary.late : vocabulary.user_defined).add(text, id, rules.surroundings);
+    (is_late ? vocabulary.all_late : vocabulary.all_special).add(text, id, rules.surroundings);
   }
 }
 
@@ -192,6 +188,15 @@ SpecialMatcher::Match VocabularyTokenizer::next_match(std::string_view text, siz
   return match;
 }
 
+// Guards are offsets into the text before it is normalised: a stretch that holds one spells no late control
+// token at all.
+const SpecialMatcher& VocabularyTokenizer::late_of(size_t begin, size_t end,
+                                                   const EncodeOptions& options) const {
+  const auto guard = std::ranges::lower_bound(options.guards, begin);
+  const bool is_guarded = guard != options.guards.end() && *guard < end;
+  return options.parse_special && !is_guarded ? vocabulary_.all_late : vocabulary_.late;
+}
+
 std::vector<int32_t> VocabularyTokenizer::encode(std::string_view text, const EncodeOptions& options) const {
   constexpr size_t kMaxBytes = size_t{1} << 30;  // positions are 32-bit, and a space may take three bytes
   if (text.size() > kMaxBytes) {
@@ -205,7 +210,9 @@ std::vector<int32_t> VocabularyTokenizer::encode(std::string_view text, const En
   while (at < text.size()) {
     const SpecialMatcher::Match match = next_match(text, at, options);
     const size_t plain_end = match.n_bytes == 0 ? text.size() : match.offset;
-    if (plain_end > at) encode_plain(text.substr(at, plain_end - at), at == 0, ids);
+    if (plain_end > at) {
+      encode_plain(text.substr(at, plain_end - at), at == 0, late_of(at, plain_end, options), ids);
+    }
     if (match.n_bytes != 0) ids.push_back(match.id);
     at = plain_end + match.n_bytes;
   }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -31,6 +32,7 @@ struct Vocabulary {
   SpecialMatcher user_defined;   // always matched in text
   SpecialMatcher all_special;    // these, and control and unknown tokens: matched on request
   SpecialMatcher late;           // user-defined, but matched in normalised text, between the others
+  SpecialMatcher all_late;       // these, and control tokens that are matched there: on request
   std::vector<int32_t> end_ids;  // ascending
   int32_t bos_id = -1;
   int32_t eos_id = -1;
@@ -69,7 +71,7 @@ int32_t read_id(const gguf::File& file, std::string_view key, uint64_t n_tokens,
 // What a tokenizer.json says about an added token beyond its text and type.
 struct AddedTokenRules {
   SpecialMatcher::Rules surroundings;
-  bool is_late = false;  // matched in normalised text
+  std::optional<std::string> normalized;  // matched in normalised text, where it reads so
 };
 // Fills ids, pieces and matchers from texts and types, which must stay where they are.
 void index_tokens(Vocabulary& vocabulary, const std::unordered_map<int32_t, AddedTokenRules>& rules = {});
@@ -98,16 +100,18 @@ class VocabularyTokenizer : public Tokenizer {
   }
 
  protected:
-  // Appends the ids of a stretch without special tokens; at_start: it is the first of the text.
-  // REQUIRES !text.empty().
-  virtual void encode_plain(std::string_view text, bool at_start, std::vector<int32_t>& ids) const = 0;
+  // Appends the ids of a stretch without special tokens; at_start: it is the first of the text; late: the
+  // tokens to look for once it is normalised. REQUIRES !text.empty().
+  virtual void encode_plain(std::string_view text, bool at_start, const SpecialMatcher& late,
+                            std::vector<int32_t>& ids) const = 0;
   // Appends the ids of the late tokens in a normalised stretch, and what `encode(begin, end)` appends between
   // them.
   template <typename Encode>
-  void encode_around_late(std::string_view text, std::vector<int32_t>& ids, Encode&& encode) const {
+  static void encode_around_late(std::string_view text, const SpecialMatcher& late, std::vector<int32_t>& ids,
+                                 Encode&& encode) {
     size_t at = 0;
     while (at < text.size()) {
-      const SpecialMatcher::Match match = vocabulary_.late.find(text, at);
+      const SpecialMatcher::Match match = late.find(text, at);
       const size_t end = match.n_bytes == 0 ? text.size() : match.offset;
       if (end > at) encode(at, end);
       if (match.n_bytes != 0) ids.push_back(match.id);
@@ -120,6 +124,8 @@ class VocabularyTokenizer : public Tokenizer {
   void require_id(int32_t id) const;
   // The next token that is matched in the text itself.
   SpecialMatcher::Match next_match(std::string_view text, size_t from, const EncodeOptions& options) const;
+  // The late tokens of the stretch from `begin` to `end`.
+  const SpecialMatcher& late_of(size_t begin, size_t end, const EncodeOptions& options) const;
   Vocabulary vocabulary_;
 };
 

@@ -61,5 +61,58 @@ TEST(TokenizerRegression, TurnsAreControlTokensWhateverTheirType) {
   EXPECT_THAT(qwen->end_ids(), testing::Contains(257));
 }
 
+std::vector<int32_t> encode(const std::string& json, std::string_view text, const EncodeOptions& options) {
+  return Tokenizer::from_hf_json(json)->encode(text, options);
+}
+
+// Llama 2's own tokenizer.json has such tokens. It was refused wherever the normalizer changes one; where it
+// did not, a special one was looked for before normalisation. Ids of PyPI's `tokenizers`. Found by comparing
+// with it.
+TEST(TokenizerRegression, NormalizedAddedTokensAreFoundInNormalizedText) {
+  const std::string json =
+      R"({"added_tokens": [{"id": 3, "content": "<S>", "special": true, "normalized": true},
+    {"id": 4, "content": "WORD", "special": false, "normalized": true}], "normalizer": {"type": "Lowercase"},
+    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true},
+    "model": {"type": "BPE", "vocab": {"a": 0, "<": 1, "s": 2}, "merges": []}})";
+  EXPECT_THAT(encode(json, "<S>a<s>AwOrD", test::kSpecial), testing::ElementsAre(3, 0, 3, 0, 4));
+  EXPECT_THAT(encode(json, "<s>word", test::kPlain), testing::ElementsAre(1, 2, 4));  // what people write
+  const std::vector<size_t> guards = {5};
+  EXPECT_THAT(encode(json, "<s>a<s>", {.add_bos = false, .parse_special = true, .guards = guards}),
+              testing::ElementsAre(1, 2, 0, 1, 2));  // nor behind a template
+
+  const std::string llama =
+      R"({"added_tokens": [{"id": 2, "content": "<s>", "special": true, "normalized": true}],
+    "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "_"},
+      {"type": "Replace", "pattern": {"String": " "}, "content": "_"}]},
+    "model": {"type": "BPE", "vocab": {"a": 0, "_": 1}, "merges": []}})";
+  EXPECT_THAT(encode(llama, "<s>a <s>", test::kSpecial), testing::ElementsAre(2, 0, 2));
+  EXPECT_THAT(encode(llama, "a<s>", test::kSpecial), testing::ElementsAre(1, 0));  // "_<s>" is not there
+}
+
+// PCRE reads {1,3}+ and {2}? as other quantifiers than the engine of `tokenizers` does, and {,2} as text:
+// cuts were others in silence, also with the expression of cl100k. Found by comparing with it.
+TEST(TokenizerRegression, IntervalsRepeatAsTheReferencesEngineHasThem) {
+  const auto pieces = [](const std::string& pattern, std::string_view text) {
+    const std::string json =
+        R"({"pre_tokenizer": {"type": "Split", "pattern": {"Regex": ")" + pattern +
+        R"("}, "behavior": "Isolated"}, "model": {"type": "BPE", "ignore_merges": true, "merges": [["a", "a"], ["aa", "a"],
+        ["aaa", "aa"]], "vocab": {"a": 1, "aa": 2, "aaa": 3, "aaaaa": 5, "b": 9}}})";
+    return encode(json, text, test::kPlain);
+  };
+  EXPECT_THAT(pieces("a{1,3}+", "aaaaab"), testing::ElementsAre(5, 9));
+  EXPECT_THAT(pieces("(?:a|b){2}+", "aaa"), testing::ElementsAre(2, 1));
+  EXPECT_THAT(pieces("a{2}?", "aaa"), testing::ElementsAre(2, 1));
+  EXPECT_THAT(pieces("a{,2}", "aaa"), testing::ElementsAre(2, 1));
+  EXPECT_THAT(pieces("a{1,2}", "aaa"), testing::ElementsAre(2, 1));
+}
+
+// The line that a merges.txt begins with was refused as a merge of unknown tokens; `tokenizers` passes over
+// it.
+TEST(TokenizerRegression, TheVersionOfAMergesFileIsNoMerge) {
+  const std::string json = R"({"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2},
+                               "merges": ["#version: 0.2", "a b"]}})";
+  EXPECT_THAT(encode(json, "ab", test::kPlain), testing::ElementsAre(2));
+}
+
 }  // namespace
 }  // namespace orcd::tokenizer

@@ -144,11 +144,6 @@ TEST(HfJson, WhatIsNotSupportedIsRefusedByName) {
   EXPECT_THAT(with([](Parts& p) { p.model_extra = R"(, "dropout": 0.1)"; }), HasSubstr("model.dropout"));
   EXPECT_THAT(with([](Parts& p) { p.model_extra = R"(, "unk_token": "<none>")"; }),
               HasSubstr("model.unk_token"));
-  EXPECT_THAT(with([](Parts& p) {
-                p.normalizer = R"({"type": "Lowercase"})";
-                p.added_extra = R"(}, {"id": 8, "content": "X", "normalized": true)";
-              }),
-              HasSubstr("added_tokens[1].normalized"));
   EXPECT_THAT(with([](Parts& p) { p.pre = R"({"type": "CharDelimiterSplit", "delimiter": "ab"})"; }),
               HasSubstr("pre_tokenizer.delimiter"));
   EXPECT_THAT(with([](Parts& p) { p.merges = R"([["a", "x"]])"; }), HasSubstr("model.merges[0]"));
