@@ -52,8 +52,12 @@ class AttributePath {
       rest.remove_prefix(dot + 1);
     }
   }
-  Value read(Renderer& renderer, Value item) const {
-    for (const Value& part : parts_) item = subscript(renderer, item, part);
+  // missing: what stands for each part that is not there, where it is given.
+  Value read(Renderer& renderer, Value item, const Value* missing = nullptr) const {
+    for (const Value& part : parts_) {
+      item = subscript(renderer, item, part);
+      if (item.is_undefined() && missing != nullptr && !missing->is_none()) item = *missing;
+    }
     return item;
   }
 
@@ -187,12 +191,8 @@ Value groupby(Renderer& renderer, const Value& subject, const Arguments& argumen
   const AttributePath path(*by);
   const bool folds = !flag_or(arguments, 2, "case_sensitive", false);
   std::vector<Keyed> items;
-  const auto raw_key = [&](const Value& item) {
-    Value key = path.read(renderer, item);
-    return key.is_undefined() && missing ? *missing : key;
-  };
   for (Value& item : renderer.items_of(subject)) {
-    Value key = raw_key(item);
+    Value key = path.read(renderer, item, missing);
     if (folds && key.is_string()) key = lower(*key.as_string());
     items.emplace_back(std::move(key), std::move(item));
   }
@@ -203,8 +203,8 @@ Value groupby(Renderer& renderer, const Value& subject, const Arguments& argumen
     std::vector<Value> members;
     while (end < items.size() && equal(items[end].first, items[begin].first))
       members.push_back(items[end++].second);
-    Value shown = raw_key(members.front());
-    groups.push_back(Value::tuple({std::move(shown), Value::list(std::move(members))}));
+    Value shown = path.read(renderer, members.front(), missing);
+    groups.push_back(Value::group(std::move(shown), std::move(members)));
     begin = end;
   }
   return Value::list(std::move(groups));
@@ -280,9 +280,7 @@ Value map(Renderer& renderer, const Value& subject, const Arguments& arguments) 
     if (by == nullptr) throw TemplateFailure{"map requires a filter argument"};
     const AttributePath path(*by);
     for (const Value& item : renderer.items_of(subject)) {
-      Value value = path.read(renderer, item);
-      if (value.is_undefined() && missing) value = *missing;
-      out.push_back(std::move(value));
+      out.push_back(path.read(renderer, item, missing));
     }
     return Value::generator(std::move(out));
   }

@@ -195,6 +195,24 @@ Value abs(Renderer&, const Value& subject, const Arguments&) {
   return subject.integer() < 0 ? negative(subject) : Value(subject.integer());
 }
 
+// To a multiple of a power of ten where the precision is negative; of two that are equally near, the even
+// one.
+Value rounded_integer(int64_t value, int64_t precision) {
+  if (precision >= 0) return value;
+  if (precision < -18) return int64_t{0};  // less than half of any such multiple
+  int64_t unit = 1;
+  for (int64_t i = precision; i < 0; ++i) unit *= 10;
+  const int64_t rest = value % unit;
+  const int64_t below = value - rest;
+  const int64_t twice = std::abs(rest) - (unit - std::abs(rest));
+  const bool goes_away = twice > 0 || (twice == 0 && below / unit % 2 != 0);
+  if (!goes_away) return below;
+  int64_t away = 0;
+  if (__builtin_add_overflow(below, value < 0 ? -unit : unit, &away))
+    throw TemplateFailure{"an integer does not fit 64 bits"};
+  return away;
+}
+
 Value round(Renderer&, const Value& subject, const Arguments& arguments) {
   const int64_t precision = std::clamp<int64_t>(integer_or(arguments, 0, "precision", 0), -300, 300);
   const Value* given = argument(arguments, 1, "method");
@@ -202,7 +220,7 @@ Value round(Renderer&, const Value& subject, const Arguments& arguments) {
   if (!subject.is_number())
     throw TemplateFailure{std::string("round: a number is needed, not ") + subject.type_name()};
   if (method == "common") {
-    if (!subject.is_float()) return precision >= 0 ? Value(subject.integer()) : subject;
+    if (!subject.is_float()) return rounded_integer(subject.integer(), precision);
     if (precision < 0) {
       const double scale = std::pow(10.0, static_cast<double>(-precision));
       return std::nearbyint(subject.number() / scale) * scale;

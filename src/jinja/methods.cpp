@@ -290,7 +290,7 @@ Value format_method(Renderer& renderer, const Value& self, const Arguments& argu
 
 constexpr Entry kStringMethods[] = {
     {"capitalize", mapped<capitalize>},
-    {"casefold", mapped<lower>},
+    {"casefold", mapped<casefold>},
     {"center", justify<'^'>},
     {"count", count},
     {"endswith", affix<true>},

@@ -265,7 +265,9 @@ Value subscript(Renderer& renderer, const Value& value, const Value& key) {
   if (const std::string* name = key.as_string()) {
     if (is_unsafe(value, *name)) return attribute(renderer, value, *name);
     if (auto method = method_of(value, *name)) return *method;
-    if (value.as_namespace() || value.as_callable()) return attribute(renderer, value, *name);
+    const Sequence* sequence = value.as_sequence();
+    if (value.as_namespace() || value.as_callable() || (sequence && sequence->is_group))
+      return attribute(renderer, value, *name);
   }
   return Value::undefined(concatenated({"'", value.type_name(), " object' has no attribute ", to_repr(key)}));
 }
@@ -286,6 +288,10 @@ Value attribute(Renderer& renderer, const Value& value, std::string_view name) {
   if (const Dict* dict = value.as_dict()) found = dict->find(name);
   if (const Callable* callable = value.as_callable(); callable && callable->attribute) {
     found = callable->attribute(name);
+  }
+  if (const Sequence* pair = value.as_sequence(); pair && pair->is_group) {
+    if (name == "grouper") found = &pair->items[0];
+    if (name == "list") found = &pair->items[1];
   }
   renderer.charge(1);
   if (found != nullptr) return *found;

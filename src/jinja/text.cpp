@@ -169,6 +169,24 @@ std::string lower(std::string_view text) {
   return out;
 }
 
+std::string casefold(std::string_view text) {
+  constexpr size_t kMaxFolded = 3;  // code points that one becomes (CaseFolding.txt)
+  std::string out;
+  for_each(text, [&](const CodePoint& c, std::string_view bytes) {
+    std::array<utf8proc_int32_t, kMaxFolded> folded{};
+    int last_class = 0;
+    const auto n = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c.value), folded.data(),
+                                           std::ssize(folded), UTF8PROC_CASEFOLD, &last_class);
+    if (c.value == 0xFFFD || n < 1 || n > std::ssize(folded)) {
+      out += bytes;
+      return;
+    }
+    for (utf8proc_ssize_t i = 0; i < n; ++i)
+      append_code_point(static_cast<uint32_t>(folded[static_cast<size_t>(i)]), out);
+  });
+  return out;
+}
+
 std::string upper(std::string_view text) {
   std::string out;
   for_each(text, [&](const CodePoint& c, std::string_view bytes) {

@@ -31,8 +31,9 @@ enum class Sides { kBoth, kLeft, kRight };
 // str.strip and its kin: white space, or the code points of `*characters`.
 std::string_view strip(std::string_view text, Sides sides, const std::string* characters = nullptr);
 
-// str.lower, .upper, .title, .capitalize with the full mappings of Unicode.
+// str.lower, .casefold, .upper, .title, .capitalize with the full mappings of Unicode.
 std::string lower(std::string_view text);
+std::string casefold(std::string_view text);
 std::string upper(std::string_view text);
 std::string title(std::string_view text);
 std::string capitalize(std::string_view text);

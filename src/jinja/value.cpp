@@ -146,6 +146,14 @@ Value Value::sequence(SequenceKind kind, std::vector<Value> items, std::string l
   return value;
 }
 
+Value Value::group(Value grouper, std::vector<Value> items) {
+  Sequence pair{.kind = SequenceKind::kTuple, .items = {std::move(grouper), list(std::move(items))}};
+  pair.is_group = true;
+  Value value;
+  value.data_ = std::make_shared<const Sequence>(std::move(pair));
+  return value;
+}
+
 bool Value::is_sequence(SequenceKind kind) const {
   const Sequence* sequence = as_sequence();
   return sequence != nullptr && sequence->kind == kind;

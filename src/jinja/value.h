@@ -60,6 +60,7 @@ class Value {
   }
   static Value sequence(SequenceKind kind, std::vector<Value> items, std::string label = {});
   static Value list(std::vector<Value> items) { return sequence(SequenceKind::kList, std::move(items)); }
+  static Value group(Value grouper, std::vector<Value> items);  // a pair of groupby
   static Value tuple(std::vector<Value> items) { return sequence(SequenceKind::kTuple, std::move(items)); }
   static Value generator(std::vector<Value> items) {
     return sequence(SequenceKind::kGenerator, std::move(items));
@@ -116,6 +117,7 @@ struct Sequence {
   std::vector<Value> items;
   std::string label;                 // how a range or a view prints before its items
   mutable bool is_consumed = false;  // generators
+  bool is_group = false;             // a tuple of groupby: its items are .grouper and .list, too
 };
 
 // Keeps the order of insertion.
