@@ -202,6 +202,7 @@ bool is_numbered(std::string_view name) {
 
 void validate_hyperparameters(const File& file) {
   for (const std::string_view key : kStringKeys) file.get_string(key);
+  file.get_uint("general.file_type");
   const std::string_view arch = file.need_string("general.architecture");
   if (arch.empty()) refuse_entry(file, *file.find("general.architecture"), "is empty");
   const Hyperparameters hyper(file);

@@ -13,7 +13,7 @@ ModelSpec read_gpt_oss(const Reader& reader) {
   const int32_t rope_index = Reader::add_rope(spec, rope);
   // A local query sees `window` keys, itself included; the first layer is local, every second one global.
   const uint32_t window = reader.count("attention.sliding_window", kMaxContext);
-  reader.read_blocks(spec, {.ffn_norm = "post_attention_norm"});
+  reader.read_blocks(spec, {.ffn_norm = "post_attention_norm", .biases = true});
   for (uint32_t i = 0; i < spec.n_layers; ++i) {
     LayerSpec& layer = spec.layers[i];
     layer.rope = rope_index;

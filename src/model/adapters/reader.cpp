@@ -233,16 +233,20 @@ void Reader::read_expert_counts(ModelSpec& spec) const {
     fail("expert_gating_func", "a sigmoid gate is not supported");
 }
 
-void Reader::read_experts(uint32_t index, uint64_t dim, LayerSpec& layer) const {
+void Reader::read_experts(uint32_t index, uint64_t dim, const BlockForm& form, LayerSpec& layer) const {
   const uint64_t n = layer.n_experts, ffn = layer.ffn_dim;
+  const auto biases = [&](const std::string& name, uint64_t n_rows) {
+    return form.biases ? expert_vectors(name, n_rows, n) : maybe_expert_vectors(name, n_rows, n);
+  };
   layer.router = matrix(block(index, "ffn_gate_inp.weight"), n, dim);
-  layer.router_bias = maybe_vector(block(index, "ffn_gate_inp.bias"), n);
+  const std::string router_bias = block(index, "ffn_gate_inp.bias");
+  layer.router_bias = form.biases ? vector(router_bias, n) : maybe_vector(router_bias, n);
   layer.gate = expert_matrices(block(index, "ffn_gate_exps.weight"), ffn, dim, n);
   layer.up = expert_matrices(block(index, "ffn_up_exps.weight"), ffn, dim, n);
   layer.down = expert_matrices(block(index, "ffn_down_exps.weight"), dim, ffn, n);
-  layer.gate_bias = maybe_expert_vectors(block(index, "ffn_gate_exps.bias"), ffn, n);
-  layer.up_bias = maybe_expert_vectors(block(index, "ffn_up_exps.bias"), ffn, n);
-  layer.down_bias = maybe_expert_vectors(block(index, "ffn_down_exps.bias"), dim, n);
+  layer.gate_bias = biases(block(index, "ffn_gate_exps.bias"), ffn);
+  layer.up_bias = biases(block(index, "ffn_up_exps.bias"), ffn);
+  layer.down_bias = biases(block(index, "ffn_down_exps.bias"), dim);
 }
 
 void Reader::read_feed_forward(uint32_t index, uint64_t dim, const BlockForm& form, LayerSpec& layer) const {
@@ -303,7 +307,7 @@ void Reader::read_blocks(ModelSpec& spec, const BlockForm& form) const {
     layer.attention_norm = any_norm(block(i, "attn_norm"));
     read_attention(i, dim, form, layer);
     layer.ffn_norm = any_norm(block(i, form.ffn_norm));
-    layer.n_experts != 0 ? read_experts(i, dim, layer) : read_feed_forward(i, dim, form, layer);
+    layer.n_experts != 0 ? read_experts(i, dim, form, layer) : read_feed_forward(i, dim, form, layer);
   }
 }
 

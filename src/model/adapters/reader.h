@@ -32,7 +32,7 @@ struct BlockForm {
   bool fused_gate_up = false;              // ffn_up: rows of the gate, then up
   bool gated = true;                       // false: no gate at all
   bool layer_norms = false;                // norms need biases
-  bool biases = false;                     // projections need biases
+  bool biases = false;                     // projections, routers and experts need biases
 };
 
 class Reader {
@@ -71,9 +71,10 @@ class Reader {
   TensorRef vector(std::string_view name, uint64_t n) const;
   TensorRef maybe_matrix(std::string_view name, uint64_t rows, uint64_t cols) const;
   TensorRef maybe_vector(std::string_view name, uint64_t n) const;
-  // A matrix, or a bias, for each of n_experts: "<stem>.weight" [n_experts, rows, cols], "<stem>.bias" where
-  // present.
+  // A matrix, or a bias, for each of n_experts: "<stem>.weight" [n_experts, rows, cols], "<stem>.bias"
+  // [n_experts, n].
   TensorRef expert_matrices(std::string_view name, uint64_t rows, uint64_t cols, uint64_t n_experts) const;
+  TensorRef expert_vectors(std::string_view name, uint64_t n, uint64_t n_experts) const;
   TensorRef maybe_expert_vectors(std::string_view name, uint64_t n, uint64_t n_experts) const;
   // A norm: "<stem>.weight", and "<stem>.bias" where present.
   NormSpec norm(std::string_view stem, uint64_t n) const;
@@ -106,7 +107,7 @@ class Reader {
   TensorRef checked_vector(const gguf::TensorInfo& tensor, uint64_t n, uint64_t n_experts) const;
   void read_attention(uint32_t index, uint64_t dim, const BlockForm& form, LayerSpec& layer) const;
   void read_feed_forward(uint32_t index, uint64_t dim, const BlockForm& form, LayerSpec& layer) const;
-  void read_experts(uint32_t index, uint64_t dim, LayerSpec& layer) const;
+  void read_experts(uint32_t index, uint64_t dim, const BlockForm& form, LayerSpec& layer) const;
   void check_vocabulary(const ModelSpec& spec) const;
   void scale_rope(RopeSpec& rope, const ModelSpec& spec) const;
 

@@ -102,6 +102,10 @@ TensorRef Reader::maybe_expert_vectors(std::string_view name, uint64_t n, uint64
   return tensor ? checked_vector(*tensor, n, n_experts) : TensorRef{};
 }
 
+TensorRef Reader::expert_vectors(std::string_view name, uint64_t n, uint64_t n_experts) const {
+  return checked_vector(*take(name, true), n, n_experts);
+}
+
 TensorRef Reader::matrix(std::string_view name, uint64_t rows, uint64_t cols) const {
   take(name, true);
   return maybe_matrix(name, rows, cols);

@@ -315,6 +315,7 @@ std::vector<Case> tokenizer_cases() {
             kTok + "eog_token_ids[1]"),
       value("AddBosNumber", kTok + "add_bos_token", uint32_t{1}),
       value("ModelNumber", kTok + "model", uint32_t{1}),
+      value("FileTypeText", "general.file_type", "x"),
       value("ChatTemplateNumber", "tokenizer.chat_template", uint32_t{1}),
       value("NamedChatTemplateNumber", "tokenizer.chat_template.rag", uint32_t{1}),
       {"EmbeddingRowsTooFew", [](auto& w) { w.claim_dims("token_embd.weight", {32, 5}); },
