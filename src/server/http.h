@@ -26,6 +26,9 @@ struct HttpRequest {
   size_t count(std::string_view name) const;
 };
 
+// %41 -> A; what is no such escape stays as it is.
+std::string percent_decoded(std::string_view text);
+
 // A body that comes piece by piece. One reader; next() never blocks. Dropping the source ends the work behind
 // it.
 class StreamSource {

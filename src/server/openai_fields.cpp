@@ -194,10 +194,16 @@ void finish_fields(Fields& fields, const CompletionContext& context) {
   fields.finish();
   const std::string model = name ? name->get<std::string>() : std::string();
   if (model.empty() || model == context.model) return;
-  throw Error(
-      ErrorCode::kNotFound, "this worker does not serve the model asked for",
-      {{"param", std::string("model")}, {"model", clipped(model)}, {"served", std::string(context.model)}},
-      "give the id that /v1/models shows, or leave the field out");
+  throw unknown_model(model, context.model);
+}
+
+Error unknown_model(std::string_view asked, std::string_view served) {
+  return {ErrorCode::kNotFound,
+          "this worker does not serve the model asked for",
+          {{"param", std::string("model")},
+           {"model", clipped(std::string(asked))},
+           {"served", std::string(served)}},
+          "give the id that /v1/models shows, or leave the field out"};
 }
 
 }  // namespace orcd::server

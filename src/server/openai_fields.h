@@ -58,6 +58,9 @@ void take_neutral(Fields& fields, const char* name, std::string_view neutral_jso
 void add_prompt(CompletionRequest* out, const engine::Request& choice, std::vector<int32_t> ids,
                 std::string_view text, const CompletionContext& context);
 
+// 404 model_not_found.
+Error unknown_model(std::string_view asked, std::string_view served);
+
 // Takes the model's name, the last field. Throws what is wrong with the fields; then, for a model that is not
 // here, NOT_FOUND.
 void finish_fields(Fields& fields, const CompletionContext& context);

@@ -44,6 +44,10 @@ bool is_loopback_host(std::string_view host_header) {
   return name == "localhost" || name == "[::1]" || name == "127.0.0.1";
 }
 
+bool Route::answers(std::string_view asked) const {
+  return has_rest ? asked.size() > path.size() && asked.starts_with(path) : asked == path;
+}
+
 Router::Router(AccessRules rules) : rules_(std::move(rules)) {
   for (const std::string& key : rules_.api_keys) key_digests_.push_back(sha256_hex(key));
 }
@@ -86,7 +90,7 @@ bool Router::key_matches(const HttpRequest& request) const {
 std::string Router::methods_of(std::string_view path) const {
   std::string methods;
   for (const Route& route : routes_) {
-    if (route.path != path) continue;
+    if (!route.answers(path)) continue;
     methods += route.method + ", ";
     if (route.method == "GET") methods += "HEAD, ";
   }
@@ -108,9 +112,9 @@ Router::Choice Router::choose(const HttpRequest& request) const {
   }
   const std::string_view method = request.method == "HEAD" ? "GET" : std::string_view(request.method);
   const auto route = std::ranges::find_if(
-      routes_, [&](const Route& r) { return r.path == request.path && r.method == method; });
+      routes_, [&](const Route& r) { return r.answers(request.path) && r.method == method; });
   const bool open =
-      std::ranges::any_of(routes_, [&](const Route& r) { return r.path == request.path && r.open; });
+      std::ranges::any_of(routes_, [&](const Route& r) { return r.answers(request.path) && r.open; });
   if (!open && !key_matches(request)) {
     Reply reply = error_reply(Error(ErrorCode::kUnauthorized, "a valid API key is required", {},
                                     "send it as Authorization: Bearer KEY"));

@@ -21,7 +21,10 @@ struct Route {
   std::string method, path;
   Handler handler;
   RunOn run_on = RunOn::kIo;
-  bool open = false;  // answered without an API key
+  bool open = false;      // answered without an API key
+  bool has_rest = false;  // `path` ends in /, and something that the handler reads follows
+
+  bool answers(std::string_view asked) const;
 };
 
 struct AccessRules {

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/sha256.h"
 #include "server/error_reply.h"
+#include "server/openai_fields.h"
 #include "server/service_json.h"
 #include "server/text_requests.h"
 
@@ -124,16 +125,23 @@ void Service::add_text_routes(Router* router) {
       [](const std::string& body, const State& now) { return detokenize_json(body, *now.tokenizer); });
   add("/apply-template",
       [](const std::string& body, const State& now) { return apply_template_json(body, *now.chat); });
-  const auto add_model = [&](const std::string& path, auto json) {
-    router->add({"GET", path,
-                 [this, json](const HttpRequest&) {
-                   const State now = ready_state();
-                   return json_reply(200, json(now.facts, now.ready_at));
-                 },
-                 RunOn::kIo});
-  };
-  add_model("/v1/models", models_json);
-  add_model("/v1/models/" + state_.facts.model, model_json);
+  router->add({"GET", "/v1/models",
+               [this](const HttpRequest&) {
+                 const State now = ready_state();
+                 return json_reply(200, models_json(now.facts, now.ready_at));
+               },
+               RunOn::kIo});
+  Route model{"GET", "/v1/models/",
+              [this](const HttpRequest& request) {
+                const State now = ready_state();
+                const std::string id = request.path.substr(std::string_view("/v1/models/").size());
+                if (id != now.facts.model && percent_decoded(id) != now.facts.model)
+                  return openai_error_reply(unknown_model(id, now.facts.model));
+                return json_reply(200, model_json(now.facts, now.ready_at));
+              },
+              RunOn::kIo};
+  model.has_rest = true;
+  router->add(std::move(model));
 }
 
 void Service::set_ready(WorkerFacts facts, engine::Engine* engine,

@@ -68,8 +68,20 @@ def test_the_openai_client_lists_the_model(smollm2_worker, smollm2):
     assert [model.id for model in models] == [Path(smollm2).stem]
     assert models[0].object == "model" and models[0].created > 1_600_000_000
     assert client.models.retrieve(Path(smollm2).stem) == models[0]
-    with pytest.raises(openai.NotFoundError):
+    with pytest.raises(openai.NotFoundError) as caught:
         client.models.retrieve("another")
+    assert (caught.value.code, caught.value.param, caught.value.body["served"]) == ("model_not_found", "model", models[0].id)
+
+
+def test_a_model_is_found_by_an_id_that_clients_escape(worker, smollm2, tmp_path):
+    """Clients write ` ` as %20 in a path, and `ï` as %C3%AF: that was 404 (a bug)."""
+    name = "Smol (naïve) 100%41 model"
+    (tmp_path / f"{name}.gguf").symlink_to(Path(smollm2).resolve())
+    process = worker(tmp_path / f"{name}.gguf")
+    client = openai.OpenAI(base_url=process.base_url + "/v1", api_key="none", max_retries=0)
+    assert client.models.list().data == [client.models.retrieve(name)]
+    for path, status in (("/v1/models/Smol%20%28na%c3%afve%29%20100%2541%20model", 200), ("/v1/models/", 404), ("/v1/models/a%", 404), ("/v1/models/%zz", 404), ("/v1/models/%00", 404)):
+        assert process.get(path).status_code == status, path
 
 
 @pytest.mark.core
