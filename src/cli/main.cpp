@@ -61,7 +61,8 @@ int main(int argc, char** argv) {
   try {
     const auto options = orcd::cli::parse_options(argc, argv);
     const int code = options ? dispatch(*options) : 0;
-    if (std::fflush(stdout) != 0) return fail(1, {"INTERNAL: cannot write to stdout"});
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+      return fail(1, {"INTERNAL: cannot write to stdout"});
     return code;
   } catch (const orcd::cli::UsageError& error) {
     return fail(2, {"usage: ", error.message.c_str(), " (see worker-orcd --help)"});

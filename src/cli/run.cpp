@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "base/error.h"
 #include "cli/commands.h"
 #include "cli/log_setup.h"
 #include "cli/session.h"
@@ -26,9 +27,10 @@ struct Answer {
   engine::EndEvent end;
 };
 
+// Throws where nobody takes the text: the generation then ends.
 void print(std::string_view text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+    throw Error(ErrorCode::kInternal, "cannot write to stdout");
 }
 
 // Reads the generation to its end; `stream` prints the answer as it comes.

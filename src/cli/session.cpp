@@ -1,8 +1,8 @@
 #include "cli/session.h"
 
+#include <array>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -53,11 +53,16 @@ Session load(const Options& options, const device::Limits& limits, std::function
 std::string read_text(const std::optional<std::string>& text, const std::optional<std::string>& file) {
   if (text) return *text;
   if (*file == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  errno = 0;
   std::ifstream stream(*file, std::ios::binary);
-  std::string content{std::istreambuf_iterator<char>(stream), {}};
-  if (!stream || std::filesystem::is_directory(*file)) {
+  std::string content;
+  std::array<char, size_t{1} << 16> part{};
+  // An iterator would let the exception of a failing read through; read() makes a state of it.
+  while (stream.read(part.data(), std::ssize(part)) || stream.gcount() > 0)
+    content.append(part.data(), static_cast<size_t>(stream.gcount()));
+  if (!stream.is_open() || stream.bad()) {
     throw Error(ErrorCode::kInvalidRequest, "cannot read the file",
-                {{"file", *file}, {"reason", std::string(std::strerror(errno ? errno : EISDIR))}});
+                {{"file", *file}, {"reason", std::string(std::strerror(errno ? errno : EIO))}});
   }
   return content;
 }

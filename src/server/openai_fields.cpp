@@ -198,12 +198,11 @@ void finish_fields(Fields& fields, const CompletionContext& context) {
 }
 
 Error unknown_model(std::string_view asked, std::string_view served) {
-  return {ErrorCode::kNotFound,
-          "this worker does not serve the model asked for",
-          {{"param", std::string("model")},
-           {"model", clipped(std::string(asked))},
-           {"served", std::string(served)}},
-          "give the id that /v1/models shows, or leave the field out"};
+  return Error(ErrorCode::kNotFound, "this worker does not serve the model asked for",
+               {{"param", std::string("model")},
+                {"model", clipped(std::string(asked))},
+                {"served", std::string(served)}},
+               "give the id that /v1/models shows, or leave the field out");
 }
 
 }  // namespace orcd::server

@@ -1,7 +1,9 @@
 #include "tokenizer/tokenizer.h"
 
+#include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <system_error>
 
 #include "gguf/validate.h"
 #include "tokenizer/gguf_bpe.h"
@@ -38,9 +40,12 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_gguf(const std::shared_ptr<cons
 }
 
 std::shared_ptr<const Tokenizer> Tokenizer::open(const std::string& path, const Tokenizer* model) {
-  std::ifstream stream(path, std::ios::binary);
+  std::ifstream stream;
+  // Opening a pipe would wait for a writer.
+  if (std::error_code error; std::filesystem::is_regular_file(path, error))
+    stream.open(path, std::ios::binary);
   char first = 0;
-  if (stream >> first && first == '{') {  // skips white space
+  if (stream.is_open() && stream >> first && first == '{') {  // skips white space
     stream.seekg(0);
     const std::string json{std::istreambuf_iterator<char>(stream), {}};
     if (!stream.bad()) return from_hf_json(json, model);

@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import os
 import signal
 import subprocess
 
@@ -223,6 +224,24 @@ def test_a_text_on_the_command_line_outweighs_one_in_the_environment(cli, smollm
     assert cli("tokenize", "--model", smollm2, env={"ORCD_TEXT": "Hello world"}).stdout == ids
     both = cli("tokenize", "--model", smollm2, env={"ORCD_TEXT": "x", "ORCD_FILE": str(text)}, expect=2)
     assert both.stderr.startswith("usage: tokenize needs either --text or --file")
+
+
+def test_what_is_no_file_is_told_at_once(cli, smollm2, tmp_path):
+    """A named pipe as vocabulary was waited for; a directory as text was a fault of the worker (bugs)."""
+    os.mkfifo(tmp_path / "pipe")
+    for vocabulary in ("--model", "--tokenizer"):
+        assert "not a regular file" in cli("tokenize", vocabulary, tmp_path / "pipe", "--text", "x", expect=1).stderr
+    for command in (("run", "--device", "cpu"), ("tokenize",), ("perplexity", "--device", "cpu")):
+        stderr = cli(*command, "--model", smollm2, "--file", tmp_path, expect=1).stderr
+        assert stderr.startswith("INVALID_REQUEST: cannot read the file") and "Is a directory" in stderr
+
+
+def test_an_answer_that_cannot_be_written_is_a_failure(binary, smollm2):
+    """Nothing told it, and the generation went on (a bug)."""
+    arguments = [binary, "run", "--model", smollm2, "--device", "cpu", "--prompt", "Once upon a time", "-n", "100000"]
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (1, "INTERNAL: cannot write to stdout\n")
 
 
 def test_help_is_on_stdout(cli):
