@@ -295,6 +295,18 @@ def test_a_prompt_longer_than_the_context_is_refused_with_the_numbers(worker, sm
     assert (answer.choices[0].finish_reason, answer.usage.total_tokens) == ("length", 64)
 
 
+def test_an_answer_of_calls_alone_goes_back_to_a_template_that_knows_no_null(client):
+    """SmolLM2's template adds the content to a text. That was a bad request, and so the end of every loop with tools (a bug)."""
+    call = {"id": "call_1", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+
+    def ask(content):
+        messages = [*QUESTION, {"role": "assistant", "content": content, "tool_calls": [call]}, {"role": "tool", "tool_call_id": "call_1", "content": "noon"}]
+        answer = client.chat.completions.create(model=MODEL, messages=messages, max_tokens=4, temperature=0)
+        return answer.choices[0].receipt["logits_digest"], answer.usage.prompt_tokens
+
+    assert ask(None) == ask("")
+
+
 def test_a_model_without_a_template_does_not_chat_but_completes(gemma3_worker):
     client = client_of(gemma3_worker)
     name = client.models.list().data[0].id
