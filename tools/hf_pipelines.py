@@ -4,6 +4,7 @@ tests/integration/test_tokenizer_oracle.py hands to the worker and to PyPI's `to
 import functools
 import json
 
+import gguf
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 import tokenizer_goldens as goldens
@@ -142,6 +143,19 @@ def sentencepiece(vocab):
     found["decoder"] = LLAMA_DECODER if vocab.add_space_prefix else {"type": "Sequence", "decoders":
                                                                      LLAMA_DECODER["decoders"][:3]}
     return found
+
+
+def write_gemma4(path, vocab, document):
+    """Gemma's vocabulary as the converter of Gemma 4 writes it: with merges, and runs of newlines as ordinary tokens."""
+    writer = gguf.GGUFWriter(path, "gemma4")
+    writer.add_tokenizer_model("gemma4")
+    writer.add_token_list(vocab.tokens)
+    writer.add_token_types([oracle.NORMAL if text and not text.strip("\n") else kind for text, kind in zip(vocab.tokens, vocab.types)])
+    # Blanks are U+2581 by the time of merging, so those of Gemma 3's tokens that are typed as blanks never merge.
+    writer.add_token_merges([" ".join(merge) for merge in document["model"]["merges"] if " " not in "".join(merge)])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
 
 
 def specials(document):

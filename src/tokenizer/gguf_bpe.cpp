@@ -1,6 +1,11 @@
 #include "tokenizer/gguf_bpe.h"
 
+#include <nlohmann/json.hpp>
+
 #include "tokenizer/byte_bpe.h"
+#include "tokenizer/hf_bpe.h"
+#include "tokenizer/hf_decoder.h"
+#include "tokenizer/hf_document.h"
 #include "tokenizer/pre_families.h"
 #include "tokenizer/vocabulary.h"
 
@@ -43,7 +48,36 @@ MergeTable read_merges(const gguf::File& file, const Vocabulary& vocabulary) {
   return table;
 }
 
+// Runs of newlines are cut out before anything else, as Gemma's tokenizer.json has it; its converter types
+// them as ordinary tokens.
+void match_newlines(Vocabulary& vocabulary) {
+  for (int32_t id = 0; id < vocabulary.size(); ++id) {
+    const std::string_view text = vocabulary.texts[id];
+    if (text.find_first_not_of('\n') != std::string_view::npos || !vocabulary.is_plain(id)) continue;
+    vocabulary.user_defined.add(text, id);
+    vocabulary.all_special.add(text, id);
+  }
+}
+
 }  // namespace
+
+std::shared_ptr<const Tokenizer> make_gguf_gemma4(const std::shared_ptr<const gguf::File>& file) {
+  // The converter names no ids where they are these, and early files deny the BOS that the model needs.
+  Vocabulary vocabulary = read_vocabulary(
+      file, {.bos_id = 2, .eos_id = 1, .unknown_id = 3, .adds_bos = true, .adds_space_prefix = false});
+  vocabulary.adds_bos = true;
+  match_newlines(vocabulary);
+  MergeTable merges = read_merges(*file, vocabulary);
+  const hf::Json normalizer = {
+      {"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\xE2\x96\x81"}};
+  const hf::Json spaces = {{"type", "Replace"}, {"pattern", {{"String", "\xE2\x96\x81"}}}, {"content", " "}};
+  const hf::Json decoder = {{"type", "Sequence"},
+                            {"decoders", hf::Json::array({spaces, {{"type", "ByteFallback"}}})}};
+  hf::decode_pieces(decoder, vocabulary);
+  return hf::make_bpe(std::move(vocabulary), hf::Normalizer(normalizer), hf::TextCutter(nullptr),
+                      {.kind = "gguf-bpe", .pre = "gemma4", .byte_fallback = true, .fuse_unknown = true},
+                      std::move(merges));
+}
 
 std::shared_ptr<const Tokenizer> make_gguf_bpe(const std::shared_ptr<const gguf::File>& file) {
   const PreFamily& family = read_family(*file);

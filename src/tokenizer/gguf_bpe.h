@@ -9,5 +9,8 @@
 namespace orcd::tokenizer {
 
 std::shared_ptr<const Tokenizer> make_gguf_bpe(const std::shared_ptr<const gguf::File>& file);
+// Gemma 4's BPE (tokenizer.ggml.model = gemma4): merges over characters, blanks as U+2581, bytes as <0xHH>;
+// no pre-tokenizer but for runs of newlines.
+std::shared_ptr<const Tokenizer> make_gguf_gemma4(const std::shared_ptr<const gguf::File>& file);
 
 }  // namespace orcd::tokenizer

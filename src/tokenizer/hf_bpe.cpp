@@ -25,8 +25,8 @@ class Bpe final : public VocabularyTokenizer {
     }
   }
 
-  std::string_view kind() const override { return "hf-json"; }
-  std::string_view pre() const override { return "custom"; }
+  std::string_view kind() const override { return rules_.kind; }
+  std::string_view pre() const override { return rules_.pre; }
 
  protected:
   void encode_plain(std::string_view text, bool at_start, const SpecialMatcher& late,

@@ -1,9 +1,11 @@
-// BPE of a tokenizer.json in its general form: any normalizer and pre-tokenizer, characters as symbols, bytes
-// for those that the vocabulary lacks.  (What byte_bpe.h can do goes there: it is several times as fast.)
+// BPE of a tokenizer.json, or of a GGUF vocabulary like it, in its general form: any normalizer and
+// pre-tokenizer, characters as symbols, bytes for those that the vocabulary lacks.  (What byte_bpe.h can do
+// goes there: it is several times as fast.)
 #pragma once
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "tokenizer/bpe_merger.h"
 #include "tokenizer/hf_normalizer.h"
@@ -14,6 +16,7 @@
 namespace orcd::tokenizer::hf {
 
 struct BpeRules {
+  std::string_view kind = "hf-json", pre = "custom";  // what the tokenizer says of itself
   bool ignore_merges = false;
   bool byte_fallback = false;  // a character that is no token becomes its bytes, spelled <0xHH>
   bool fuse_unknown = false;   // neighbouring unknown characters become one unknown token

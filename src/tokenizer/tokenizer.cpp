@@ -32,11 +32,13 @@ std::string_view bytes_in_place(const Tokenizer& tokenizer, int32_t id, bool spe
 std::shared_ptr<const Tokenizer> Tokenizer::from_gguf(const std::shared_ptr<const gguf::File>& file) {
   constexpr std::string_view kKey = "tokenizer.ggml.model";
   const std::string_view model = file->need_string(kKey);
+  if (model == "gemma4") return make_gguf_gemma4(file);
   if (model == "gpt2") return make_gguf_bpe(file);
   if (model == "llama") return make_gguf_spm(file);
-  throw gguf::load_error(*file, kKey, file->find(kKey)->value_offset,
-                         "tokenizer model \"" + std::string(model) + "\" is not supported",
-                         "supported: gpt2 (byte-level BPE), llama (SentencePiece BPE)");
+  throw gguf::load_error(
+      *file, kKey, file->find(kKey)->value_offset,
+      "tokenizer model \"" + std::string(model) + "\" is not supported",
+      "supported: gpt2 (byte-level BPE), gemma4 (BPE over characters), llama (SentencePiece BPE)");
 }
 
 std::shared_ptr<const Tokenizer> Tokenizer::open(const std::string& path, const Tokenizer* model) {

@@ -112,6 +112,19 @@ def test_sentencepiece_as_tokenizer_json_equals_the_oracle_and_the_gguf(program,
             == tokenizer_oracle.dump(program, vocab, texts, special=True))
 
 
+def test_gemma4s_form_equals_the_oracle(program, gemma3, tmp_path):
+    """No vocabulary of Gemma 4 is at hand; its form with Gemma 3's tokens is, and so is that tokenizer.json."""
+    vocab = tokenizer_oracle.load_vocab(gemma3)
+    document = hf_pipelines.sentencepiece(vocab)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    hf_pipelines.write_gemma4(tmp_path / "vocab.gguf", vocab, document)
+    report = io.StringIO()
+    texts = ["\n" * n for n in range(1, 80)]
+    n, n_equal, n_back = tokenizer_oracle.compare(
+        program, tmp_path / "vocab.gguf", source=tmp_path / "tokenizer.json", special=True, n=N_STRINGS, out=report, extra=texts)
+    assert n == n_equal == n_back >= N_STRINGS, report.getvalue()
+
+
 def test_tokenizer_json_and_gguf_give_equal_ids(program, unpacked):
     texts = [text.encode() for text in tokenizer_oracle.strings(N_STRINGS, 7, [])]
     gguf_results = tokenizer_oracle.dump(program, unpacked("vocab/qwen2.vocab.gguf"), texts, special=False)

@@ -61,6 +61,25 @@ TEST(TokenizerRegression, TurnsAreControlTokensWhateverTheirType) {
   EXPECT_THAT(qwen->end_ids(), testing::Contains(257));
 }
 
+// Vocabularies of Gemma 4 were refused. tests/integration holds its form to `tokenizers`.
+TEST(TokenizerRegression, Gemma4sVocabularyIsBpeOverCharacters) {
+  test::GgufWriter file;
+  file.add("tokenizer.ggml.model", "gemma4").add("tokenizer.ggml.add_bos_token", false);
+  const std::vector<std::string> tokens = {"<pad>", "<eos>", "<bos>",  "<unk>",  "\n",     "\n\n",   "▁", "a",
+                                           "▁a",    "▁▁",    "<0xC3>", "<0xA9>", "<0x0A>", "<turn|>"};
+  file.add("tokenizer.ggml.tokens", tokens);
+  file.add("tokenizer.ggml.token_type", std::vector<int32_t>{3, 3, 3, 2, 1, 1, 1, 1, 1, 1, 6, 6, 6, 3});
+  file.add("tokenizer.ggml.merges", std::vector<std::string>{"▁ a", "▁ ▁"});
+  const auto gemma = test::make_tokenizer(file);
+  EXPECT_EQ(gemma->kind(), "gguf-bpe");
+  EXPECT_EQ(gemma->pre(), "gemma4");
+  const std::vector<int32_t> ids = gemma->encode("a a  a\n\n\né z", {});  // BOS whatever the file says
+  EXPECT_THAT(ids, testing::ElementsAre(2, 7, 8, 6, 8, 5, 4, 10, 11, 6, 3));
+  EXPECT_EQ(decode_bytes(*gemma, std::vector<int32_t>(ids.begin() + 1, ids.end() - 1), false),
+            "a a  a\n\n\né ");
+  EXPECT_THAT(gemma->end_ids(), testing::ElementsAre(1, 13));
+}
+
 std::vector<int32_t> encode(const std::string& json, std::string_view text, const EncodeOptions& options) {
   return Tokenizer::from_hf_json(json)->encode(text, options);
 }
