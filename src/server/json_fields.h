@@ -111,7 +111,7 @@ class Fields {
 
   static std::string kind(const nlohmann::json& value) {
     if (value.is_null()) return "null (leave the field out for its default)";
-    if (value.is_number_float()) return "a number with a fraction or exponent";
+    if (value.is_number_float()) return "a number with a fraction, an exponent or more than 64 bits";
     return value.is_array()    ? "an array"
            : value.is_object() ? "an object"
                                : std::string("a ") + value.type_name();

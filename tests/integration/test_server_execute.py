@@ -102,6 +102,12 @@ def test_an_invalid_field_is_refused_before_any_stream(smollm2_worker, change, p
     assert [p["param"] for p in error["problems"]] == [param] and error["message"]
 
 
+def test_a_seed_of_more_than_64_bits_is_told_as_such(smollm2_worker):
+    """It was told to have a fraction or an exponent (a bug)."""
+    reply = smollm2_worker.post("/execute", {"job_id": "j", "prompt": "x", "seed": 2**64})
+    assert reply.status_code == 400 and "more than 64 bits" in reply.json()["error"]["message"]
+
+
 def test_all_problems_are_told_at_once(smollm2_worker):
     error = smollm2_worker.post("/execute", {"prompt": "", "top_p": 9, "seed": -1, "nope": 1}).json()["error"]
     assert [p["param"] for p in error["problems"]] == ["job_id", "prompt", "top_p", "seed", "nope"]
