@@ -54,8 +54,10 @@ TEST(Passes, WeighingCuttingAndCollectingABlockAgree) {
     bits.resize(n), best_bits.resize(n);
     ASSERT_EQ(best_bits, bits);
     uint64_t at = 0;
-    for (const float weight : scalar)
-      if (weight >= from) ASSERT_EQ(bits[at++], numerics::float_bits(weight));
+    for (const float weight : scalar) {
+      if (weight < from) continue;
+      ASSERT_EQ(bits[at++], numerics::float_bits(weight));
+    }
     ASSERT_EQ(at, n);
 
     const uint64_t left = scalar_passes().cut_block(scalar.data(), from);
