@@ -31,14 +31,16 @@ def test_the_requests_of_the_readme_are_answered(smollm2_worker, capsys):
     readme = (REPO / "README.md").read_text(encoding="utf-8").replace("127.0.0.1:8080", f"127.0.0.1:{smollm2_worker.port}")
     commands = re.findall(r"^```sh\n(curl .*?)^```", readme, re.DOTALL | re.MULTILINE)
     answers = [subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout for command in commands]
-    assert len(answers) == 2 and "event: end\n" in answers[0] and json.loads(answers[1])["choices"][0]["message"]["content"]
+    assert len(answers) == 2 and "event: end\n" in answers[0]
+    content = json.loads(answers[1])["choices"][0]["message"]["content"]
+    assert content
     programs = re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
     printed = []
     for program in programs:
         exec(compile(program, "README.md", "exec"), {})
         printed.append(capsys.readouterr().out)
-    assert len(printed) == 2 and "'stop_reason'" in printed[0]
-    assert printed[1] == json.loads(answers[1])["choices"][0]["message"]["content"]
+    assert len(printed) == 2 and "Paris" in printed[0] and "'stop_reason'" in printed[0]
+    assert printed[1] == content
 
 
 def test_the_request_of_the_openai_page_is_answered(smollm2_worker):
@@ -70,7 +72,11 @@ def test_the_vram_guides_numbers_are_the_plans(binary, smollm2):
 
 
 def test_every_test_of_the_checklist_exists():
+    """Each line names a test or a check of scripts/lint, and each name is that of one."""
     checklist = (REPO / "docs/INTEGRATION_CHECKLIST.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| (?!line \|)(.+) \| (.+) \|$", checklist, re.MULTILINE)
+    assert len(lines) > 35
+    assert [line for line, held_by in lines if not re.search(r"`(?:[A-Z]\w+\.[A-Z]|test_|replay_|scripts/lint`)", held_by)] == []
     sources = "\n".join(path.read_text(encoding="utf-8") for path in (REPO / "tests").rglob("*") if path.suffix in (".cpp", ".py", ".txt"))
     names = re.findall(r"`((?:[A-Z]\w+\.[A-Z]\w+)|(?:test_\w+)|(?:replay_\w+))`", checklist)
     assert len(set(names)) > 80
