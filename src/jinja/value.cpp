@@ -147,8 +147,10 @@ Value Value::sequence(SequenceKind kind, std::vector<Value> items, std::string l
 }
 
 Value Value::group(Value grouper, std::vector<Value> items) {
-  Sequence pair{.kind = SequenceKind::kTuple, .items = {std::move(grouper), list(std::move(items))}};
-  pair.is_group = true;
+  Sequence pair{.kind = SequenceKind::kTuple,
+                .items = {std::move(grouper), list(std::move(items))},
+                .label = {},
+                .is_group = true};
   Value value;
   value.data_ = std::make_shared<const Sequence>(std::move(pair));
   return value;
