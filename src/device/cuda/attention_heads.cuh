@@ -12,6 +12,8 @@ using numerics::kMaxHeadDim;
 using numerics::kPageKeys;
 inline constexpr uint32_t kSplitKeys = numerics::kPageKeys * numerics::kPagesPerSplit;
 
+__device__ __forceinline__ float larger(float a, float b) { return b > a ? b : a; }
+
 // exp without three copies of its polynomial in a kernel.
 __device__ __noinline__ static float exp_call(float x) { return numerics::exp_f32(x); }
 

@@ -61,8 +61,6 @@ __device__ __forceinline__ void page_scores(const DecodeShared& s, const uint8_t
   }
 }
 
-__device__ __forceinline__ float larger(float a, float b) { return b > a ? b : a; }
-
 // A page's weights by the warp that has its scores. Keys [first, last) of it are visible. All threads call
 // it.
 template <uint32_t kN>
