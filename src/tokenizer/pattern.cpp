@@ -1,16 +1,14 @@
 #include "tokenizer/pattern.h"
 
 #include <algorithm>
-#include <bitset>
 #include <cctype>
 #include <set>
 
 #include "base/error.h"
+#include "tokenizer/pattern_set.h"
 #include "tokenizer/unicode.h"
 
 namespace orcd::tokenizer {
-
-using ClassSet = std::bitset<256>;
 
 uint8_t property_class(uint32_t code_point) {
   if (code_point < 0x80) return static_cast<uint8_t>(code_point);
@@ -35,119 +33,8 @@ uint8_t ClassAlphabet::class_of(uint32_t code_point) const {
 
 namespace {
 
-// The category that a class without ranges stands for; -1 for bytes that are not UTF-8.
-int category_of_class(uint8_t base) {
-  if (base < 0x80) return static_cast<int>(category_of(base));
-  if (base == ClassAlphabet::kNextLine) return static_cast<int>(Category::kCc);
-  if (base == ClassAlphabet::kLongS) return static_cast<int>(Category::kLl);
-  if (base == ClassAlphabet::kKelvin) return static_cast<int>(Category::kLu);
-  return base == ClassAlphabet::kInvalid ? -1 : base - ClassAlphabet::kFirstCategory;
-}
-
-bool is_space_class(uint8_t base) {
-  if (base < 0x80) return base == ' ' || (base >= '\t' && base <= '\r');
-  const int category = category_of_class(base);
-  return base == ClassAlphabet::kNextLine || category == static_cast<int>(Category::kZs) ||
-         category == static_cast<int>(Category::kZl) || category == static_cast<int>(Category::kZp);
-}
-
 bool is_alphanumeric(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-void append_byte(uint8_t byte, std::string& out) {
-  constexpr char kHex[] = "0123456789abcdef";
-  out += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
-}
-
-std::string write_set(const ClassSet& set) {
-  if (set.none()) return "(?!)";
-  std::string out = "[";
-  for (int first = 0; first < 256; ++first) {
-    if (!set[first]) continue;
-    int last = first;
-    while (last < 255 && set[last + 1]) ++last;
-    append_byte(static_cast<uint8_t>(first), out);
-    if (last > first) {
-      out += '-';
-      append_byte(static_cast<uint8_t>(last), out);
-    }
-    first = last;
-  }
-  return out + "]";
-}
-
-using Interval = std::pair<uint32_t, uint32_t>;
-
-// Unicode's script Han, as the oracle has it (oniguruma, Unicode 16).
-constexpr std::array<Interval, 22> kHan = {
-    {{0x2E80, 0x2E99},   {0x2E9B, 0x2EF3},   {0x2F00, 0x2FD5},   {0x3005, 0x3005},   {0x3007, 0x3007},
-     {0x3021, 0x3029},   {0x3038, 0x303B},   {0x3400, 0x4DBF},   {0x4E00, 0x9FFF},   {0xF900, 0xFA6D},
-     {0xFA70, 0xFAD9},   {0x16FE2, 0x16FE3}, {0x16FF0, 0x16FF1}, {0x20000, 0x2A6DF}, {0x2A700, 0x2B739},
-     {0x2B740, 0x2B81D}, {0x2B820, 0x2CEA1}, {0x2CEB0, 0x2EBE0}, {0x2EBF0, 0x2EE5D}, {0x2F800, 0x2FA1D},
-     {0x30000, 0x3134A}, {0x31350, 0x323AF}}};
-// What \w holds there beyond letters, marks, letter numbers, decimal digits and connectors.
-constexpr std::array<Interval, 7> kOtherWord = {{{0xB2, 0xB3},
-                                                 {0xB9, 0xB9},
-                                                 {0xBC, 0xBE},
-                                                 {0x24B6, 0x24E9},
-                                                 {0x1F130, 0x1F149},
-                                                 {0x1F150, 0x1F169},
-                                                 {0x1F170, 0x1F189}}};
-
-constexpr std::string_view kFirstLetters = "LLLLLMMMNNNPPPPPPPSSSSZZZCCCC";
-static_assert(kFirstLetters.size() == kCategoryCount);
-
-struct Property {
-  std::string name;  // "Lu", "L", or "s" for white space
-  bool is_negated;
-
-  bool holds(uint8_t base) const {
-    const int category = category_of_class(base);
-    bool inside = false;
-    if (name == "s") {
-      inside = is_space_class(base);
-    } else if (category >= 0) {
-      inside = name.size() == 1 ? kFirstLetters[category] == name[0] : category_index(name) == category;
-    }
-    return inside != is_negated;
-  }
-};
-
-// A character set as the pattern spells it, before the alphabet is known: the union of its parts, then
-// narrowed to each of `narrowed_to`, then negated.
-struct Spelled {
-  ClassSet ascii;
-  std::vector<Property> properties;
-  std::vector<Interval> intervals;  // beyond ASCII
-  size_t intervals_bit = 0;         // of the signature, where there are intervals
-  std::vector<Spelled> nested;
-  std::vector<Spelled> narrowed_to;
-  bool is_negated = false;
-
-  // `base`: a class by properties alone; `signature`: the spelled-out sets that the character is in.
-  bool holds(uint8_t base, uint32_t signature) const {
-    const auto has = [&](const Spelled& set) { return set.holds(base, signature); };
-    bool inside = ascii[base] || (!intervals.empty() && ((signature >> intervals_bit) & 1u)) ||
-                  std::any_of(properties.begin(), properties.end(),
-                              [&](const Property& property) { return property.holds(base); }) ||
-                  std::any_of(nested.begin(), nested.end(), has);
-    inside = inside && std::all_of(narrowed_to.begin(), narrowed_to.end(), has);
-    return inside != is_negated;
-  }
-};
-
-Spelled script_han() {
-  Spelled set;
-  set.intervals.assign(kHan.begin(), kHan.end());
-  return set;
-}
-
-Spelled word_characters() {
-  Spelled set;
-  for (const char* name : {"L", "M", "Nd", "Nl", "Pc"}) set.properties.push_back({name, false});
-  set.intervals.assign(kOtherWord.begin(), kOtherWord.end());
-  return set;
 }
 
 }  // namespace
@@ -208,7 +95,7 @@ class PatternCompiler {
   }
 
   // After a backslash: either one character (returned in `character`) or a property added to `set`.
-  bool take_escape(Spelled& set, uint32_t& character) {
+  bool take_escape(SpelledSet& set, uint32_t& character) {
     const char c = take();
     switch (c) {
       case 'n':
@@ -265,7 +152,7 @@ class PatternCompiler {
   }
 
   // After \p or \P.
-  void take_property(Spelled& set, bool is_negated) {
+  void take_property(SpelledSet& set, bool is_negated) {
     if (!take_if("{")) refuse("\\p without braces");
     is_negated = take_if("^") != is_negated;
     const size_t close = pattern_.find('}', at_);
@@ -284,7 +171,7 @@ class PatternCompiler {
   }
 
   // Gives the set's intervals their bit of the signature: the same in both passes, and of equal intervals.
-  Spelled numbered(Spelled set, bool is_negated) {
+  SpelledSet numbered(SpelledSet set, bool is_negated) {
     set.is_negated = is_negated;
     if (set.intervals.empty()) return set;
     const auto known = std::find(sets_.begin(), sets_.end(), set.intervals);
@@ -294,13 +181,13 @@ class PatternCompiler {
     return set;
   }
 
-  void add_range(Spelled& set, uint32_t first, uint32_t last) {
+  void add_range(SpelledSet& set, uint32_t first, uint32_t last) {
     if (last < first) refuse("a range that runs backwards");
     for (uint32_t c = first; c <= std::min(last, 0x7Fu); ++c) set.ascii.set(c);
     if (last >= 0x80) set.intervals.emplace_back(std::max(first, 0x80u), last);
   }
 
-  void add_any_case(Spelled& set, uint32_t c, bool ignore_case) {
+  void add_any_case(SpelledSet& set, uint32_t c, bool ignore_case) {
     add_range(set, c, c);
     if (!ignore_case) return;
     if (c >= 0x80) refuse("a caseless character beyond ASCII");
@@ -310,10 +197,10 @@ class PatternCompiler {
   }
 
   // After '['.
-  Spelled take_set(bool ignore_case) {
+  SpelledSet take_set(bool ignore_case) {
     constexpr int kMaxDepth = 8;
     if (++set_depth_ > kMaxDepth) refuse("sets more than 8 deep");
-    Spelled set;
+    SpelledSet set;
     const bool is_negated = take_if("^");
     bool is_first = true;
     while (is_first || peek() != ']') {
@@ -335,8 +222,8 @@ class PatternCompiler {
   }
 
   // What stands between && and the next &&, or the ']' that ends the set around it.
-  Spelled take_narrowing(bool ignore_case) {
-    Spelled set;
+  SpelledSet take_narrowing(bool ignore_case) {
+    SpelledSet set;
     while (peek() != ']' && !take_if("&&")) {
       if (take_if("[")) {
         set.nested.push_back(take_set(ignore_case));
@@ -348,7 +235,7 @@ class PatternCompiler {
   }
 
   // A character, a range or a class.
-  void take_member(Spelled& set, bool ignore_case) {
+  void take_member(SpelledSet& set, bool ignore_case) {
     uint32_t low = 0;
     if (!take_item(set, low)) return;
     if (pattern_.size() > at_ + 1 && pattern_[at_] == '-' && pattern_[at_ + 1] != ']') {
@@ -362,7 +249,7 @@ class PatternCompiler {
     }
   }
 
-  bool take_item(Spelled& set, uint32_t& character) {
+  bool take_item(SpelledSet& set, uint32_t& character) {
     if (take_if("\\")) return take_escape(set, character);
     character = take_character();
     return true;
@@ -450,7 +337,7 @@ class PatternCompiler {
         ++at_;
         out += c;
       } else {
-        Spelled set;
+        SpelledSet set;
         uint32_t character = 0;
         if (take_item(set, character)) add_any_case(set, character, ignore_case);
         out += emit(numbered(std::move(set), false));
@@ -461,7 +348,7 @@ class PatternCompiler {
   }
 
   // The set over the alphabet's bytes; nothing in the first pass, when the alphabet is not known.
-  std::string emit(const Spelled& set) const {
+  std::string emit(const SpelledSet& set) const {
     if (!writing_) return {};
     ClassSet classes;
     for (int byte = 0; byte < ClassAlphabet::kFirstRange; ++byte) {
