@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <charconv>
 #include <cmath>
 #include <limits>
 
@@ -33,14 +32,6 @@ std::vector<float> read_scores(const gguf::File& file, uint64_t n_tokens) {
       throw array_error(file, kScoresKey, id, "a score must be a finite number");
   }
   return scores;
-}
-
-// "<0x0A>" -> 10; -1 for any other form.
-int byte_of_text(std::string_view text) {
-  if (text.size() != 6 || text.substr(0, 3) != "<0x" || text[5] != '>') return -1;
-  int byte = 0;
-  const auto [end, error] = std::from_chars(text.data() + 3, text.data() + 5, byte, 16);
-  return error == std::errc() && end == text.data() + 5 ? byte : -1;
 }
 
 void replace_all(std::string_view text, std::string_view from, std::string_view to, std::string& out) {
@@ -185,7 +176,7 @@ std::array<int32_t, 256> decode_pieces(const gguf::File& file, Vocabulary& vocab
   for (int32_t id = 0; id < vocabulary.size(); ++id) {
     const std::string_view text = vocabulary.texts[id];
     if (vocabulary.types[id] == TokenType::kByte) {
-      const int byte = byte_of_text(text);
+      const int byte = byte_of_token(text);
       if (byte < 0 || byte_ids[byte] >= 0) {
         throw array_error(
             file, kTokens, id,

@@ -1,6 +1,5 @@
 #include "tokenizer/hf_decoder.h"
 
-#include <charconv>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -67,14 +66,6 @@ Decoding read(const Json& value) {
   return decoding;
 }
 
-// "<0x0A>" -> 10; -1 for any other form.
-int byte_of(std::string_view text) {
-  if (text.size() != 6 || !text.starts_with("<0x") || text[5] != '>') return -1;
-  int byte = 0;
-  const auto [end, error] = std::from_chars(text.data() + 3, text.data() + 5, byte, 16);
-  return error == std::errc() && end == text.data() + 5 ? byte : -1;
-}
-
 std::string replaced(std::string text, const std::pair<std::string, std::string>& replacement) {
   const auto& [from, to] = replacement;
   for (size_t at = 0; (at = text.find(from, at)) != text.npos; at += to.size())
@@ -96,7 +87,7 @@ void decode_pieces(const Json& decoder, Vocabulary& vocabulary) {
       piece = replaced(std::move(piece), replacement);
       if (piece.size() > kMaxPieceBytes) refuse("decoder", "it makes a token too long");
     }
-    if (const int byte = byte_of(piece); decoding.byte_fallback && byte >= 0)
+    if (const int byte = byte_of_token(piece); decoding.byte_fallback && byte >= 0)
       piece.assign(1, static_cast<char>(byte));
     if (piece != vocabulary.texts[id])
       vocabulary.pieces[id] = vocabulary.own_pieces.emplace_back(std::move(piece));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <limits>
 #include <span>
 
@@ -74,6 +75,13 @@ std::vector<TokenType> read_types(const gguf::File& file, uint64_t n_tokens) {
 }
 
 }  // namespace
+
+int byte_of_token(std::string_view text) {
+  if (text.size() != 6 || !text.starts_with("<0x") || text[5] != '>') return -1;
+  uint8_t byte = 0;
+  const auto [end, error] = std::from_chars(text.data() + 3, text.data() + 5, byte, 16);
+  return error == std::errc() && end == text.data() + 5 ? byte : -1;
+}
 
 std::vector<int32_t> find_end_ids(const Vocabulary& vocabulary, std::vector<int32_t> ids) {
   ids.push_back(vocabulary.eos_id);

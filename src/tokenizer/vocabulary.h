@@ -51,6 +51,9 @@ struct Vocabulary {
   }
 };
 
+// The byte that a token of byte fallback stands for: "<0x0A>" -> 10; -1 for any other spelling.
+int byte_of_token(std::string_view text);
+
 // What the metadata says where it says nothing, by kind.
 struct VocabularyDefaults {
   int32_t bos_id = -1;
