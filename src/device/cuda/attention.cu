@@ -205,12 +205,11 @@ __device__ __forceinline__ void merge(bool started, numerics::SoftmaxState* a, f
     *oa = ob;
     return;
   }
-  const float max = max_b > a->max ? max_b : a->max;
-  const float ca = numerics::exp_f32(a->max - max), cb = numerics::exp_f32(max_b - max);
-  a->sum = __fmaf_rn(a->sum, ca, sum_b * cb);
-  oa->x = __fmaf_rn(oa->x, ca, ob.x * cb);
-  oa->y = __fmaf_rn(oa->y, ca, ob.y * cb);
-  a->max = max;
+  const MergeFactors factors = merge_factors(a->max, max_b);
+  a->sum = __fmaf_rn(a->sum, factors.a, sum_b * factors.b);
+  oa->x = __fmaf_rn(oa->x, factors.a, ob.x * factors.b);
+  oa->y = __fmaf_rn(oa->y, factors.a, ob.y * factors.b);
+  a->max = factors.max;
 }
 
 __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionArgs a) {
@@ -269,16 +268,8 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionArgs
     }
     started = true;
   }
-  if (n_splits > 1) {
-    __threadfence();
-    __syncthreads();
-    uint32_t* arrivals = a.arrivals + token * r.n_heads + blockIdx.x;
-    if (threadIdx.x == 0) s.last = atomicAdd(arrivals, 1u) == n_splits - 1 ? 1 : 0;
-    __syncthreads();
-    if (s.last == 0) return;
-    __threadfence();
-    if (threadIdx.x == 0) *arrivals = 0;
-  }
+  if (n_splits > 1 && !is_last_to_arrive(a.arrivals + token * r.n_heads + blockIdx.x, n_splits, &s.last))
+    return;
 #pragma unroll
   for (uint32_t i = 0; i < kMaxItems; ++i) {
     const uint32_t item = threadIdx.x + i * kThreads, head = item / n_pairs, pair = item % n_pairs;

@@ -114,11 +114,10 @@ __device__ __forceinline__ float merge_element(const DecodeArgs& a, const float*
         o = part[0];
         continue;
       }
-      const float max = larger(state.max, other[i].x);
-      const float ca = exp_call(state.max - max), cb = exp_call(other[i].x - max);
-      state.sum = __fmaf_rn(state.sum, ca, __fmul_rn(other[i].y, cb));
-      o = __fmaf_rn(o, ca, __fmul_rn(part[i], cb));
-      state.max = max;
+      const MergeFactors factors = merge_factors(state.max, other[i].x);
+      state.sum = __fmaf_rn(state.sum, factors.a, __fmul_rn(other[i].y, factors.b));
+      o = __fmaf_rn(o, factors.a, __fmul_rn(part[i], factors.b));
+      state.max = factors.max;
     }
   }
   if (a.sinks) {
@@ -359,16 +358,7 @@ __global__ void __launch_bounds__(kThreads<kDim>, kBlocks<kDim>) decode_kernel(c
   }
   if (direct) return;
   // The last block to arrive merges.
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    uint32_t* arrivals = a.arrivals + token * r.n_heads + blockIdx.x;
-    __threadfence();
-    s.last = atomicAdd(arrivals, 1u) == n_blocks - 1 ? 1 : 0;
-    if (s.last) *arrivals = 0;
-    __threadfence();
-  }
-  __syncthreads();
-  if (s.last == 0) return;
+  if (!is_last_to_arrive(a.arrivals + token * r.n_heads + blockIdx.x, n_blocks, &s.last)) return;
 #pragma unroll 1
   for (uint32_t d = my_d; d / 32 * 32 < head_dim; d += kBlock) {
 #pragma unroll 1

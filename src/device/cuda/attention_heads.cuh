@@ -17,6 +17,16 @@ __device__ __forceinline__ float larger(float a, float b) { return b > a ? b : a
 // exp without three copies of its polynomial in a kernel.
 __device__ __noinline__ static float exp_call(float x) { return numerics::exp_f32(x); }
 
+// Of numerics::merge_splits: the larger maximum m and exp(a - m), exp(b - m), of which one is exp(0) = 1.
+struct MergeFactors {
+  float max, a, b;
+};
+__device__ __forceinline__ MergeFactors merge_factors(float a, float b) {
+  const bool b_leads = b > a;
+  const float other = exp_call(b_leads ? a - b : b - a);
+  return {b_leads ? b : a, b_leads ? other : 1.0f, b_leads ? 1.0f : other};
+}
+
 // numerics::add_sink of a head whose softmax has come to {max, sum}: what every element is multiplied by, and
 // the sum with the sink. Not inlined: its place is at the end of kernels whose loops need the registers.
 __device__ __noinline__ static float2 add_sink(float sink, float max, float sum) {

@@ -127,10 +127,10 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
             started[w] = true;
           } else if (split_seen[w]) {
             action = kMerge;
-            const float max = larger(total[w].max, state[w].max);
-            ca = exp_call(total[w].max - max);
-            cb = exp_call(state[w].max - max);
-            total[w] = {max, __fmaf_rn(total[w].sum, ca, __fmul_rn(state[w].sum, cb))};
+            const MergeFactors factors = merge_factors(total[w].max, state[w].max);
+            ca = factors.a;
+            cb = factors.b;
+            total[w] = {factors.max, __fmaf_rn(total[w].sum, ca, __fmul_rn(state[w].sum, cb))};
           }
           if (threadIdx.x % 4 == 0) {
             s.action[row + w * kRowStep] = action;

@@ -82,6 +82,20 @@ __device__ __forceinline__ void prefetch_l2(const void* global, uint32_t bytes) 
 #endif
 }
 
+// True in every thread of the last of n blocks to come here, for which all that the others wrote before is
+// visible. arrivals: zero before the first comes and after the last has; flag: in shared memory.
+__device__ __forceinline__ bool is_last_to_arrive(uint32_t* arrivals, uint32_t n, uint32_t* flag) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    uint32_t before;
+    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(before) : "l"(arrivals) : "memory");
+    *flag = before == n - 1 ? 1 : 0;
+    if (before == n - 1) *arrivals = 0;
+  }
+  __syncthreads();
+  return *flag != 0;
+}
+
 // Two binary16 values, exactly.
 __device__ __forceinline__ float2 half_pair(uint32_t bits) {
   return __half22float2(*reinterpret_cast<const __half2*>(&bits));
