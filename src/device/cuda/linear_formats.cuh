@@ -250,9 +250,20 @@ __device__ __forceinline__ void mma_group(int (&d)[4], const uint32_t (&a)[4], u
 // The output of one (row, token): strips folded left, bias added.
 __device__ __forceinline__ float fold(const float* part, uint32_t strips, uint32_t stride, const float* bias,
                                       uint32_t row) {
+  constexpr uint32_t kBatch = 4;  // whose loads are on their way together; strips are a power of two
+  const float b = bias ? __ldg(bias + row) : 0.0f;
   float y = part[0];
-  for (uint32_t s = 1; s < strips; ++s) y = __fadd_rn(y, part[s * stride]);
-  return bias ? __fadd_rn(y, __ldg(bias + row)) : y;
+  if (strips == 2) y = __fadd_rn(y, part[stride]);
+#pragma unroll 1
+  for (uint32_t first = 0; first + kBatch <= strips; first += kBatch) {
+    float v[kBatch];
+#pragma unroll
+    for (uint32_t i = 0; i < kBatch; ++i) v[i] = part[(first + i) * stride];
+    if (first != 0) y = __fadd_rn(y, v[0]);
+#pragma unroll
+    for (uint32_t i = 1; i < kBatch; ++i) y = __fadd_rn(y, v[i]);
+  }
+  return bias ? __fadd_rn(y, b) : y;
 }
 
 }  // namespace orcd::cuda

@@ -33,6 +33,7 @@ __device__ float look_up(const Matrix& table, uint64_t row, uint64_t i) {
 }
 
 __global__ void __launch_bounds__(256) embed_kernel(const EmbedArgs a) {
+  launch_dependents();
   wait_for_inputs();
   const uint32_t token = blockIdx.y, i = blockIdx.x * 256 + threadIdx.x;
   if (i >= a.dim) return;
@@ -62,6 +63,7 @@ __device__ __forceinline__ float adjusted(const SampleArgs& a, const SamplingPar
 // Over a row by kStatsBlocks blocks: its digest, whether it is sound, its best adjusted logit. Integer
 // atomics only.
 __global__ void __launch_bounds__(256) row_stats_kernel(const SampleArgs a) {
+  launch_dependents();
   wait_for_inputs();
   const uint32_t row = blockIdx.y;
   const int32_t slot = __ldcg(a.step.row_slot + row);
