@@ -169,22 +169,32 @@ INSTANTIATE_TEST_SUITE_P(
                          {1},
                          {3, 4}}));
 
-// The same draw wherever it happens: nothing but logits, parameters, seen tokens and position goes in.
+// The same draw wherever it happens: nothing but logits, parameters, seen tokens and position goes in, not
+// what a neighbour in the same workspace drew before.
 TEST(SamplingReproducible, AnyOrderOfDrawsGivesTheSameTokens) {
-  const Edge edge{"", {.temperature = 0.8f, .top_p = 0.9f, .seed = 77}, kUsual, {}, {}};
-  const auto draw_at = [&](uint64_t position) {
-    std::vector<uint64_t> state(slot_bytes(6) / 8 + 1);
-    struct alignas(64) Line {
-      std::byte bytes[64];
-    };
-    std::vector<Line> workspace(workspace_bytes(6) / 64 + 1);
-    SlotSampler sampler(6, std::as_writable_bytes(std::span(state)));
-    sampler.begin(edge.params, {});
-    return sampler.sample(edge.logits, position, std::as_writable_bytes(std::span(workspace))).token;
+  struct alignas(64) Line {
+    std::byte bytes[64];
   };
-  std::vector<int32_t> forwards, backwards;
-  for (uint64_t i = 0; i < 64; ++i) forwards.push_back(draw_at(i));
-  for (uint64_t i = 64; i-- > 0;) backwards.insert(backwards.begin(), draw_at(i));
+  std::vector<Line> workspace(workspace_bytes(6) / 64 + 1);
+  struct Slot {
+    explicit Slot(const SamplingParams& params)
+        : state(slot_bytes(6) / 8 + 1), sampler(6, std::as_writable_bytes(std::span(state))) {
+      sampler.begin(params, {});
+    }
+    std::vector<uint64_t> state;
+    SlotSampler sampler;
+  };
+  const auto draw = [&](Slot& slot, uint64_t position) {
+    return slot.sampler.sample(kUsual, position, std::as_writable_bytes(std::span(workspace))).token;
+  };
+  const SamplingParams params = {.temperature = 0.8f, .top_p = 0.9f, .seed = 77};
+  Slot alone(params), batched(params), neighbour({.temperature = 2, .top_k = 3, .seed = 5});
+  std::vector<int32_t> forwards(64), backwards(64);
+  for (uint64_t i = 0; i < 64; ++i) forwards[i] = draw(alone, i);
+  for (uint64_t i = 64; i-- > 0;) {
+    draw(neighbour, i);
+    backwards[i] = draw(batched, i);
+  }
   EXPECT_EQ(forwards, backwards);
   EXPECT_GT(std::set<int32_t>(forwards.begin(), forwards.end()).size(), 1u);
 }
