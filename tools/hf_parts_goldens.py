@@ -2,8 +2,8 @@
 """Writes tests/golden/tokenizer/hf_parts.json: what PyPI's `tokenizers` makes of a text with each pre-tokenizer and
 normalizer of a tokenizer.json that the worker supports, in each of their settings."""
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,4 +65,6 @@ def golden() -> str:
 
 
 if __name__ == "__main__":
-    (Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_OUT).write_text(golden(), encoding="utf-8")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", nargs="?", type=Path, default=DEFAULT_OUT, metavar="FILE")
+    parser.parse_args().file.write_text(golden(), encoding="utf-8")

@@ -5,7 +5,7 @@ each pre-tokenizer family of tools/tokenizer_oracle.py.
     tools/pre_tokenizer_vectors.py [FILE | -]
 """
 
-import sys
+import argparse
 import unicodedata
 from pathlib import Path
 
@@ -78,8 +78,10 @@ def source():
 
 
 def main():
-    default = Path(__file__).resolve().parents[1] / "src" / "tokenizer" / "conformance_vectors.cpp"
-    target = sys.argv[1] if len(sys.argv) > 1 else default
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("file", nargs="?", metavar="FILE", help="- for stdout",
+                        default=Path(__file__).resolve().parents[1] / "src" / "tokenizer" / "conformance_vectors.cpp")
+    target = parser.parse_args().file
     if target == "-":
         print(source(), end="")
     else:

@@ -2,8 +2,8 @@
 """Writes tests/golden/templates/syntax.json: what jinja2, configured as transformers configures it, makes of each turn of the
 template language, or null where it raises."""
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import template_oracle
@@ -239,4 +239,6 @@ def golden() -> str:
 
 
 if __name__ == "__main__":
-    (Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_OUT).write_text(golden(), encoding="utf-8")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", nargs="?", type=Path, default=DEFAULT_OUT, metavar="FILE")
+    parser.parse_args().file.write_text(golden(), encoding="utf-8")

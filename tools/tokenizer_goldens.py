@@ -7,9 +7,9 @@ The first line of a file is its vocabulary {model, pre, tokens, types, merges, s
 base64), each other line {"text": base64, "special": control tokens matched or not, "ids": [...]}.
 """
 
+import argparse
 import base64
 import json
-import sys
 from pathlib import Path
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -91,8 +91,10 @@ def write(path, vocab, make_oracle, seed):
 
 
 def main():
-    default = Path(__file__).resolve().parents[1] / "tests" / "golden" / "tokenizer"
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else default
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER",
+                        default=Path(__file__).resolve().parents[1] / "tests" / "golden" / "tokenizer")
+    folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     for seed, family in enumerate(("gpt-2", "smollm", "qwen2", "llama-bpe", "default")):
         vocab = small_bpe()
