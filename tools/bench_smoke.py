@@ -63,6 +63,8 @@ def main() -> int:
     parser.add_argument("--baseline", type=Path, default=REPO / "bench" / "baseline.json")
     parser.add_argument("--renew", action="store_true")
     options = parser.parse_args()
+    if not options.binary.is_file():
+        sys.exit(f"{options.binary} is missing: cmake --preset release && cmake --build --preset release")
     if options.renew:
         renewed: dict[str, Ratios] = {}
         for isa in ISAS:

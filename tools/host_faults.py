@@ -304,6 +304,9 @@ def main() -> int:
     parser.add_argument("--binary", type=Path, default=REPO / "build" / "release" / "bin" / "worker-orcd")
     parser.add_argument("--preload", type=Path, default=REPO / "build" / "release" / "lib" / "libfault_preload.so")
     options = parser.parse_args()
+    for file in (options.binary, options.preload):
+        if not file.is_file():
+            sys.exit(f"{file} is missing: cmake --preset release && cmake --build --preset release")
     import make_model
 
     failed = 0

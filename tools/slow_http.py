@@ -76,6 +76,8 @@ def main() -> int:
     parser.add_argument("--model", type=Path, help="default: a tiny model with random weights")
     parser.add_argument("--binary", type=Path, default=REPO / "build" / "release" / "bin" / "worker-orcd")
     options = parser.parse_args()
+    if not options.binary.is_file():
+        sys.exit(f"{options.binary} is missing: cmake --preset release && cmake --build --preset release")
     if not shutil.which("slowhttptest"):
         sys.exit("slowhttptest is not here: run scripts/setup")
     with tempfile.TemporaryDirectory() as folder:

@@ -147,6 +147,8 @@ def main() -> int:
     parser.add_argument("--binary", type=Path, default=REPO / "build" / "release" / "bin" / "worker-orcd")
     parser.add_argument("--json", type=Path, help="write the samples here")
     options = parser.parse_args()
+    if not options.binary.is_file():
+        sys.exit(f"{options.binary} is missing: cmake --preset release && cmake --build --preset release")
     with tempfile.TemporaryDirectory() as folder:
         model = options.model
         if model is None:
