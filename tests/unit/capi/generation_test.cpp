@@ -1,6 +1,5 @@
 // Generations: tokens, ends, buffers, cancels, timeouts; readers that do not come; many threads.
 #include <atomic>
-#include <functional>
 #include <thread>
 
 #include "unit/capi/rig.h"
@@ -275,13 +274,14 @@ TEST_F(Generations, ReadersOfOneGenerationShareItsTokens) {
 
 // Each of them frees what others read: every call ends with a status that says so.
 TEST_F(Generations, FreeingAnythingFromAnotherThreadEndsTheWaitForATokenOfIt) {
-  const auto free_by = std::vector<std::function<orcd_status(orcd_model*, orcd_generation*)>>{
-      [](orcd_model*, orcd_generation* g) { return orcd_generation_free(g); },
-      [](orcd_model* m, orcd_generation*) { return orcd_model_unload(m); }};
-  for (const auto& free_it : free_by) {
+  enum class Freed { kGeneration, kModel, kContext };
+  for (const Freed freed : {Freed::kGeneration, Freed::kModel, Freed::kContext}) {
+    orcd_context* context = nullptr;
+    orcd_model* model = nullptr;
     orcd_model_options options = model_options();
     options.n_slots = 1;
-    orcd_model* model = load(options);
+    ASSERT_OK(orcd_context_create(&context));
+    ASSERT_OK(orcd_model_load(context, &options, &model));
     start(model, generation_options(kEndless));
     orcd_generation* waiting = start(model, generation_options(kEndless));
     std::atomic<bool> reading = false;
@@ -291,10 +291,13 @@ TEST_F(Generations, FreeingAnythingFromAnotherThreadEndsTheWaitForATokenOfIt) {
       answer = read_all(waiting);
     });
     while (!reading) std::this_thread::yield();
-    EXPECT_STATUS(free_it(model, waiting), ORCD_STATUS_OK);
+    if (freed == Freed::kGeneration) EXPECT_STATUS(orcd_generation_free(waiting), ORCD_STATUS_OK);
+    if (freed == Freed::kModel) EXPECT_STATUS(orcd_model_unload(model), ORCD_STATUS_OK);
+    if (freed == Freed::kContext) EXPECT_STATUS(orcd_context_destroy(context), ORCD_STATUS_OK);
     reader.join();
     EXPECT_TRUE(answer.last == ORCD_STATUS_CANCELLED || answer.last == ORCD_STATUS_INVALID_HANDLE)
         << name_of(answer.last);
+    if (freed != Freed::kContext) EXPECT_STATUS(orcd_context_destroy(context), ORCD_STATUS_OK);
   }
 }
 

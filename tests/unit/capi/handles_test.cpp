@@ -140,6 +140,16 @@ void expect_all_refuse(const std::vector<Call>& calls, void* handle, const std::
   }
 }
 
+TEST_F(Handles, TheTablesAndTheFunctionsWithoutAHandleAreTheHeader) {
+  std::multiset<std::string> known = {"context_create", "last_error",         "status_name",
+                                      "get_version",    "model_options_init", "generation_options_init"};
+  for (const auto& calls : {calls_of_contexts(), calls_of_models(), calls_of_generations()})
+    for (const Call& call : calls) known.insert(call.name);
+  std::multiset<std::string> declared;
+  for (const std::smatch& match : in_header("ORCD_API orcd_status orcd_(\\w+)\\(")) declared.insert(match[1]);
+  EXPECT_EQ(known, declared);
+}
+
 TEST_F(Handles, NullIsRefusedByEveryFunction) {
   expect_all_refuse(calls_of_contexts(), nullptr, "context must not be NULL");
   expect_all_refuse(calls_of_models(), nullptr, "model must not be NULL");

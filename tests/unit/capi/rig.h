@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <iterator>
+#include <regex>
 #include <string>
 #include <vector>
 
@@ -55,6 +58,16 @@ inline orcd_error last_error(const orcd_context* context = nullptr) {
   orcd_error error = sized<orcd_error>();
   EXPECT_EQ(orcd_last_error(context, &error), ORCD_STATUS_OK);
   return error;
+}
+
+// Every match of an expression in the header, for tests that must know all of it.
+inline std::vector<std::smatch> in_header(const char* expression) {
+  static const std::string text = [] {
+    std::ifstream file(ORCD_SOURCE_DIR "/include/orcd/orcd.h");
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  }();
+  const std::regex regex(expression);
+  return {std::sregex_iterator(text.begin(), text.end(), regex), std::sregex_iterator()};
 }
 
 // A status, with the message when a test fails on it.
