@@ -433,7 +433,9 @@ TEST(CudaExecutor, PlanEqualsLedgerAndNothingIsAllocatedAfterLoad) {
 TEST(CudaExecutor, ResidencyIsOnTheDeviceWithTheDigestsOfLoading) {
   const LoadedModel model(shape_of("llama", {TensorType::kQ5_K}, 512, 1024));
   Loaded loaded(model, small_limits(0));
-  for (const Executor::Residency& residency : loaded.executor->check_residency()) {
+  const std::vector<Executor::Residency> arenas = loaded.executor->check_residency();
+  EXPECT_FALSE(arenas.empty());
+  for (const Executor::Residency& residency : arenas) {
     EXPECT_EQ(residency.pointer_type, "device") << residency.arena;
     EXPECT_EQ(residency.digest, residency.expected);
     EXPECT_EQ(residency.first_mismatch, "");
