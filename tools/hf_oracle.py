@@ -84,6 +84,7 @@ def build(name, family):
         "phi4-mini": lambda: hf.Phi3ForCausalLM(
             hf.Phi3Config(**phi3 | {"rope_parameters": partial, "original_max_position_embeddings": 32})
         ),
+        "gemma": lambda: hf.GemmaForCausalLM(hf.GemmaConfig(**rms, head_dim=24)),
         "gemma2": lambda: hf.Gemma2ForCausalLM(
             hf.Gemma2Config(**rms, head_dim=HEAD_DIM, query_pre_attn_scalar=HEAD_DIM, sliding_window=12, attn_logit_softcapping=1.5,
                             final_logit_softcapping=2.0)
@@ -139,7 +140,7 @@ def hf_weights(family, arrays):
             continue
         if role in ("attn_q", "attn_k") and family.arch in ("llama", "granite", "smollm3"):
             array = unpermute(array)
-        if role.endswith("norm") and family.arch in ("gemma2", "gemma3"):
+        if role.endswith("norm") and family.arch in ("gemma", "gemma2", "gemma3"):
             array = array - 1
         if gpt2 and kind == "weight" and path and array.ndim == 2:
             array = array.T

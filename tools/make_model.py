@@ -27,12 +27,12 @@ from gguf.constants import LlamaFileType
 from random_blocks import BlockSource
 from synthetic_vocab import bpe_vocab, spm_vocab
 
-FAMILIES = ("llama", "qwen2", "gemma3", "gpt-oss", "qwen3moe", "qwen3", "phi3", "gemma2", "granite", "smollm3", "gpt2", "starcoder2")
+FAMILIES = ("llama", "qwen2", "gemma3", "gpt-oss", "qwen3moe", "qwen3", "phi3", "gemma", "gemma2", "granite", "smollm3", "gpt2", "starcoder2")
 FUSED_QKV = ("phi3", "gpt2")
 PLAIN_MLP = ("gpt2", "starcoder2")  # LayerNorm and biases everywhere, no gate
 HEAD_NORMS = ("gemma3", "qwen3", "qwen3moe")
 POST_NORMS = ("gemma2", "gemma3")
-SPM = {"gemma2": "gemma", "gemma3": "gemma", "phi3": "phi3"}  # vocabularies of SentencePiece
+SPM = {"gemma": "gemma", "gemma2": "gemma", "gemma3": "gemma", "phi3": "phi3"}  # vocabularies of SentencePiece
 SCALARS = {  # beside counts, RoPE and epsilon
     "gemma2": {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
     "granite": {"embedding_scale": 12.0, "residual_scale": 0.22, "attention.scale": 0.015625, "logit_scale": 8.0},  # 3.1 2B
@@ -122,6 +122,10 @@ PRESETS = {
     ),
     "phi-3-mini-4k": Shape(
         family="phi3", layers=32, dim=3072, ffn=8192, heads=32, kv_heads=32, vocab=32064, ctx=4096, window=2047, tied=False,
+        types="Q4_K_M",
+    ),
+    "gemma-2b": Shape(
+        family="gemma", layers=18, dim=2048, ffn=16384, heads=8, kv_heads=1, head_dim=256, vocab=256000, ctx=8192, eps=1e-6,
         types="Q4_K_M",
     ),
     "gemma-2-2b": Shape(

@@ -9,7 +9,7 @@ import numpy as np
 from gguf import GGUFReader
 from gguf.quants import dequantize
 
-FAMILIES = ("llama", "qwen2", "qwen3", "qwen3moe", "phi3", "gemma2", "gemma3", "granite", "smollm3", "gpt2", "starcoder2", "gpt-oss")
+FAMILIES = ("llama", "qwen2", "qwen3", "qwen3moe", "phi3", "gemma", "gemma2", "gemma3", "granite", "smollm3", "gpt2", "starcoder2", "gpt-oss")
 INTERLEAVED = ("llama", "granite", "smollm3")  # llama's converter permutes q and k
 LAYER_NORM = ("gpt2", "starcoder2")
 
@@ -116,7 +116,7 @@ def read_spec(model):
     head_dim = key("attention.key_length", dim // n_heads)
     if key("attention.value_length", head_dim) != head_dim:
         raise SystemExit("error: key_length and value_length differ")
-    gemma, layer_norm, granite = family in ("gemma2", "gemma3"), family in LAYER_NORM, family == "granite"
+    gemma, layer_norm, granite = family in ("gemma", "gemma2", "gemma3"), family in LAYER_NORM, family == "granite"
     # Gemma 27B scales queries by its nominal head size, all others by the real one (Gemma 2 and 3 reports, 2024 and 2025).
     scaled_dim = dim // n_heads if (family, n_layers) in (("gemma2", 46), ("gemma3", 62)) else head_dim
     windows = read_windows(family, key, n_layers)

@@ -88,6 +88,8 @@ FAMILIES = {
     "phi4-mini": Family("phi3", RMS | ROPE | LONGROPE | {"rope.scaling.type": "longrope", "rope.dimension_count": 12}, FUSED,
                         factors={"rope_factors_long": LONG[:6], "rope_factors_short": SHORT[:6]}, gate_up=True, tied=True,
                         broken={"rope.scaling.attn_factor": 1.0}),
+    "gemma": Family("gemma", RMS | ROPE | {"attention.key_length": 24, "attention.value_length": 24, "rope.dimension_count": 24}, kv_heads=1, tied=True,
+                    broken={"rope.freq_base": 500000.0}),
     "gemma2": Family("gemma2", RMS | ROPE | CAPS, norms=NORMS4, layers=4, tied=True, broken={"attn_logit_softcapping": 50.0}),
     # Six layers, because the sixth is the first that sees beyond the window and has the other RoPE base.
     "gemma3": Family("gemma3", RMS | ROPE | {"rope.freq_base": 1e6, "attention.sliding_window": 12}, norms=NORMS4, layers=6,

@@ -326,8 +326,8 @@ TEST(CudaExecutor, SampledTokensAndDigestsEqualTheCpusAloneAndInABatch) {
 // Every family, in formats that go round its matrices: one sequence alone and eight at once, by chunks of
 // many sizes, with the sampling that belongs to each.
 TEST(CudaExecutor, EveryFamilyGivesTheCpusTokensAndDigestsAloneAndInABatch) {
-  for (const char* family : {"llama", "qwen2", "qwen3", "phi3", "gemma2", "gemma3", "granite", "smollm3",
-                             "gpt2", "starcoder2", "gpt-oss", "qwen3moe"}) {
+  for (const char* family : {"llama", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gemma3", "granite",
+                             "smollm3", "gpt2", "starcoder2", "gpt-oss", "qwen3moe"}) {
     SyntheticModel shape = shape_of(family, {std::begin(kAll), std::end(kAll)}, 256, 512);
     shape.n_layers = 4;
     shape.n_vocab = 1000;

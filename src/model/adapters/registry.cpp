@@ -8,6 +8,7 @@ constexpr Adapter kAdapters[] = {
     {"qwen3moe", read_qwen3moe}, {"qwen2", read_qwen2},   {"qwen3", read_qwen3},
     {"phi3", read_phi3},         {"gemma2", read_gemma2}, {"granite", read_granite},
     {"smollm3", read_smollm3},   {"gpt2", read_gpt2},     {"starcoder2", read_starcoder2},
+    {"gemma", read_gemma},
 };
 
 }  // namespace

@@ -23,6 +23,7 @@ ModelSpec read_qwen3moe(const Reader& reader);
 ModelSpec read_qwen2(const Reader& reader);
 ModelSpec read_qwen3(const Reader& reader);
 ModelSpec read_phi3(const Reader& reader);
+ModelSpec read_gemma(const Reader& reader);
 ModelSpec read_gemma2(const Reader& reader);
 ModelSpec read_granite(const Reader& reader);
 ModelSpec read_smollm3(const Reader& reader);

@@ -380,6 +380,14 @@ TEST(Gemma2, TheLargestModelScalesByDimPerHead) {
   EXPECT_EQ(Model(w).spec.layers[0].attention_scale, 0.5f);
 }
 
+TEST(Gemma, ScalesEmbeddingsAndRotatesHalves) {
+  const Model m = of("gemma");
+  EXPECT_EQ(m.spec.embedding_scale, 16.0f);
+  EXPECT_EQ(m.spec.layers[1].activation, Activation::kGeluTanh);
+  EXPECT_FALSE(m.spec.layers[1].post_ffn_norm.weight);
+  EXPECT_EQ(m.spec.ropes.at(0).style, RopeStyle::kHalves);
+}
+
 TEST(Granite, HasFourScales) {
   const Model m = of("granite");
   EXPECT_EQ(m.spec.embedding_scale, 12.0f);

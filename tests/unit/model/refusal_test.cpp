@@ -296,6 +296,10 @@ std::vector<Case> families() {
     };
   };
   std::vector<Case> cases = {
+      {"Gemma1WithAWindow", set("gemma.attention.sliding_window", 256u), "gemma.attention.sliding_window",
+       "not part of a gemma model", of("gemma")},
+      {"Gemma1WithoutItsEpsilon", drop("gemma.attention.layer_norm_rms_epsilon"),
+       "gemma.attention.layer_norm_rms_epsilon", "lacks this key", of("gemma")},
       {"Qwen2WithoutABias", rename("blk.1.attn_k.bias", "blk.1.x"), "blk.1.attn_k.bias", "tensor is missing",
        of("qwen2")},
       {"Qwen3WithoutAHeadNorm", rename("blk.0.attn_q_norm.weight", "blk.0.x"), "blk.0.attn_q_norm.weight",
