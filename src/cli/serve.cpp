@@ -106,7 +106,7 @@ class Serving {
     auto loading = std::async(
         std::launch::async, [&] { return load(options_, limits_of(options_), [&] { return stop.load(); }); });
     while (loading.wait_for(milliseconds(0)) != std::future_status::ready)
-      if (signals_came_ || signals().came(kTick) || service_.shutdown_requested())
+      if (signals().came(kTick) || service_.shutdown_requested())
         stop = true, signals_came_ = true, service_.start_draining();
     try {
       session_ = loading.get();

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -10,8 +11,15 @@
 
 namespace orcd::cpu {
 
-HostArena::HostArena(memory::Category category, uint64_t bytes, memory::Ledger* ledger)
-    : bytes_(bytes), category_(category), ledger_(ledger) {
+namespace {
+constexpr uint64_t kTouchBytes =
+    16 << 20;  // the system may take 0.1 s for so much, where memory is in pieces
+}
+
+// Delegates, so that the destructor gives back what a stop leaves half touched.
+HostArena::HostArena(memory::Category category, uint64_t bytes, memory::Ledger* ledger,
+                     const std::function<void()>& between_pieces)
+    : HostArena() {
   if (bytes == 0) return;
   void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped == MAP_FAILED) {
@@ -25,9 +33,15 @@ HostArena::HostArena(memory::Category category, uint64_t bytes, memory::Ledger* 
   // Large pages where the system has them: fewer TLB misses while streaming weights. Advice only.
   madvise(mapped, bytes, MADV_HUGEPAGE);
   data_ = static_cast<uint8_t*>(mapped);
-  // Touched now, so that nothing is left to fail or to wait for later.
-  std::memset(data_, 0, bytes);
+  bytes_ = bytes;
+  category_ = category;
+  ledger_ = ledger;
   ledger_->allocated(category_, bytes_);
+  // Touched now, so that nothing is left to fail or to wait for later.
+  for (uint64_t done = 0; done < bytes; done += kTouchBytes) {
+    if (between_pieces) between_pieces();
+    std::memset(data_ + done, 0, std::min(kTouchBytes, bytes - done));
+  }
 }
 
 HostArena::~HostArena() {

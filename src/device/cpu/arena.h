@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <utility>
 
 #include "memory/ledger.h"
@@ -13,8 +14,9 @@ class HostArena {
  public:
   HostArena() = default;
   // Maps and touches `bytes` zeroed bytes; throws Error(kInsufficientVram) when the system refuses. bytes may
-  // be 0.
-  HostArena(memory::Category category, uint64_t bytes, memory::Ledger* ledger);
+  // be 0. between_pieces, unless empty, is called before each piece is touched; what it throws ends that.
+  HostArena(memory::Category category, uint64_t bytes, memory::Ledger* ledger,
+            const std::function<void()>& between_pieces = {});
   ~HostArena();
   HostArena(HostArena&& other) noexcept { *this = std::move(other); }
   HostArena& operator=(HostArena&& other) noexcept;

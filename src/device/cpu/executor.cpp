@@ -39,7 +39,7 @@ class CpuExecutor final : public device::Executor {
  public:
   CpuExecutor(std::shared_ptr<const model::Program> program, const device::ResolvedLimits& limits,
               uint32_t n_threads, const Kernels& kernels, const device::Progress& progress)
-      : state_(std::move(program), limits, n_threads, kernels), runner_(state_) {
+      : state_(std::move(program), limits, n_threads, kernels, progress), runner_(state_) {
     expected_ = load_weights(state_, progress);
     fill_rope_tables(state_);
     const memory::Plan& plan = state_.plan.plan;
@@ -204,16 +204,20 @@ class CpuExecutor final : public device::Executor {
 }  // namespace
 
 State::State(std::shared_ptr<const model::Program> program_in, const device::ResolvedLimits& limits_in,
-             uint32_t n_threads, const Kernels& kernels_in)
+             uint32_t n_threads, const Kernels& kernels_in, const device::Progress& progress)
     : program(std::move(program_in)),
       limits(limits_in),
       plan(*program, limits, n_threads),
       kernels(kernels_in),
       pool(n_threads) {
+  const uint64_t weights_bytes = plan.plan.arena_bytes(memory::Category::kWeights);
+  const auto look = [&] {
+    if (progress) progress(0, weights_bytes);
+  };
   arenas.reserve(memory::kCategoryCount);
   for (int c = 0; c < memory::kCategoryCount; ++c) {
     const auto category = static_cast<memory::Category>(c);
-    arenas.emplace_back(category, plan.plan.arena_bytes(category), &ledger);
+    arenas.emplace_back(category, plan.plan.arena_bytes(category), &ledger, look);
   }
 }
 

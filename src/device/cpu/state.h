@@ -17,7 +17,7 @@ namespace orcd::cpu {
 
 struct State {
   State(std::shared_ptr<const model::Program> program_in, const device::ResolvedLimits& limits_in,
-        uint32_t n_threads, const Kernels& kernels_in);
+        uint32_t n_threads, const Kernels& kernels_in, const device::Progress& progress);
 
   std::shared_ptr<const model::Program> program;
   device::ResolvedLimits limits;

@@ -17,7 +17,7 @@ TEST(Residency, EveryFlippedWeightIsFoundAndNamed) {
   const test::LoadedModel model(shape);
   const ResolvedLimits limits = {
       .context = 64, .slots = 1, .batch_tokens = 8, .logits_rows = 1, .kv_pages = 1};
-  cpu::State state(model.program, limits, 1, cpu::scalar_kernels());
+  cpu::State state(model.program, limits, 1, cpu::scalar_kernels(), {});
   const std::vector<numerics::Digest> loaded = cpu::load_weights(state, {});
   Executor::Residency same{};
   compare_weights(*model.program, cpu::digest_weights(state), loaded, &same);
