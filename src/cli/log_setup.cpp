@@ -1,6 +1,5 @@
 #include "cli/log_setup.h"
 
-#include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/units.h"
+#include "cli/stderr_sink.h"
 
 namespace orcd::cli {
 namespace {
@@ -31,7 +31,8 @@ std::string word(const std::string& text) {
 class StderrLog {
  public:
   StderrLog(LogFormat format, LogContext context, LogLevel least)
-      : logger_("orcd", std::make_shared<spdlog::sinks::stderr_sink_mt>()),
+      : logger_("orcd",
+                std::make_shared<StderrSink>([this](uint64_t n_lines) { return lost_line(n_lines); })),
         format_(format),
         context_(std::move(context)),
         least_(least),
@@ -44,7 +45,7 @@ class StderrLog {
   void write(const LogEvent& event) {
     if (bar_ && event.event == "model_load_progress") return draw_bar(event);
     if (event.level < least_) return;
-    logger_.info(format_ == LogFormat::kJson ? json_line(event) : text_line(event));
+    logger_.info(line_of(event));
   }
 
  private:
@@ -52,6 +53,18 @@ class StderrLog {
     for (const auto& [key, value] : event.fields)
       if (key == name) return error_value_text(value);
     return {};
+  }
+
+  std::string line_of(const LogEvent& event) const {
+    return format_ == LogFormat::kJson ? json_line(event) : text_line(event);
+  }
+
+  std::string lost_line(uint64_t n_lines) const {
+    return line_of(
+               {LogLevel::kWarn,
+                "error",
+                {{"message", std::string("log lines were lost: nobody read stderr")}, {"lines", n_lines}}}) +
+           "\n";
   }
 
   std::string json_line(const LogEvent& event) const {

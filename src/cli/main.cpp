@@ -1,5 +1,10 @@
 // worker-orcd: parses the command line, runs one subcommand, and turns failures into one line and an exit
 // code.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -10,6 +15,7 @@
 #include "base/memory_reserve.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/stderr_sink.h"
 
 namespace {
 
@@ -44,8 +50,18 @@ int dispatch(const orcd::cli::Options& options) {
   return 2;
 }
 
+// A standard stream that is closed would be the number of the next file or connection, which would then get
+// the log. What stands in its place fails as a closed one does.
+void hold_standard_streams() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(fd, F_GETFD) == -1 && errno == EBADF)
+      (void)::open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+  }
+}
+
 // One line, whatever a message quotes. Takes no memory.
 int fail(int code, std::initializer_list<const char*> parts) {
+  if (!orcd::cli::stderr_has_room(std::chrono::seconds(1))) return code;  // nobody reads: end all the same
   for (const char* part : parts) {
     for (const char* c = part; *c; ++c) std::fputc(*c == '\n' || *c == '\r' ? ' ' : *c, stderr);
   }
@@ -56,6 +72,7 @@ int fail(int code, std::initializer_list<const char*> parts) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  hold_standard_streams();
   orcd::hold_memory_reserve();
   std::signal(SIGPIPE, SIG_IGN);  // a reader that left is an error of the write, not the end of the process
   try {

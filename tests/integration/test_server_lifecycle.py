@@ -2,7 +2,10 @@
 
 import http.server
 import json
+import os
 import signal
+import socket
+import subprocess
 import threading
 import time
 
@@ -149,3 +152,75 @@ def test_options_come_from_the_environment_too(worker, smollm2):
     process = worker(smollm2, env={"ORCD_CTX": "128", "ORCD_SLOTS": "2", "ORCD_MAX_TOKENS_OUT": "5"})
     assert process.get("/health").json()["context_length"] == 128
     assert httpx.post(process.base_url + "/execute", json={"job_id": "j", "prompt": "x", "max_tokens": 6}, trust_env=False).status_code == 400
+
+
+def port_in_log(read: int) -> int:
+    """Reads the log from a pipe up to `ready`, and no byte more."""
+    line = b""
+    while True:
+        line += os.read(read, 1)
+        if line.endswith(b"\n"):
+            event = json.loads(line)
+            if event["event"] == "ready":
+                return event["port"]
+            line = b""
+
+
+def what_waits(read: int) -> bytes:
+    """All that lies in a pipe whose reading end does not block."""
+    taken = b""
+    try:
+        while piece := os.read(read, 65536):
+            taken += piece
+    except BlockingIOError:
+        pass
+    return taken
+
+
+@pytest.mark.core
+def test_a_reader_of_the_log_that_stops_reading_stops_nothing(binary, tiny):
+    """With its pipe full the worker stood still for good, deaf to SIGTERM too (a bug)."""
+    read, write = os.pipe()
+    process = subprocess.Popen([str(binary), "--model", str(tiny), "--device", "cpu", "--port", "0", "--log-format", "json"], stderr=write)
+    os.close(write)
+    try:
+        url = f"http://127.0.0.1:{port_in_log(read)}/execute"
+        n_requests = 200  # of about 8 KiB of log each, into a pipe of 64 KiB
+        with httpx.Client(timeout=20 * TIME_SCALE, trust_env=False) as client:
+            def ask(job: str) -> None:
+                assert client.post(url, json={"job_id": job, "prompt": "x", "max_tokens": 1}).status_code == 200
+
+            for i in range(n_requests):
+                ask(f"{i}-" + "\x01" * 1000)  # lines longer than a pipe takes at once
+            os.set_blocking(read, False)
+            drained = what_waits(read)
+            ask("afterwards")
+        process.terminate()
+        assert process.wait(20 * TIME_SCALE) == 0
+        drained += what_waits(read)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(read)
+    whole = [json.loads(line) for line in drained.splitlines() if line.startswith(b"{") and line.endswith(b"}")]
+    lost = [event for event in whole if event.get("message", "").startswith("log lines were lost")]
+    assert len(lost) == 1 and lost[0]["level"] == "warn"
+    started = {event["job_id"] for event in whole if event["event"] == "execute_start"}
+    assert "afterwards" in started and whole[-1]["event"] == "shutdown"
+    assert lost[0]["lines"] >= n_requests - len(started)
+
+
+@pytest.mark.core
+def test_closed_standard_streams_are_not_the_numbers_of_connections(binary, tiny):
+    """A worker started without stderr wrote its log into whatever was opened third (a bug)."""
+    with socket.create_server(("127.0.0.1", 0)) as told:
+        told.settimeout(30 * TIME_SCALE)
+        process = subprocess.Popen(["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', str(binary), "--model", str(tiny), "--device", "cpu", "--port", "0",
+                                    "--callback-url", f"http://127.0.0.1:{told.getsockname()[1]}/"])
+        try:
+            with told.accept()[0]:  # it is ready
+                fds = {int(fd): os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in ("0", "1", "2")}
+        finally:
+            process.terminate()
+            assert process.wait(30 * TIME_SCALE) == 0
+    assert fds == dict.fromkeys((0, 1, 2), "/dev/null")
