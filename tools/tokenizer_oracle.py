@@ -384,12 +384,12 @@ def round_trips(text, decoded, tokenizer, family, unspellable):
     """Byte-exact, but for what the oracle itself folds or drops: NFC, U+2581 for a space, bytes without a token."""
     if text == decoded:
         return True
-    if unspellable:
-        text = text.encode().translate(None, unspellable).decode("utf-8", "surrogateescape")
-        return text == decoded
     if family == "spm":
         return text.replace("\u2581", " ") == decoded.replace("\u2581", " ")
-    return tokenizer.normalizer is not None and tokenizer.normalizer.normalize_str(text) == tokenizer.normalizer.normalize_str(decoded)
+    normalize = tokenizer.normalizer.normalize_str if tokenizer.normalizer is not None else str
+    if unspellable:
+        return normalize(text).encode().translate(None, unspellable).decode("utf-8", "surrogateescape") == decoded
+    return normalize(text) == normalize(decoded)
 
 
 def compare(program, vocab, source=None, family=None, n=20000, seed=1, special=False, out=sys.stdout, extra=(),

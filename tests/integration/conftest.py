@@ -61,10 +61,26 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+SHARED_DIR = _path_from_env("ORCD_SHARED_DIR", REPO.parent / "shared")
+HAS_SHARED = (SHARED_DIR / "data").is_dir()
+
+
 @pytest.fixture(scope="session")
-def shared_dir() -> Path:
-    """Vocabularies of other families. They live beside the checkout; it may be absent, so check before use."""
-    return _path_from_env("ORCD_SHARED_DIR", REPO.parent / "shared")
+def shared_dir() -> Path | None:
+    """Vocabularies of other families. They live beside the checkout, if anywhere: see the marker `shared`."""
+    return SHARED_DIR if HAS_SHARED else None
+
+
+def pytest_report_header() -> str:
+    return f"vocabularies of other families: {SHARED_DIR if HAS_SHARED else f'not in {SHARED_DIR}; tests marked `shared` are left out'}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if HAS_SHARED:
+        return
+    left_out = [item for item in items if item.get_closest_marker("shared")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 def _serve_arguments(model: Path, extra: tuple[Any, ...]) -> list[str]:

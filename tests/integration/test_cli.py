@@ -1,14 +1,20 @@
 """The command line: what each subcommand prints, how it fails, what it exits with."""
 
 import json
-import lzma
 import os
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 
 from worker_process import TIME_SCALE, terminal_of, text_of
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+import hf_pipelines  # noqa: E402
+import tokenizer_oracle  # noqa: E402
 
 PROMPT = "The three primary colours are"
 
@@ -121,17 +127,15 @@ def test_check_accepts_good_files_and_rejects_cut_ones_with_field_and_offset(cli
     assert cli("check", tmp_path / "absent.gguf", expect=1).stdout.startswith("MODEL_LOAD_FAILED: ")
 
 
-def test_tokenizing_works_on_a_vocabulary_alone(cli, smollm2, shared_dir, tmp_path):
-    assert cli("tokenize", "--tokenizer", smollm2, "--text", "Hello world").stdout == "19556 905\n"
-    packed = shared_dir / "data" / "vocab" / "gpt-2.vocab.gguf.xz"
-    if not packed.is_file():  # other families' vocabularies lie beside the checkout, where there are any
-        return
-    vocabulary = tmp_path / "gpt-2.gguf"
-    vocabulary.write_bytes(lzma.decompress(packed.read_bytes()))
-    assert cli("tokenize", "--tokenizer", vocabulary, "--text", "Hello world").stdout == "15496 995\n"
-    assert cli("detokenize", "--model", vocabulary, "--ids", "15496, 995").stdout == "Hello world\n"
-    both = cli("tokenize", "--text", "Hello world", "--tokenizer", vocabulary, env={"ORCD_MODEL": str(smollm2)})
-    assert both.stdout == "15496 995\n", "--tokenizer stands instead of the model's own vocabulary"
+def test_tokenizing_works_on_a_vocabulary_alone(cli, smollm2, gemma3, tmp_path):
+    vocabulary = tmp_path / "vocabulary.gguf"
+    tokenizer_oracle.load_vocab(smollm2).save(vocabulary, "smollm")
+    assert cli("plan", "--model", vocabulary, "--device", "cpu", expect=1).stderr.startswith("MODEL_LOAD_FAILED: ")
+    for file in (smollm2, vocabulary):
+        assert cli("tokenize", "--tokenizer", file, "--text", "Hello world").stdout == "19556 905\n"
+    assert cli("detokenize", "--model", vocabulary, "--ids", "19556, 905").stdout == "Hello world\n"
+    both = cli("tokenize", "--text", "Hello world", "--tokenizer", vocabulary, env={"ORCD_MODEL": str(gemma3)})
+    assert both.stdout == "19556 905\n", "--tokenizer stands instead of the model's own vocabulary"
     assert cli("check", vocabulary).stdout.startswith("ok ")
 
 
@@ -249,10 +253,10 @@ def test_help_is_on_stdout(cli):
     assert "--vram-budget-mb" in cli("serve", "--help").stdout
 
 
-def test_a_foreign_tokenizer_json_is_refused_with_the_first_difference(cli, smollm2, shared_dir, tmp_path):
-    packed = (shared_dir / "data" / "tokenizers" / "qwen3.tokenizer.json.xz").read_bytes()
+def test_a_foreign_tokenizer_json_is_refused_with_the_first_difference(cli, smollm2, tmp_path):
     path = tmp_path / "tokenizer.json"
-    path.write_bytes(lzma.decompress(packed))
-    assert cli("tokenize", "--tokenizer", path, "--text", "Hello, world").stdout == "9707 11 1879\n"
+    path.write_text(json.dumps(hf_pipelines.pipelines()["bytes only"]))
+    expected = " ".join(map(str, Tokenizer.from_file(str(path)).encode("Hello, world").ids))
+    assert cli("tokenize", "--tokenizer", path, "--text", "Hello, world").stdout == expected + "\n"
     result = cli("run", "--model", smollm2, "--device", "cpu", "--prompt", "x", "--tokenizer", path, expect=1)
     assert "spell a token differently" in result.stderr and "id=0" in result.stderr
