@@ -103,15 +103,19 @@ Registry::Entry* Registry::find(Kind kind, const void* handle) {
   return found->second.get();
 }
 
-void Registry::take_tree(uint64_t id, Entries* taken) {
-  std::vector<uint64_t> children;
-  for (const auto& [child, entry] : entries_) {
-    if (entry->parent == id) children.push_back(child);
+Registry::Entries Registry::take(const std::function<bool(uint64_t, const Entry&)>& wanted) {
+  Entries taken;
+  taken.reserve(entries_.size());
+  for (auto at = entries_.begin(); at != entries_.end();) {
+    if (!wanted(at->first, *at->second)) {
+      ++at;
+      continue;
+    }
+    taken.push_back(std::move(at->second));
+    at = entries_.erase(at);
   }
-  for (const uint64_t child : children) take_tree(child, taken);
-  const auto found = entries_.find(id);
-  taken->push_back(std::move(found->second));
-  entries_.erase(found);
+  std::sort(taken.begin(), taken.end(), [](const auto& a, const auto& b) { return a->kind > b->kind; });
+  return taken;
 }
 
 void Registry::free_taken(Entries taken, std::unique_lock<std::mutex> lock) {
@@ -128,11 +132,12 @@ void Registry::free_taken(Entries taken, std::unique_lock<std::mutex> lock) {
 void Registry::free(Kind kind, const void* handle) {
   need(handle, kind_name(kind));
   check_process();
-  Entries taken;
   std::unique_lock lock(mutex_);
+  const uint64_t id = id_of(handle);
   concerns_context(find(kind, handle)->context);
-  taken.reserve(entries_.size());
-  take_tree(id_of(handle), &taken);
+  Entries taken = take([id](uint64_t other, const Entry& entry) {
+    return other == id || entry.parent == id || entry.context == id;
+  });
   free_taken(std::move(taken), std::move(lock));
 }
 
@@ -162,15 +167,9 @@ void Registry::each(Kind kind, uint64_t ancestor, const std::function<void(Objec
 void Registry::shut_down() noexcept {
   if (getpid() != pid_) return;
   try {
-    Entries taken;
     std::unique_lock lock(mutex_);
     shut_ = true;
-    taken.reserve(entries_.size());
-    while (!entries_.empty()) {
-      const auto root = std::find_if(entries_.begin(), entries_.end(),
-                                     [](const auto& entry) { return entry.second->parent == 0; });
-      take_tree(root->first, &taken);
-    }
+    Entries taken = take([](uint64_t, const Entry&) { return true; });
     decltype(entries_)().swap(entries_);
     free_taken(std::move(taken), std::move(lock));
   } catch (...) {

@@ -68,8 +68,10 @@ class Registry {
   };
   using Entries = std::vector<std::unique_ptr<Entry>>;
 
-  Entry* find(Kind kind, const void* handle);   // REQUIRES the lock
-  void take_tree(uint64_t id, Entries* taken);  // REQUIRES the lock; children first
+  Entry* find(Kind kind, const void* handle);  // REQUIRES the lock
+  // Takes out those that are wanted, children before their parents, in one pass: a program may hold many
+  // generations. REQUIRES the lock. If it throws, nothing has changed.
+  Entries take(const std::function<bool(uint64_t id, const Entry& entry)>& wanted);
   void free_taken(Entries taken, std::unique_lock<std::mutex> lock);
   Entry* pin_entry(Kind kind, const void* handle);
   void unpin(Entry* entry) noexcept;

@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "cli/usage.h"
+#include "device/limits.h"
 #include "engine/request_limits.h"
 
 namespace orcd::cli {
@@ -111,10 +112,10 @@ void add_device(Adder& add, Options& o, Extras& extras) {
       ->check(at_least(1, 1ull << 40));
   add.add("--ctx,-c", o.context, "positions of a sequence (0: the model's, as far as they fit)")
       ->check(at_least(0));
-  add.add("--slots", o.slots, "sequences in flight")->check(at_least(1, 4096));
+  add.add("--slots", o.slots, "sequences in flight")->check(at_least(1, device::kMaxSlots));
   add.add("--batch-tokens", o.batch_tokens,
           "tokens in one step, all sequences together (0: what suits the device)")
-      ->check(at_least(0, 65536));
+      ->check(at_least(0, device::kMaxBatchTokens));
 }
 
 void add_json(Adder& add, Options& o) { add.flag("--json", o.json, "print JSON"); }

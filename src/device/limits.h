@@ -20,6 +20,8 @@ inline uint64_t kv_bytes_per_page(const model::Program& program) {
 }
 
 inline constexpr uint32_t kBatchTokens = 512;  // of a step where nobody named a number
+inline constexpr uint32_t kMaxSlots = 4096;
+inline constexpr uint32_t kMaxBatchTokens = 65536;
 
 using PlanFunction = std::function<memory::Plan(const ResolvedLimits&)>;
 
@@ -65,8 +67,14 @@ inline ResolvedLimits resolve_limits(const model::Program& program, const Limits
                 {{"ctx", uint64_t{limits.context}}, {"context_length", uint64_t{model_context}}},
                 "lower --ctx");
   }
-  if (limits.slots == 0)
-    throw Error(ErrorCode::kInvalidRequest, "there must be at least 1 slot", {{"slots", uint64_t{0}}});
+  if (limits.slots == 0 || limits.slots > kMaxSlots) {
+    throw Error(ErrorCode::kInvalidRequest, "there must be 1 to 4096 slots",
+                {{"slots", uint64_t{limits.slots}}}, "give another number as --slots");
+  }
+  if (limits.batch_tokens > kMaxBatchTokens) {
+    throw Error(ErrorCode::kInvalidRequest, "a step has at most 65536 tokens",
+                {{"batch_tokens", uint64_t{limits.batch_tokens}}}, "lower --batch-tokens");
+  }
   ResolvedLimits resolved = limits_with_context(limits, limits.context != 0 ? limits.context : model_context);
   if (limits.kv_cache_bytes != 0) {
     const uint64_t pages = limits.kv_cache_bytes / kv_bytes_per_page(program);
@@ -91,8 +99,9 @@ inline ResolvedLimits resolve_limits(const model::Program& program, const Limits
                  {"device", device},
                  {"model", model_label(program)},
                  {"max_context", uint64_t{max_context}}},
-                max_context == 0
-                    ? "free memory, raise the budget, or choose a smaller model or fewer --slots"
+                max_context == 0 ? "free memory, raise the budget, or choose a smaller model or fewer --slots"
+                : limits.kv_cache_bytes != 0
+                    ? "lower --kv-cache-size-mb, or raise the budget"
                     : "lower --ctx to " + std::to_string(max_context) + " or less, or raise the budget");
   }
   return limits_with_context(limits, max_context);

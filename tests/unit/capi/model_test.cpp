@@ -86,6 +86,21 @@ TEST_F(Models, WhatCannotBeLoadedIsNamed) {
   options = model_options();
   options.kv_cache_bytes = 1;
   refused(options, ORCD_STATUS_INVALID_REQUEST, "kv_cache_bytes=1");
+  for (const uint32_t n_slots : {4097u, 0xFFFFFFFFu}) {
+    options = model_options();
+    options.n_slots = n_slots;
+    refused(options, ORCD_STATUS_INVALID_REQUEST, "slots=" + std::to_string(n_slots));
+  }
+  options = model_options();
+  options.batch_tokens = 65537;
+  refused(options, ORCD_STATUS_INVALID_REQUEST, "batch_tokens=65537");
+  options = model_options();
+  options.device = "tpu\xFF\xC3";
+  refused(options, ORCD_STATUS_INVALID_REQUEST, "device=tpu?\?)");
+  options = model_options();
+  options.kv_cache_bytes = UINT64_MAX;
+  EXPECT_REFUSED(orcd_model_load(context_, &options, &model), ORCD_STATUS_INSUFFICIENT_VRAM);
+  EXPECT_EQ(std::string(last_error().hint).rfind("lower --kv-cache-size-mb", 0), 0u) << last_error().hint;
   const std::string broken = tiny_path() + ".broken";
   std::ofstream(broken) << "GGUF nonsense";
   options = model_options();
