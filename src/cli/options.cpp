@@ -274,7 +274,10 @@ void settle_text(const std::vector<std::string>& arguments, const std::string& n
     throw UsageError{arguments[0] + " needs either " + name + " or --file"};
 }
 
-void check_together(const Options& o) {
+void check_together(const std::vector<std::string>& arguments, const Options& o) {
+  // "--api-key-file $KEYS" without KEYS must not serve everybody.
+  if (o.api_key_file.empty() && given(arguments, "--api-key-file"))
+    throw UsageError{"--api-key-file names no file: leave it out to serve without keys"};
   if (needs_device(o.command) && o.device.empty()) {
     throw UsageError{"--device is required (or --gpu-device N for cuda:N); here there are: " +
                      device_names()};
@@ -349,7 +352,7 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   }
   o.log_format = extras.log_format == "json" ? LogFormat::kJson : LogFormat::kText;
   settle_device(arguments, extras, &o);
-  check_together(o);
+  check_together(arguments, o);
   if (o.command == Command::kRun) settle_text(arguments, "--prompt", &o);
   if (o.command == Command::kTokenize) settle_text(arguments, "--text", &o);
   return o;

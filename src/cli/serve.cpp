@@ -142,7 +142,9 @@ class Serving {
                                .model = model_name(options_.model),
                                .vram_bytes = engine_->ledger().total_bytes(),
                                .uri = "http://" + host + ":" + std::to_string(http_->port())};
-    callback_ = std::jthread([url = options_.callback_url, notice] { server::post_ready(url, notice); });
+    callback_ = std::jthread([url = options_.callback_url, notice](const std::stop_token& stop) {
+      server::post_ready(url, notice, stop);
+    });
   }
 
   std::string serve_until_stopped() {

@@ -8,6 +8,7 @@
 #include <boost/beast/http.hpp>
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 
 #include "base/log.h"
 
@@ -46,49 +47,60 @@ Url parse_url(const std::string& text) {
   return url;
 }
 
-// Runs what was started until it is over; asynchronous inside, so that every step obeys the time limit.
-void run_to_end(asio::io_context& io) {
+// Runs what was started until it is over; asynchronous inside, so that every step obeys the time limit and
+// `stop`, which stops `io`.
+void run_to_end(asio::io_context& io, const std::stop_token& stop) {
   io.restart();
-  io.run();
+  if (!stop.stop_requested()) io.run();
+  if (stop.stop_requested()) throw std::runtime_error("the worker is ending");
 }
 
-int post(const Url& url, const std::string& body) {
+// The host as a URL has it, and the Host field: an IPv6 address in brackets.
+std::string host_field(const Url& url) {
+  const bool is_v6 = url.host.find(':') != std::string::npos;
+  std::string field = is_v6 ? "[" : "";
+  field.append(url.host).append(is_v6 ? "]:" : ":").append(url.port);
+  return field;
+}
+
+int post(const Url& url, const std::string& body, const std::stop_token& stop) {
   asio::io_context io;
+  const std::stop_callback ends_it(stop, [&io] { io.stop(); });
   beast::error_code failed;
   beast::tcp_stream stream(io);
   const auto endpoints = asio::ip::tcp::resolver(io).resolve(url.host, url.port);
   stream.expires_after(kLimit);
   stream.async_connect(endpoints,
                        [&](beast::error_code error, const asio::ip::tcp::endpoint&) { failed = error; });
-  run_to_end(io);
+  run_to_end(io, stop);
   if (failed) throw beast::system_error(failed);
   http::request<http::string_body> request(http::verb::post, url.target, 11);
-  request.set(http::field::host, url.host + ":" + url.port);
+  request.set(http::field::host, host_field(url));
   request.set(http::field::content_type, "application/json");
   request.set(http::field::connection, "close");
   request.body() = body;
   request.prepare_payload();
   http::async_write(stream, request, [&](beast::error_code error, size_t) { failed = error; });
-  run_to_end(io);
+  run_to_end(io, stop);
   if (failed) throw beast::system_error(failed);
   beast::flat_buffer buffer;
   http::response<http::string_body> response;
   http::async_read(stream, buffer, response, [&](beast::error_code error, size_t) { failed = error; });
-  run_to_end(io);
+  run_to_end(io, stop);
   if (failed) throw beast::system_error(failed);
   return response.result_int();
 }
 
 }  // namespace
 
-bool post_ready(const std::string& url, const ReadyNotice& notice) {
+bool post_ready(const std::string& url, const ReadyNotice& notice, const std::stop_token& stop) {
   const nlohmann::ordered_json body = {{"worker_id", notice.worker_id},
                                        {"model", notice.model},
                                        {"vram_bytes", notice.vram_bytes},
                                        {"uri", notice.uri}};
   std::string reason;
   try {
-    const int status = post(parse_url(url), body.dump());
+    const int status = post(parse_url(url), body.dump(), stop);
     if (status >= 200 && status < 300) return true;
     reason = "status " + std::to_string(status);
   } catch (const std::exception& error) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <stop_token>
 #include <string>
 
 namespace orcd::server {
@@ -13,7 +14,7 @@ struct ReadyNotice {
 };
 
 // POSTs {worker_id, model, vram_bytes, uri} to an http:// address. A failure is a warning in the log with its
-// reason: the worker serves all the same. True when the answer was 2xx. Takes up to 10 s.
-bool post_ready(const std::string& url, const ReadyNotice& notice);
+// reason: the worker serves all the same. True when the answer was 2xx. Takes up to 10 s, or until `stop`.
+bool post_ready(const std::string& url, const ReadyNotice& notice, const std::stop_token& stop = {});
 
 }  // namespace orcd::server

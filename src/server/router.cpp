@@ -1,6 +1,7 @@
 #include "server/router.h"
 
 #include <algorithm>
+#include <boost/asio/ip/address_v4.hpp>
 
 #include "base/error.h"
 #include "base/sha256.h"
@@ -41,7 +42,10 @@ Reply forbidden(std::string message, std::string hint) {
 
 bool is_loopback_host(std::string_view host_header) {
   const std::string name = lower(host_name(host_header));
-  return name == "localhost" || name == "[::1]" || name == "127.0.0.1";
+  if (name == "localhost" || name == "[::1]") return true;
+  boost::system::error_code error;  // 127.0.0.0/8, as an address: no name of somebody else's can be one
+  const auto address = boost::asio::ip::make_address_v4(name, error);
+  return !error && address.is_loopback();
 }
 
 bool Route::answers(std::string_view asked) const {
@@ -62,7 +66,7 @@ std::optional<Reply> Router::refuse_host(const HttpRequest& request) const {
   const std::string_view host = request.header("host");
   if (!rules_.loopback_only || is_loopback_host(host)) return std::nullopt;
   return forbidden(
-      "this worker listens on a loopback address and answers to localhost, 127.0.0.1 and [::1] only",
+      "this worker listens on a loopback address and answers to localhost, 127.x.y.z and [::1] only",
       "ask with one of these as Host, or start the worker with --host");
 }
 

@@ -198,6 +198,7 @@ def test_devices_version_and_doctor_say_what_is_here(cli, smollm2, smollm2_worke
     ("plan", "--model", "m.gguf", "--device", "cpu", "--ctx", "-1"), ("plan", "--model", "m.gguf", "--device", "cpu", "--slots", "0"),
     ("plan", "--model", "m.gguf", "--device", "cpu", "--gpu-device", "0"), ("serve", "--model", "m.gguf", "--device", "cpu", "--port", "70000"),
     ("tokenize", "--text", "x"), ("check",), ("plan", "--model", "m.gguf", "--device", "cpu", "--nope"),
+    ("serve", "--model", "m.gguf", "--device", "cpu", "--api-key-file", ""), ("serve", "--model", "m.gguf", "--device", "cpu", "--api-key-file="),
 ], ids=lambda arguments: "_".join(arguments)[:60])
 def test_a_wrong_command_line_is_one_usage_line_and_exit_2(cli, arguments):
     result = cli(*arguments, expect=2)

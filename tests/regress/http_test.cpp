@@ -185,5 +185,14 @@ TEST_F(HttpRegression, AHostWithAPortThatIsNoneIsForeign) {
     EXPECT_FALSE(is_loopback_host(host)) << host;
 }
 
+// A worker started with --host 127.0.0.2 refused who asked it by that address, which is also what its
+// callback tells.
+TEST_F(HttpRegression, EveryLoopbackAddressIsALocalHost) {
+  for (const char* host : {"127.0.0.2", "127.0.0.2:8080", "127.255.255.254"})
+    EXPECT_TRUE(is_loopback_host(host)) << host;
+  for (const char* host : {"127.0.0.1.evil.example", "128.0.0.1", "127.1", "0.0.0.0", "127.0.0.256"})
+    EXPECT_FALSE(is_loopback_host(host)) << host;
+}
+
 }  // namespace
 }  // namespace orcd::server

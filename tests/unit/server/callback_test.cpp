@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <future>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "base/log.h"
 #include "server/http_server.h"
@@ -61,6 +64,45 @@ TEST_F(Callback, OtherAnswersAndNoneAreTold) {
   EXPECT_NE(told("http://[::1]:" + port() + "/200"), "") << "nobody listens there";
   EXPECT_NE(told("http://[::1:" + port() + "/200"), "");
   EXPECT_NE(told("http://127.0.0.1:none/200"), "");
+}
+
+// The field said "::1:8080", and the callback was refused by whoever reads it (a bug).
+TEST(CallbackHost, AnIpv6AddressStandsInBrackets) {
+  std::string host;
+  auto router = std::make_shared<Router>(AccessRules{});
+  router->add({"POST", "/", [&](const HttpRequest& request) {
+                 host = request.header("host");
+                 return Reply();
+               }});
+  HttpServer server({.host = "::1"}, router);
+  server.start();
+  const std::string address = "[::1]:" + std::to_string(server.port());
+  EXPECT_TRUE(post_ready("http://" + address, {}));
+  EXPECT_EQ(host, address);
+}
+
+// A worker that was to end waited 10 s for an orchestrator that took the connection and said nothing.
+TEST(CallbackStop, ACallbackThatIsNotAnsweredEndsWithTheWorker) {
+  std::promise<void> asked, over;
+  auto router = std::make_shared<Router>(AccessRules{});
+  router->add({"POST", "/", [&](const HttpRequest&) {
+                 asked.set_value();
+                 over.get_future().wait();
+                 return Reply();
+               }});
+  HttpServer server({}, router);
+  server.start();
+  bool taken = true;
+  const auto begin = std::chrono::steady_clock::now();
+  {
+    std::jthread worker([&](const std::stop_token& stop) {
+      taken = post_ready("http://127.0.0.1:" + std::to_string(server.port()), {}, stop);
+    });
+    asked.get_future().wait();
+  }
+  EXPECT_FALSE(taken);  // it has ended, and nobody has answered
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(8));
+  over.set_value();
 }
 
 TEST_F(Callback, AddressesThatAreNoneAreTold) {
