@@ -55,14 +55,6 @@ void run_to_end(asio::io_context& io, const std::stop_token& stop) {
   if (stop.stop_requested()) throw std::runtime_error("the worker is ending");
 }
 
-// The host as a URL has it, and the Host field: an IPv6 address in brackets.
-std::string host_field(const Url& url) {
-  const bool is_v6 = url.host.find(':') != std::string::npos;
-  std::string field = is_v6 ? "[" : "";
-  field.append(url.host).append(is_v6 ? "]:" : ":").append(url.port);
-  return field;
-}
-
 int post(const Url& url, const std::string& body, const std::stop_token& stop) {
   asio::io_context io;
   const std::stop_callback ends_it(stop, [&io] { io.stop(); });
@@ -75,7 +67,7 @@ int post(const Url& url, const std::string& body, const std::stop_token& stop) {
   run_to_end(io, stop);
   if (failed) throw beast::system_error(failed);
   http::request<http::string_body> request(http::verb::post, url.target, 11);
-  request.set(http::field::host, host_field(url));
+  request.set(http::field::host, host_field(url.host, url.port));
   request.set(http::field::content_type, "application/json");
   request.set(http::field::connection, "close");
   request.body() = body;
@@ -92,6 +84,13 @@ int post(const Url& url, const std::string& body, const std::stop_token& stop) {
 }
 
 }  // namespace
+
+std::string host_field(const std::string& host, const std::string& port) {
+  const bool is_v6 = host.find(':') != std::string::npos;
+  std::string field = is_v6 ? "[" : "";
+  field.append(host).append(is_v6 ? "]:" : ":").append(port);
+  return field;
+}
 
 bool post_ready(const std::string& url, const ReadyNotice& notice, const std::stop_token& stop) {
   const nlohmann::ordered_json body = {{"worker_id", notice.worker_id},
