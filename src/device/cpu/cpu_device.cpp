@@ -11,6 +11,7 @@
 #include "base/units.h"
 #include "device/cpu/arena.h"
 #include "device/cpu/executor.h"
+#include "device/cpu/host_memory.h"
 #include "device/cpu/isa.h"
 #include "device/cpu/plan.h"
 #include "device/cpu/thread_pool.h"
@@ -20,30 +21,6 @@ namespace orcd::cpu {
 namespace {
 
 constexpr uint32_t kMaxThreads = 256;
-
-// "key: 123 kB" of a /proc file, in bytes; 0 if absent.
-uint64_t proc_kilobytes(const char* path, const std::string& key) {
-  std::ifstream file(path);
-  std::string word;
-  while (file >> word) {
-    uint64_t value = 0;
-    if (word == key && file >> value) return value * 1024;
-  }
-  return 0;
-}
-
-uint64_t file_number(const char* path, uint64_t otherwise) {
-  std::ifstream file(path);
-  uint64_t value = 0;
-  return file >> value ? value : otherwise;
-}
-
-// The control group's limit less its use, where there is one.
-uint64_t cgroup_free_bytes() {
-  const uint64_t limit = file_number("/sys/fs/cgroup/memory.max", ~uint64_t{0});
-  const uint64_t used = file_number("/sys/fs/cgroup/memory.current", 0);
-  return limit > used ? limit - used : 0;
-}
 
 std::string processor_name() {
   std::ifstream file("/proc/cpuinfo");
@@ -74,15 +51,14 @@ class CpuDevice final : public device::Device {
     info_.isa = isa_name(isa_);
     info_.description =
         processor_name() + ", " + info_.isa + ", " + std::to_string(info_.n_threads) + " threads";
-    info_.total_bytes = proc_kilobytes("/proc/meminfo", "MemTotal:");
-    info_.free_bytes = free_bytes();
+    const HostMemory memory = host_memory();
+    info_.total_bytes = memory.total_bytes;
+    info_.free_bytes = memory.free_bytes;
   }
 
   const device::DeviceInfo& info() const override { return info_; }
 
-  uint64_t free_bytes() const override {
-    return std::min(proc_kilobytes("/proc/meminfo", "MemAvailable:"), cgroup_free_bytes());
-  }
+  uint64_t free_bytes() const override { return host_memory().free_bytes; }
 
   device::ResolvedLimits resolve(const model::Program& program, const device::Limits& limits) const override {
     const uint64_t free = free_bytes();
