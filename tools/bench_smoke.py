@@ -18,6 +18,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from release_build import need_built
+
 REPO = Path(__file__).resolve().parents[1]
 LEAST = 0.6
 ATTEMPTS = 3
@@ -63,8 +65,7 @@ def main() -> int:
     parser.add_argument("--baseline", type=Path, default=REPO / "bench" / "baseline.json")
     parser.add_argument("--renew", action="store_true")
     options = parser.parse_args()
-    if not options.binary.is_file():
-        sys.exit(f"{options.binary} is missing: cmake --preset release && cmake --build --preset release")
+    need_built(options.binary)
     if options.renew:
         renewed: dict[str, Ratios] = {}
         for isa in ISAS:

@@ -31,6 +31,7 @@ sys.path.insert(0, str(REPO / "tests" / "integration"))
 sys.path.insert(0, str(REPO / "tools"))
 
 from raw_http import request_bytes  # noqa: E402
+from release_build import need_built  # noqa: E402
 from sse import parse_sse  # noqa: E402
 from worker_process import TIME_SCALE, Worker, WorkerFailed  # noqa: E402
 
@@ -304,9 +305,7 @@ def main() -> int:
     parser.add_argument("--binary", type=Path, default=REPO / "build" / "release" / "bin" / "worker-orcd")
     parser.add_argument("--preload", type=Path, default=REPO / "build" / "release" / "lib" / "libfault_preload.so")
     options = parser.parse_args()
-    for file in (options.binary, options.preload):
-        if not file.is_file():
-            sys.exit(f"{file} is missing: cmake --preset release && cmake --build --preset release")
+    need_built(options.binary, options.preload)
     import make_model
 
     failed = 0

@@ -20,6 +20,7 @@ sys.path.insert(0, str(REPO / "tests" / "integration"))
 sys.path.insert(0, str(REPO / "tools"))
 
 from raw_http import RawClient, request_bytes, status_of  # noqa: E402
+from release_build import need_built  # noqa: E402
 from worker_process import Worker, terminal_of  # noqa: E402
 
 LIMIT_SECONDS = 0.010
@@ -76,8 +77,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, help="default: a tiny model with random weights")
     parser.add_argument("--binary", type=Path, default=REPO / "build" / "release" / "bin" / "worker-orcd")
     options = parser.parse_args()
-    if not options.binary.is_file():
-        sys.exit(f"{options.binary} is missing: cmake --preset release && cmake --build --preset release")
+    need_built(options.binary)
     if not shutil.which("slowhttptest"):
         sys.exit("slowhttptest is not here: run scripts/setup")
     with tempfile.TemporaryDirectory() as folder:

@@ -23,6 +23,7 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "tests" / "integration"))
 
 import httpx  # noqa: E402
+from release_build import need_built  # noqa: E402
 from sse import iter_sse  # noqa: E402
 from worker_process import TIME_SCALE, Worker, execute_body  # noqa: E402
 
@@ -147,8 +148,7 @@ def main() -> int:
     parser.add_argument("--binary", type=Path, default=REPO / "build" / "release" / "bin" / "worker-orcd")
     parser.add_argument("--json", type=Path, help="write the samples here")
     options = parser.parse_args()
-    if not options.binary.is_file():
-        sys.exit(f"{options.binary} is missing: cmake --preset release && cmake --build --preset release")
+    need_built(options.binary)
     with tempfile.TemporaryDirectory() as folder:
         model = options.model
         if model is None:
