@@ -138,7 +138,7 @@ def main() -> int:
 
         # A job that is cancelled ends in one error event.
         ends = []
-        for event, data in worker.execute(prompt, job_id="to-cancel", max_tokens=2048):
+        for event, data in worker.execute(prompt, job_id="to-cancel", max_tokens=2048, temperature=0):
             if event == "token" and data["i"] == 0:
                 worker.cancel("to-cancel")
             elif event in ("end", "error"):

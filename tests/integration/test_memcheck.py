@@ -102,6 +102,5 @@ def test_the_python_example_has_no_error_in_the_library_and_loses_none_of_its_by
 def test_the_orchestrators_worker_loses_no_byte(native, binary, tiny, tmp_path):
     wrapper, log = in_valgrind(binary, tmp_path)
     example = REPO / "examples" / "orchestrator" / "spawn_and_execute.py"
-    # Random weights: the job may draw its end before the cancel comes.
-    assert re.search(r"\ncancelled: (CANCELLED|end)\n$", run([sys.executable, example, wrapper, tiny, "a b", 6], native.env).stdout)
+    assert "cancelled: CANCELLED" in run([sys.executable, example, wrapper, tiny, "1 2 3", 6], native.env).stdout
     check_report(log.read_text(encoding="utf-8"))
