@@ -62,7 +62,7 @@ def test_run_tells_all_that_is_wrong_with_its_options_before_it_loads(cli, smoll
     assert refused.stdout == "" and refused.stderr.startswith("INVALID_REQUEST: ") and refused.stderr.count("\n") == 1
     for part in ("--top-k must be between 0 and 49152, got 49153", "at most 4 strings, got 6", "must not be empty", "at most 32 tokens, got 80"):
         assert part in refused.stderr
-    assert len(run_json(cli, smollm2, "--prompt", PROMPT, "--top-k", 49152)["token_ids"]) == 12
+    assert len(run_json(cli, smollm2, "--prompt", PROMPT, "--top-k", 49152, "--seed", 1)["token_ids"]) == 12
 
 
 @pytest.mark.core
@@ -243,7 +243,7 @@ def test_what_is_no_file_is_told_at_once(cli, smollm2, tmp_path):
 
 def test_an_answer_that_cannot_be_written_is_a_failure(binary, smollm2):
     """Nothing told it, and the generation went on (a bug)."""
-    arguments = [binary, "run", "--model", smollm2, "--device", "cpu", "--prompt", "Once upon a time", "-n", "100000"]
+    arguments = [binary, "run", "--model", smollm2, "--device", "cpu", "--prompt", "Once upon a time", "-n", "100000", "--temperature", "0"]
     with open("/dev/full", "w") as full:
         result = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
     assert (result.returncode, result.stderr) == (1, "INTERNAL: cannot write to stdout\n")

@@ -178,7 +178,7 @@ def test_prompts_come_as_texts_and_as_ids(client, smollm2_worker):
 def test_an_echo_comes_before_each_choice(client, smollm2_worker, stream):
     ids = smollm2_worker.post("/tokenize", {"content": "The sky is"}).json()["tokens"]
     for prompt in ("The sky is", ids):
-        answer = client.completions.create(model=MODEL, prompt=prompt, n=2, max_tokens=3, echo=True, stream=stream)
+        answer = client.completions.create(model=MODEL, prompt=prompt, n=2, max_tokens=3, seed=1, echo=True, stream=stream)
         texts = ["", ""]
         for part in answer if stream else [answer]:
             for choice in part.choices:
@@ -313,7 +313,7 @@ def test_a_model_without_a_template_does_not_chat_but_completes(gemma3_worker):
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(model=name, messages=QUESTION)
     assert "no chat template" in caught.value.body["message"]
-    assert client.completions.create(model=name, prompt="The sky is", max_tokens=4).usage.completion_tokens == 4
+    assert client.completions.create(model=name, prompt="The sky is", max_tokens=4, temperature=0).usage.completion_tokens == 4
 
 
 def test_keys_and_paths_and_methods_are_refused_in_openais_shape(worker, tiny, tmp_path):
@@ -377,7 +377,7 @@ def test_an_answer_that_takes_too_long_is_a_timeout(worker, smollm2):
 
 @pytest.mark.core
 def test_the_bytes_of_a_stream_are_server_sent_events(smollm2_worker):
-    body = {"messages": QUESTION, "max_tokens": 3, "stream": True, "stream_options": {"include_usage": True}}
+    body = {"messages": QUESTION, "max_tokens": 3, "temperature": 0, "stream": True, "stream_options": {"include_usage": True}}
     with RawClient(smollm2_worker.port) as client:
         client.send(request_bytes("POST", "/v1/chat/completions", body, Connection="close", x_request_id="my-id"))
         data = client.read_to_end()
@@ -436,7 +436,7 @@ def test_a_client_that_closes_its_sending_side_gets_its_answer(smollm2_worker):
 def test_a_connection_is_used_again(smollm2_worker):
     with RawClient(smollm2_worker.port) as client:
         for _ in range(3):
-            client.send(request_bytes("POST", "/v1/completions", {"prompt": "The sky is", "max_tokens": 2}))
+            client.send(request_bytes("POST", "/v1/completions", {"prompt": "The sky is", "max_tokens": 2, "temperature": 0}))
             head, body = read_reply(client)
             assert status_of(head) == 200 and json.loads(body)["usage"]["completion_tokens"] == 2
 
@@ -471,10 +471,11 @@ def test_requests_are_counted_and_logged_without_their_text(worker, tiny):
     process = worker(tiny)
     client = client_of(process)
     secret = "xyzzy-" + "plugh"
-    answer = client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": secret}], n=2, max_tokens=5)
+    answer = client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": secret}], n=2, max_tokens=5, seed=1)
     with pytest.raises(openai.BadRequestError):
         client.chat.completions.create(model="tiny", messages=[{"role": secret, "content": secret}])
     assert outcomes(process) == {"ok": 1, "error": 0, "cancelled": 0, "timeout": 0, "rejected": 1}
+    assert answer.usage.completion_tokens == 10  # both choices have a first token
     text = process.get("/metrics").text
     assert metric(text, "worker_orcd_time_to_first_token_seconds_count") == 2
     assert metric(text, "worker_orcd_e2e_request_latency_seconds_count") == 2
