@@ -420,6 +420,7 @@ void Core::publish_counters() {
   counters_->kv_pages_used = pool_.n_in_use();
   counters_->prefix_queries = scheduler_.prefix_queries();
   counters_->prefix_hits = scheduler_.prefix_hits();
+  counters_->n_preemptions = scheduler_.n_preemptions();
 }
 
 }  // namespace orcd::engine

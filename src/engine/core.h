@@ -34,7 +34,7 @@ struct Counters {
   std::atomic<uint32_t> running = 0, waiting = 0, set_aside = 0;
   std::atomic<uint32_t> failed_steps = 0;  // in a row, up to now
   std::atomic<uint64_t> kv_pages_used = 0, tokens_generated = 0, prompt_tokens = 0;
-  std::atomic<uint64_t> prefix_queries = 0, prefix_hits = 0;
+  std::atomic<uint64_t> prefix_queries = 0, prefix_hits = 0, n_preemptions = 0;
   std::atomic<uint64_t> requests_ok = 0, requests_error = 0, requests_cancelled = 0;
   std::atomic<uint64_t> busy_nanoseconds = 0;
   std::atomic<bool> healthy = true;

@@ -288,6 +288,7 @@ EngineStats Engine::stats() const {
   out.prompt_tokens = c.prompt_tokens;
   out.prefix_queries = c.prefix_queries;
   out.prefix_hits = c.prefix_hits;
+  out.n_preemptions = c.n_preemptions;
   out.requests_ok = c.requests_ok;
   out.requests_error = c.requests_error;
   out.requests_cancelled = c.requests_cancelled;

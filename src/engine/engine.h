@@ -30,6 +30,7 @@ struct EngineStats {
   uint64_t kv_pages_total = 0, kv_pages_used = 0;
   uint64_t tokens_generated = 0, prompt_tokens = 0;
   uint64_t prefix_queries = 0, prefix_hits = 0;  // tokens
+  uint64_t n_preemptions = 0;                    // sequences that gave up their pages, to be computed again
   uint64_t requests_ok = 0, requests_error = 0, requests_cancelled = 0;
   double busy_seconds = 0;
 };

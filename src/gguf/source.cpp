@@ -26,18 +26,16 @@ class FileSource final : public Source {
     fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd_ < 0) {
       const int code = errno;
-      refuse_path(path, "cannot open the model file: " + std::generic_category().message(code),
-                  code == ENOENT   ? "check the path given as --model"
+      refuse_path(path, "cannot open the file: " + std::generic_category().message(code),
+                  code == ENOENT   ? "check the path"
                   : code == EACCES ? "give this user read permission"
                                    : "");
     }
     struct stat info {};
     if (::fstat(fd_, &info) != 0 || !S_ISREG(info.st_mode)) {
       ::close(fd_);
-      refuse_path(
-          path,
-          S_ISDIR(info.st_mode) ? "the model path is a directory" : "the model path is not a regular file",
-          "give the path of one .gguf file");
+      refuse_path(path, S_ISDIR(info.st_mode) ? "the path is a directory" : "the path is not a regular file",
+                  "give the path of one file");
     }
     n_bytes_ = static_cast<uint64_t>(info.st_size);
   }

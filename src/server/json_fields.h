@@ -52,8 +52,7 @@ class Fields {
     if (!value) return otherwise;
     if (!value->is_number_integer()) {
       problem(name, "must be an integer, not " + kind(*value), kInvalidType);
-    } else if (!value->is_number_unsigned() || value->get<uint64_t>() < low ||
-               value->get<uint64_t>() > high) {
+    } else if (is_negative(*value) || value->get<uint64_t>() < low || value->get<uint64_t>() > high) {
       problem(name, "must be between " + std::to_string(low) + " and " + std::to_string(high) + ", got " +
                         value->dump());
     } else {
@@ -118,6 +117,11 @@ class Fields {
   }
 
  private:
+  // "-0" has a sign for the parser and is zero all the same.
+  static bool is_negative(const nlohmann::json& integer) {
+    return !integer.is_number_unsigned() && integer.get<int64_t>() < 0;
+  }
+
   static std::string number_text(double value) {
     char text[32];
     std::snprintf(text, sizeof text, "%.9g", value);

@@ -102,6 +102,8 @@ struct Metrics::Impl {
       counter("worker_orcd_prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.");
   Counter& prefix_hits =
       counter("worker_orcd_prefix_cache_hits_total", "Prompt tokens found in the prefix cache.");
+  Counter& preemptions = counter("worker_orcd_num_preemptions_total",
+                                 "Sequences that gave up their KV pages, to be computed again.");
   Counter& busy_seconds = counter("worker_orcd_engine_busy_seconds_total", "Time the engine spent in steps.");
   Gauge& running = gauge("worker_orcd_num_requests_running", "Requests in the running batch.");
   Gauge& waiting = gauge("worker_orcd_num_requests_waiting", "Requests waiting for a slot.");
@@ -160,6 +162,7 @@ std::string Metrics::text(const engine::Engine* engine, double uptime_seconds, b
     raise_to(m.tokens_generated, static_cast<double>(stats.tokens_generated));
     raise_to(m.prefix_queries, static_cast<double>(stats.prefix_queries));
     raise_to(m.prefix_hits, static_cast<double>(stats.prefix_hits));
+    raise_to(m.preemptions, static_cast<double>(stats.n_preemptions));
     raise_to(m.busy_seconds, stats.busy_seconds);
     m.vram_bytes.Set(static_cast<double>(engine->ledger().total_bytes()));
     for (int i = 0; i < memory::kCategoryCount; ++i)

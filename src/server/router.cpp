@@ -38,6 +38,17 @@ Reply forbidden(std::string message, std::string hint) {
   return error_reply(Error(ErrorCode::kUnauthorized, std::move(message), {}, std::move(hint)), 403);
 }
 
+// A compressed body would be read as broken JSON.
+std::optional<Reply> refuse_coding(const HttpRequest& request) {
+  const std::string coding = lower(request.header("content-encoding"));
+  if (coding.empty() || coding == "identity") return std::nullopt;
+  Reply reply = error_reply(Error(ErrorCode::kInvalidRequest, "bodies with a content coding are not taken",
+                                  {}, "send the body as it is, without Content-Encoding"),
+                            415);
+  reply.headers.emplace_back("Accept-Encoding", "identity");  // RFC 9110, 15.5.16
+  return reply;
+}
+
 }  // namespace
 
 bool is_loopback_host(std::string_view host_header) {
@@ -136,6 +147,7 @@ Router::Choice Router::choose(const HttpRequest& request) const {
     reply.headers.emplace_back("Allow", methods);
     return {nullptr, std::move(reply)};
   }
+  if (auto refusal = refuse_coding(request)) return {nullptr, std::move(*refusal)};
   return {&*route, {}};
 }
 

@@ -23,7 +23,7 @@ COMMANDS = [
     (("bench", "--model", "MODEL", "--device", "cpu", "-p", "0", "-n", "0"), "INVALID_REQUEST: there is nothing to measure"),
     (("detokenize", "--model", "MODEL", "--ids", "1 999999"), "INVALID_REQUEST: not a token id of this vocabulary (id=999999, vocab_size=272)"),
     ((*RUN, "--vram-budget-mb", "1"), "INSUFFICIENT_VRAM: the model does not fit on the device (required="),
-    (("run", "--model", "FILE.no", "--device", "cpu", "--prompt", "x"), "MODEL_LOAD_FAILED: cannot open the model file: No such file or directory"),
+    (("run", "--model", "FILE.no", "--device", "cpu", "--prompt", "x"), "MODEL_LOAD_FAILED: cannot open the file: No such file or directory"),
     ((*RUN, "--tokenizer", "JSON:{\"a\":"), "MODEL_LOAD_FAILED: tokenizer.json is not JSON: "),
     ((*RUN, "--tokenizer", "JSON:{\"a\": 1e999}"), "MODEL_LOAD_FAILED: tokenizer.json cannot be read: "),
     ((*RUN, "--tokenizer", "JSON:{\"model\": {\"type\": \"Unigram\"}}"), "MODEL_LOAD_FAILED: tokenizer.json: the model Unigram is not supported"),

@@ -132,6 +132,8 @@ ANSWERED = {
     "a chunk extension": (chunked(CHUNKED_CANCEL.replace("e\r\n", 'e;a=b;c="d"\r\n', 1)), 202),
     "zeros before a chunk size": (chunked("0" * 30 + CHUNKED_CANCEL), 202),
     "chunks of one byte": (chunked("".join(f"1\r\n{c}\r\n" for c in CANCEL) + "0\r\n\r\n"), 202),
+    "a gzip body": (post("Content-Encoding: gzip\r\nContent-Length: 14\r\n", CANCEL), 415),
+    "an identity body": (post("Content-Encoding: identity\r\nContent-Length: 14\r\n", CANCEL), 202),
     "trailers": (chunked(CHUNKED_CANCEL[:-2] + "Host: evil.example\r\nAuthorization: Bearer x\r\n\r\n"), 202),
     "a body of GET": (get("/livez", HOST + "Content-Length: 2\r\n") + "hi", 200),
     "an expectation that is none": (post("Expect: 200-maybe\r\nContent-Length: 14\r\n", CANCEL), 202),

@@ -78,6 +78,7 @@ def test_preemption_and_prefix_hits_change_no_bit(worker, smollm2):
     answer = tight.post("/v1/completions", {"prompt": growing, "max_tokens": 70, "temperature": 0}).json()
     assert [(c["text"], c["receipt"]["logits_digest"]) for c in answer["choices"]] == [alone[prompt] for prompt in growing]
     # One that was preempted looks its tokens up again.
+    assert count("worker_orcd_num_preemptions_total") > 0
     assert count("worker_orcd_prefix_cache_queries_total") > answer["usage"]["prompt_tokens"]
 
     for prompt, n_hits in ((told[0], 0), (told[1], 128), (told[0], 128)):

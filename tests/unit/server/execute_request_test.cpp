@@ -57,6 +57,14 @@ TEST(ExecuteRequest, EveryFieldReachesTheEngine) {
   EXPECT_EQ(request.sampling.seed, ~uint64_t{0});
 }
 
+TEST(ExecuteRequest, ZeroWithASignIsZero) {
+  const engine::Request request = parse(with(R"("seed":-0,"top_k":-0,"min_p":-0)")).request;
+  EXPECT_EQ(request.sampling.seed, 0u);
+  EXPECT_EQ(request.sampling.top_k, 0u);
+  EXPECT_EQ(refused(with(R"("seed":-1,"top_k":-1,"max_tokens":-0)")),
+            (Params{"max_tokens", "top_k", "seed"}));
+}
+
 TEST(ExecuteRequest, IdsAndPromptsHaveTheirLengths) {
   EXPECT_EQ(refused(R"({"job_id":")" + std::string(kMaxJobIdBytes + 1, 'a') + R"(","prompt":"p"})"),
             Params{"job_id"});

@@ -34,6 +34,18 @@ std::string reply_header(const Reply& reply, const std::string& name) {
   return "";
 }
 
+TEST(Router, ABodyWithAContentCodingIs415AndToldWhatIsTaken) {
+  const Router router = make({});
+  for (const char* coding : {"gzip", "br", "identity, gzip", "x"}) {
+    const Router::Choice choice = router.choose(request("POST", "/closed", {{"Content-Encoding", coding}}));
+    EXPECT_EQ(choice.route, nullptr) << coding;
+    EXPECT_EQ(choice.reply.status, 415) << coding;
+    EXPECT_EQ(reply_header(choice.reply, "Accept-Encoding"), "identity");
+  }
+  EXPECT_EQ(status(router, request("POST", "/closed", {{"Content-Encoding", "Identity"}})), 200);
+  EXPECT_EQ(status(router, request("POST", "/nowhere", {{"Content-Encoding", "gzip"}})), 404);
+}
+
 TEST(Router, HostMustNameALoopbackAddressWhereTheWorkerListensOnOne) {
   const Router router = make({});
   for (const char* host : {"localhost", "LOCALHOST:80", "127.0.0.1", "127.0.0.1:9999", "[::1]", "[::1]:80"})
