@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "model/program.h"
+#include "numerics/blocks.h"
 
 namespace orcd::model {
 namespace {
@@ -119,6 +120,11 @@ void Lowering::experts(uint32_t index, const LayerSpec& spec) {
                                    .w = matrix(spec.down),
                                    .bias = vector(spec.down_bias),
                                    .post_norm = norm(spec.post_ffn_norm)});
+  for (const TensorRef& ref : {spec.gate, spec.up, spec.down}) {
+    if (!ref) continue;
+    program_.max_expert_cols = std::max(program_.max_expert_cols, ref.tensor->dims[0]);
+    program_.has_float_experts |= !numerics::is_block_format(ref.tensor->type);
+  }
 }
 
 }  // namespace

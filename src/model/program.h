@@ -119,6 +119,8 @@ struct Program {
   uint32_t max_ffn_dim = 0;  // elements of h for one token: ffn_dim, or n_used * ffn_dim of experts
   uint32_t max_experts = 0;  // 0: no layer has experts
   uint32_t max_experts_used = 0;
+  uint64_t max_expert_cols = 0;    // columns of the widest matrix of experts, of which there may be one only
+  bool has_float_experts = false;  // some are F32, F16 or BF16
 };
 
 Program lower(ModelSpec spec);

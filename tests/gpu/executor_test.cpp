@@ -167,7 +167,11 @@ TEST(CudaExecutor, ExpertsAndSinksGiveTheReferencesBits) {
   SyntheticModel floats = shape_of("llama", {kAll[1], kAll[7], kAll[2], kAll[8], kAll[0]}, 256, 256);
   floats.n_experts = 40;
   floats.n_experts_used = 5;
-  for (const SyntheticModel& shape : {oss, qwen, mixtral, floats}) {
+  SyntheticModel routed = floats;  // a quantised router leaves the norm to experts of floats
+  routed.router = TensorType::kQ8_0;
+  SyntheticModel single = shape_of("llama", {kAll[7]}, 256, 1024);
+  single.n_experts = single.n_experts_used = 1;
+  for (const SyntheticModel& shape : {oss, qwen, mixtral, floats, routed, single}) {
     const LoadedModel model(shape);
     const std::vector<int32_t> tokens = test::random_tokens(420, shape.n_vocab, 6);
     const std::vector<float> want = test::reference_logits(*model.program, tokens);

@@ -21,6 +21,7 @@ struct SyntheticModel {
   std::vector<TensorType> types = {TensorType::kQ4_1};  // dealt out to the matrices in turn
   uint32_t seed = 1;
   uint32_t n_experts = 0, n_experts_used = 2;  // 0: a llama without experts
+  TensorType router = TensorType::kF32;        // as converters leave it
 };
 
 // About the largest integer of a block of random bytes, scales and all.
@@ -118,11 +119,9 @@ struct TensorWriter {
         n_vectors > 1 ? std::vector<uint64_t>{n, n_vectors} : std::vector<uint64_t>{n};
     w.tensor(name, TensorType::kF32, dims, std::move(data));
   }
-  // The router is F32, as converters leave it.
   void experts(const std::string& b, bool biases) {
     const uint64_t dim = m.dim, ffn = m.ffn_dim, n = m.n_experts;
-    w.tensor(b + "ffn_gate_inp.weight", TensorType::kF32, {dim, n},
-             random_weights(TensorType::kF32, n, dim, rng));
+    w.tensor(b + "ffn_gate_inp.weight", m.router, {dim, n}, random_weights(m.router, n, dim, rng));
     matrix(b + "ffn_gate_exps.weight", ffn, dim, n);
     matrix(b + "ffn_up_exps.weight", ffn, dim, n);
     matrix(b + "ffn_down_exps.weight", dim, ffn, n);

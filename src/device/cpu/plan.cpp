@@ -74,14 +74,7 @@ CpuPlan::CpuPlan(const model::Program& program, const device::ResolvedLimits& li
 void CpuPlan::plan_experts(const model::Program& program, uint64_t tokens) {
   const uint64_t places = tokens * program.max_experts_used;
   const uint64_t dim = program.spec.dim;
-  uint64_t longest = dim;  // columns of the widest matrix, in whole groups
-  bool any_floats = false;
-  for (const model::Weight& weight : program.weights) {
-    if (weight.n_experts == 1 || weight.role != model::WeightRole::kMatrix) continue;
-    longest = std::max(longest, weight.cols);
-    any_floats = any_floats || !numerics::is_block_format(weight.type);
-  }
-  longest = align_up(longest, 32);
+  const uint64_t longest = align_up(program.max_expert_cols, 32);  // whole groups
   const auto words = [&](const char* name, uint64_t n) {
     return plan.add(std::string("experts.") + name, Category::kActivations, n * 4);
   };
@@ -91,7 +84,7 @@ void CpuPlan::plan_experts(const model::Program& program, uint64_t tokens) {
   experts.place = words("place", places);
   experts.token = words("token", places);
   experts.begin = words("begin", uint64_t{program.max_experts} + 1);
-  experts.input = words("input", any_floats ? places * dim : 0);
+  experts.input = words("input", program.has_float_experts ? places * dim : 0);
   experts.codes = plan.add("experts.codes", Category::kActivations, places * longest);
   experts.scales =
       plan.add("experts.scales", Category::kActivations, places * (longest / 32) * sizeof(GroupScale));

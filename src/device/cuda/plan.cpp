@@ -42,7 +42,7 @@ CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& 
   const uint64_t wide = std::max(tokens, rows);  // the head's input has `rows` rows
   const uint64_t padded = align_up(wide, kTokenAlignment);
   uint64_t max_slab = 0;
-  uint64_t max_expert_k = 0, max_expert_ffn = 0;
+  uint64_t max_expert_ffn = 0;
   uint32_t max_head_dim = 0, max_heads = 0;
   for (const model::Weight& weight : program.weights) {
     const bool matrix = weight.role == model::WeightRole::kMatrix;
@@ -52,7 +52,6 @@ CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& 
     const FormatInfo* format = find_format(weight.type);
     const uint64_t row_bytes = weight.cols / format->block_elements * format->block_bytes;
     max_slab = std::max(max_slab, align_up(row_bytes * (matrix ? kFloatTileRows : weight.n_experts), 256));
-    if (matrix && weight.n_experts > 1) max_expert_k = std::max(max_expert_k, weight.cols);
     if (matrix) max_k = std::max(max_k, weight.cols);
   }
   for (uint32_t layer = 0; layer < spec.n_layers; ++layer) {
@@ -84,7 +83,7 @@ CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& 
   gate = floats("gate", ffn);
   y = floats("projection", tokens * spec.dim);
   xn = floats("norm", wide * spec.dim);
-  const uint64_t codes = std::max(padded * max_k, places * align_up(max_expert_k, kUnit));
+  const uint64_t codes = std::max(padded * max_k, places * align_up(program.max_expert_cols, kUnit));
   xq = plan.add("quantized.codes", Category::kActivations, codes);
   xs = plan.add("quantized.scales", Category::kActivations, codes / 32 * 8);
   max_splits = (limits.context + numerics::kPageKeys * numerics::kPagesPerSplit - 1) /

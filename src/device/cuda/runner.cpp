@@ -163,20 +163,21 @@ Runner::QuantizedPlace Runner::quantized_in(const float* rows, uint32_t n_tokens
   return {to, reinterpret_cast<float2*>(to + codes)};
 }
 
+void Runner::norm_rows(const Input& input, uint32_t cols) {
+  NormArgs norm;
+  norm.x = input.x;
+  norm.row_index = input.row_index;
+  norm.norm = input_norm(input.norm);
+  norm.cols = cols;
+  norm.y = state_.floats(state_.plan.xn);
+  norm.add = false;
+  launch_norm(calls_, input.n, norm);
+}
+
 void Runner::linear_floats(const Target& target, const Input& input, const Output& output, bool* normed) {
   const Matrix matrix = state_.matrix(target.weight);
   const bool needs_norm = input.norm.weight != model::kNoWeight || input.row_index;
-  if (needs_norm && !*normed) {
-    NormArgs norm;
-    norm.x = input.x;
-    norm.row_index = input.row_index;
-    norm.norm = input_norm(input.norm);
-    norm.cols = static_cast<uint32_t>(matrix.cols);
-    norm.y = state_.floats(state_.plan.xn);
-    norm.add = false;
-    launch_norm(calls_, input.n, norm);
-    *normed = true;
-  }
+  if (needs_norm && !std::exchange(*normed, true)) norm_rows(input, static_cast<uint32_t>(matrix.cols));
   FloatLinearArgs args = {};
   args.weight = matrix;
   args.x = needs_norm ? state_.floats(state_.plan.xn) : input.x;

@@ -54,6 +54,7 @@ class Runner {
     float2* scales = nullptr;
   };
   QuantizedPlace quantized_in(const float* rows, uint32_t n_tokens, uint32_t cols) const;
+  void norm_rows(const Input& input, uint32_t cols);  // into xn
   void linear_floats(const Target& target, const Input& input, const Output& output, bool* normed);
   void add_normed(const model::Norm& norm, float scale);  // x += norm(y) * scale
   InputNorm input_norm(const model::Norm& norm) const;

@@ -137,9 +137,14 @@ void Runner::run(const model::MoeGateUpOp& op) {
   route(op);
   if (!work_.by_pair) sort_by_expert(op);
 
-  // The router has left the normed rows where its weights are floats, as they are in most files.
+  // The router has left the normed rows where its weights are floats, as they are in most files. Experts of
+  // floats read rows as they are: another router leaves the norm to us.
   Input input = {state_.floats(state_.plan.x), nullptr, work_.rows(), op.norm};
-  if (!is_blocks(op.router) && op.norm.weight != model::kNoWeight)
+  const bool has_norm = op.norm.weight != model::kNoWeight, router_is_blocks = is_blocks(op.router);
+  const bool reads_floats = !is_blocks(op.gate) || !is_blocks(op.up);
+  if (has_norm && router_is_blocks && reads_floats)
+    norm_rows({state_.floats(state_.plan.x), nullptr, shape_.n_tokens, op.norm}, state_.program->spec.dim);
+  if (has_norm && (!router_is_blocks || reads_floats))
     input = {state_.floats(state_.plan.xn), nullptr, work_.rows(), {}};
   if (!work_.by_pair) input.row_index = state_.as<const int32_t>(state_.plan.experts.token);
   const uint32_t ffn = static_cast<uint32_t>(state_.weight(op.up).rows);

@@ -119,6 +119,15 @@ std::vector<SyntheticModel> shapes() {
   mixtral.n_experts = mixtral.n_experts_used = 2;
   mixtral.biases = true;
   mixtral.types = {TensorType::kF32, TensorType::kQ2_K, TensorType::kQ3_K};
+  SyntheticModel single = llama;  // one expert, whose matrices are laid out as those of several are
+  single.n_experts = single.n_experts_used = 1;
+  single.ffn_dim = 4 * single.dim;
+  single.types = {TensorType::kQ4_0};
+  SyntheticModel routed = single;  // a quantised router before experts that are not
+  routed.n_experts = 5;
+  routed.n_experts_used = 2;
+  routed.router = TensorType::kQ8_0;
+  routed.types = {TensorType::kF16};
   SyntheticModel gpt2 =
       mixtral;  // LayerNorm, learned positions, no gate, slices of fused matrices and biases
   gpt2.family = "gpt2";
@@ -132,7 +141,7 @@ std::vector<SyntheticModel> shapes() {
   SyntheticModel gemma2 = gemma;  // softcap of the scores
   gemma2.family = "gemma2";
   gemma2.n_layers = 2;
-  return {llama, mixed, gemma, gpt_oss, qwen, mixtral, gpt2, phi, granite, gemma2};
+  return {llama, mixed, gemma, gpt_oss, qwen, mixtral, single, routed, gpt2, phi, granite, gemma2};
 }
 
 // Instrumented builds run the same body over fewer tokens: past one KV page, in one chunking.
