@@ -15,11 +15,11 @@
 namespace orcd::capi {
 namespace {
 
-device::DeviceInfo device_at(uint32_t index) {
-  std::vector<device::DeviceInfo> devices = device::list_devices();
-  if (index < devices.size()) return std::move(devices[index]);
+void need_device(uint32_t index) {
+  const uint32_t count = device::device_count();
+  if (index < count) return;
   throw CallError(ORCD_STATUS_INVALID_ARGUMENT, "there is no device with this index",
-                  {{"index", uint64_t{index}}, {"count", uint64_t{devices.size()}}},
+                  {{"index", uint64_t{index}}, {"count", uint64_t{count}}},
                   "ask orcd_device_count for the number of devices");
 }
 
@@ -95,7 +95,7 @@ orcd_status orcd_device_count(orcd_context* context, uint32_t* out_count) noexce
   return call([&] {
     const auto pinned = registry().pin<Context>(context);
     need(out_count, "out_count");
-    *out_count = static_cast<uint32_t>(orcd::device::list_devices().size());
+    *out_count = orcd::device::device_count();
     return ORCD_STATUS_OK;
   });
 }
@@ -104,7 +104,8 @@ orcd_status orcd_device_get_info(orcd_context* context, uint32_t index, orcd_dev
   return call([&] {
     const auto pinned = registry().pin<Context>(context);
     need_result(out_info, "out_info");
-    const orcd::device::DeviceInfo info = device_at(index);
+    need_device(index);
+    const orcd::device::DeviceInfo info = orcd::device::device_info(index);
     orcd_device_info result{};
     result.usable = info.refusal.empty();
     result.total_bytes = info.total_bytes;
@@ -126,7 +127,8 @@ orcd_status orcd_device_get_memory(orcd_context* context, uint32_t index,
   return call([&] {
     const auto pinned = registry().pin<Context>(context);
     need_result(out_memory, "out_memory");
-    const auto device = orcd::device::open_device({.name = device_at(index).name, .n_threads = 1});
+    need_device(index);
+    const auto device = orcd::device::open_device({.name = orcd::device::device_name(index), .n_threads = 1});
     const OnDevice models = models_on(device->info().name, context);
     orcd_device_memory result{};
     result.n_models = models.n_models;
@@ -144,7 +146,8 @@ orcd_status orcd_device_get_health(orcd_context* context, uint32_t index,
   return call([&] {
     const auto pinned = registry().pin<Context>(context);
     need_result(out_health, "out_health");
-    const orcd::device::DeviceInfo info = device_at(index);
+    need_device(index);
+    const orcd::device::DeviceInfo info = orcd::device::device_info(index);
     const OnDevice models = models_on(info.name, context);
     const std::string& reason = info.refusal.empty() ? models.reason : info.refusal;
     orcd_device_health result{};

@@ -35,7 +35,15 @@ int devices(const Options& options) {
                   format_bytes(info.free_bytes).c_str(), format_bytes(info.total_bytes).c_str());
     }
   }
-  if (options.json) std::printf("%s\n", nlohmann::ordered_json{{"devices", list}}.dump(2).c_str());
+  const std::string no_cuda = device::why_no_cuda();
+  if (options.json) {
+    const nlohmann::ordered_json json = {
+        {"devices", list},
+        {"no_cuda", no_cuda.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(no_cuda)}};
+    std::printf("%s\n", json.dump(2).c_str());
+  } else if (!no_cuda.empty()) {
+    std::printf("%-8s none: %s\n", "cuda", no_cuda.c_str());
+  }
   return 0;
 }
 

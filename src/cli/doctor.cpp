@@ -102,6 +102,8 @@ std::vector<Finding> examine_all(const Options& options) {
     for (const device::DeviceInfo& info : device::list_devices())
       findings.push_back({"device " + info.name, false, !info.refusal.empty(),
                           info.refusal.empty() ? info.description : info.refusal});
+    if (const std::string why = device::why_no_cuda(); !why.empty())
+      findings.push_back({"CUDA devices", false, false, "none: " + why});
   }
   if (device) {
     const std::string& isa = device->info().isa;

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 #include <memory>
-#include <vector>
+#include <string>
 
 #include "device/device.h"
 
@@ -14,7 +14,12 @@ namespace orcd::device {
 // used.
 std::unique_ptr<Device> open_cuda_device(uint32_t index);
 
-// Every CUDA device, with the reason where one cannot be used; empty without a driver or CUDA in this build.
-std::vector<DeviceInfo> list_cuda_devices();
+struct CudaDevices {
+  uint32_t n = 0;
+  std::string why_none;  // "" if there are some
+};
+
+// Counts them and touches none.
+CudaDevices count_cuda_devices();
 
 }  // namespace orcd::device

@@ -1,6 +1,7 @@
 #include "device/device.h"
 
 #include <charconv>
+#include <string>
 
 #include "base/error.h"
 #include "device/cpu/cpu_device.h"
@@ -26,10 +27,27 @@ std::unique_ptr<Device> open_device(const DeviceRequest& request) {
   throw Error(ErrorCode::kInvalidRequest, "unknown device", {{"device", request.name}}, "use cpu or cuda:N");
 }
 
+uint32_t device_count() { return 1 + count_cuda_devices().n; }
+
+std::string device_name(uint32_t index) { return index == 0 ? "cpu" : "cuda:" + std::to_string(index - 1); }
+
+DeviceInfo device_info(uint32_t index) {
+  DeviceInfo info;
+  info.name = device_name(index);
+  try {
+    return open_device({.name = info.name})->info();
+  } catch (const Error& error) {
+    info.refusal = error.line();
+  }
+  return info;
+}
+
 std::vector<DeviceInfo> list_devices() {
-  std::vector<DeviceInfo> devices = {cpu::open_cpu_device(0)->info()};
-  for (DeviceInfo& info : list_cuda_devices()) devices.push_back(std::move(info));
+  std::vector<DeviceInfo> devices;
+  for (uint32_t index = 0, n = device_count(); index < n; ++index) devices.push_back(device_info(index));
   return devices;
 }
+
+std::string why_no_cuda() { return count_cuda_devices().why_none; }
 
 }  // namespace orcd::device

@@ -144,6 +144,15 @@ struct DeviceRequest {
 // Opens the device by name; throws INVALID_REQUEST for an unknown name, CUDA_ERROR with the reason if it
 // cannot be used. There is no default device.
 std::unique_ptr<Device> open_device(const DeviceRequest& request);
+
+// The devices of this machine by index: "cpu", then "cuda:0", "cuda:1", ... Counting and naming touch none.
+uint32_t device_count();
+std::string device_name(uint32_t index);
+// REQUIRES index < device_count(). Opens the device; where it cannot be used, `refusal` says why. What
+// opening a GPU takes of its memory (driver_overhead_bytes) stays taken until the process ends.
+DeviceInfo device_info(uint32_t index);
 std::vector<DeviceInfo> list_devices();
+// Why there are no CUDA devices; "" if there are some.
+std::string why_no_cuda();
 
 }  // namespace orcd::device

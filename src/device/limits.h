@@ -21,7 +21,7 @@ inline uint64_t kv_bytes_per_page(const model::Program& program) {
 
 inline constexpr uint32_t kBatchTokens = 512;  // of a step where nobody named a number
 inline constexpr uint32_t kMaxSlots = 4096;
-inline constexpr uint32_t kMaxBatchTokens = 65536;
+inline constexpr uint32_t kMaxBatchTokens = 16384;
 
 using PlanFunction = std::function<memory::Plan(const ResolvedLimits&)>;
 
@@ -55,12 +55,8 @@ inline std::string model_label(const model::Program& program) {
   return program.spec.name.empty() ? program.spec.file->path() : program.spec.name;
 }
 
-// available: bytes that the plan may take (the budget, or what is free). Where the user named neither a
-// context nor a KV size, the context shrinks to the largest that fits; what the user named is kept or
-// refused.
-inline ResolvedLimits resolve_limits(const model::Program& program, const Limits& limits,
-                                     const std::string& device, uint64_t available,
-                                     const PlanFunction& plan) {
+// What the user's numbers and the defaults give, whether or not there is the memory for it.
+inline ResolvedLimits wanted_limits(const model::Program& program, const Limits& limits) {
   const uint32_t model_context = program.spec.context_length;
   if (limits.context > model_context) {
     throw Error(ErrorCode::kInvalidRequest, "the context asked for is longer than the model was made for",
@@ -72,7 +68,7 @@ inline ResolvedLimits resolve_limits(const model::Program& program, const Limits
                 {{"slots", uint64_t{limits.slots}}}, "give another number as --slots");
   }
   if (limits.batch_tokens > kMaxBatchTokens) {
-    throw Error(ErrorCode::kInvalidRequest, "a step has at most 65536 tokens",
+    throw Error(ErrorCode::kInvalidRequest, "a step has at most 16384 tokens",
                 {{"batch_tokens", uint64_t{limits.batch_tokens}}}, "lower --batch-tokens");
   }
   ResolvedLimits resolved = limits_with_context(limits, limits.context != 0 ? limits.context : model_context);
@@ -90,6 +86,16 @@ inline ResolvedLimits resolve_limits(const model::Program& program, const Limits
     }
     resolved.context = std::min(resolved.context, positions);
   }
+  return resolved;
+}
+
+// available: bytes that the plan may take (the budget, or what is free). Where the user named neither a
+// context nor a KV size, the context shrinks to the largest that fits; what the user named is kept or
+// refused.
+inline ResolvedLimits resolve_limits(const model::Program& program, const Limits& limits,
+                                     const std::string& device, uint64_t available,
+                                     const PlanFunction& plan) {
+  const ResolvedLimits resolved = wanted_limits(program, limits);
   if (plan(resolved).total_bytes() <= available) return resolved;
   const uint32_t max_context = largest_context(program, limits, available, plan);
   if (limits.context != 0 || limits.kv_cache_bytes != 0 || max_context == 0) {

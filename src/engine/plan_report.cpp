@@ -48,8 +48,7 @@ PlanReport make_plan_report(const model::Program& program, const device::Device&
     if (error.code() != ErrorCode::kInsufficientVram) throw;
     report.fits = false;
     // What it would take all the same: planned as if memory had no end.
-    const uint32_t context = limits.context ? limits.context : program.spec.context_length;
-    report.limits = device::limits_with_context(limits, context);
+    report.limits = device::wanted_limits(program, limits);
   }
   report.plan = device.plan(program, report.limits);
   report.max_context = largest_context(device, program, limits);

@@ -55,6 +55,24 @@ TEST(Calls, FaultsHitTheNumberAskedFor) {
   EXPECT_FALSE(fails());
 }
 
+// Errors whose description in driver_types.h says that the process must be started again.
+TEST(Calls, ErrorsThatEndAProcessLoseTheContext) {
+  for (const cudaError_t error :
+       {cudaErrorContained, cudaErrorTensorMemoryLeak, cudaErrorMpsClientTerminated, cudaErrorLaunchFailure,
+        cudaErrorECCUncorrectable, cudaErrorMisalignedAddress, cudaErrorAssert}) {
+    Rig rig;
+    rig.calls().set_fault({.first = 1, .once = true, .error = error});
+    EXPECT_THROW(rig.calls().synchronize("wait"), Error);
+    EXPECT_TRUE(rig.calls().lost()) << error;
+    EXPECT_THROW(rig.calls().synchronize("wait"), Error);
+    rig.calls().set_fault({});
+  }
+  Rig rig;
+  rig.calls().set_fault({.first = 1, .once = true, .error = cudaErrorInvalidValue});
+  EXPECT_THROW(rig.calls().synchronize("wait"), Error);
+  EXPECT_FALSE(rig.calls().lost());
+}
+
 TEST(Calls, ALostContextFailsEveryLaterCallAlike) {
   Rig rig;
   rig.calls().set_fault({.first = 1, .once = true, .error = cudaErrorIllegalAddress});

@@ -3,6 +3,7 @@
 // forgive or turn into wrong bits ends the process: a buffer freed or a pinned source changed before its copy
 // was made.
 #include <cuda_runtime_api.h>
+#include <atomic>
 
 #include <cstdio>
 #include <cstdlib>
@@ -24,6 +25,8 @@ struct CUgraphExec_st {};
 namespace {
 
 constexpr uint64_t kTotalBytes = uint64_t{64} << 30;
+
+std::atomic<uint64_t> devices_chosen = 0;
 
 [[noreturn]] void fail(const char* what) {
   std::fprintf(stderr, "fake_cudart: %s\n", what);
@@ -98,6 +101,7 @@ uint64_t fake_operations_run() {
   Lock lock(runtime().mutex);
   return runtime().n_run;
 }
+uint64_t fake_devices_chosen() { return devices_chosen; }
 uint64_t fake_operations_queued() {
   Lock lock(runtime().mutex);
   return runtime().n_queued;
@@ -139,7 +143,10 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
   *version = 13000;
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+cudaError_t cudaSetDevice(int) {
+  ++devices_chosen;
+  return cudaSuccess;
+}
 cudaError_t cudaDeviceSetLimit(enum cudaLimit, size_t) { return cudaSuccess; }
 cudaError_t cudaFuncSetAttribute(const void*, enum cudaFuncAttribute, int) { return cudaSuccess; }
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {

@@ -2,6 +2,9 @@
 // what it must not.
 #include <gtest/gtest.h>
 
+#include "device/cuda/experts.h"
+#include "device/cuda/plan.h"
+#include "device/cuda_device.h"
 #include "gpu/fake_cudart.h"
 #include "gpu/rig.h"
 
@@ -75,6 +78,43 @@ TEST(HostSide, StepsAreLargeWhereNobodyNamedANumberAndNothingElseShrinks) {
   rig.limits.budget_bytes = 0;
   rig.limits.batch_tokens = 512;
   EXPECT_EQ(rig.device->resolve(*rig.model.program, rig.limits).batch_tokens, 512u);
+}
+
+TEST(HostSide, OneExpertTakesTheRoomOfAnyOther) {
+  // In wide tiles of tokens, as steps of that many go.
+  SyntheticModel shape{.ffn_dim = 2048, .n_experts = 1, .n_experts_used = 1};
+  Rig rig(shape);
+  rig.limits.batch_tokens = 128;
+  const CudaPlan plan(*rig.model.program, rig.device->resolve(*rig.model.program, rig.limits));
+  const uint64_t codes = plan.plan.items()[plan.xq].bytes;
+  EXPECT_GE(codes, (most_places(128, 1) + kWideExpertTokens) * uint64_t{shape.ffn_dim});
+}
+
+TEST(HostSide, StepsOfFloatExpertsKeepToWhatAGridHas) {
+  Rig rig({.types = {TensorType::kF16}, .n_experts = 24, .n_experts_used = 24});
+  const model::Program& program = *rig.model.program;
+  rig.limits.batch_tokens = 65535 / 24;
+  EXPECT_EQ(rig.device->resolve(program, rig.limits).batch_tokens, 2730u);
+  ++rig.limits.batch_tokens;
+  try {
+    rig.device->resolve(program, rig.limits);
+    FAIL() << "65,544 pairs were taken";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidRequest);
+    EXPECT_NE(error.line().find("most=2730"), std::string::npos) << error.line();
+  }
+}
+
+TEST(HostSide, DevicesAreCountedWithoutOpeningOne) {
+  const uint64_t chosen = test::fake_devices_chosen();
+  const device::CudaDevices found = device::count_cuda_devices();
+  EXPECT_GE(found.n, 1u);
+  EXPECT_EQ(found.why_none, "");
+  EXPECT_EQ(device::device_count(), 1 + found.n);
+  EXPECT_EQ(device::device_name(found.n), "cuda:" + std::to_string(found.n - 1));
+  EXPECT_EQ(test::fake_devices_chosen(), chosen) << "a device was touched";
+  EXPECT_EQ(device::device_info(found.n).refusal, "");
+  EXPECT_GT(test::fake_devices_chosen(), chosen);
 }
 
 }  // namespace

@@ -23,6 +23,9 @@ bool is_sticky(cudaError_t error) {
     case cudaErrorNvlinkUncorrectable:
     case cudaErrorContextIsDestroyed:
     case cudaErrorExternalDevice:
+    case cudaErrorContained:
+    case cudaErrorTensorMemoryLeak:
+    case cudaErrorMpsClientTerminated:
     case cudaErrorUnknown:
       return true;
     default:
@@ -116,6 +119,7 @@ int Calls::device_count() {
   const cudaError_t error = cudaGetDeviceCount(&n);
   if (error == cudaSuccess) return n;
   cudaGetLastError();
+  if (error == cudaErrorNoDevice) return 0;  // or CUDA_VISIBLE_DEVICES hides them all
   throw Error(ErrorCode::kCudaError, std::string("no usable CUDA driver: ") + cudaGetErrorString(error),
               {{"cuda_error", std::string(cudaGetErrorName(error))}},
               "install the NVIDIA driver, or use --device cpu");

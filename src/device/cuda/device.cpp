@@ -33,6 +33,17 @@ Error refuse(uint32_t index, std::string message, std::string hint) {
                std::move(hint));
 }
 
+// How many there are, where the one with this number is asked for.
+int count_for(uint32_t index) {
+  try {
+    return Calls::device_count();
+  } catch (const Error& error) {
+    ErrorValues values = {{"device", "cuda:" + std::to_string(index)}};
+    values.insert(values.end(), error.values().begin(), error.values().end());
+    throw Error(error.code(), error.message(), std::move(values), error.hint());
+  }
+}
+
 // What making the context took, measured when the process made it: it then stays until the process ends.
 uint64_t driver_overhead(uint32_t index, const device::DriverMemory& before,
                          const device::DriverMemory& after, uint64_t used_by_all) {
@@ -72,6 +83,11 @@ struct TimingEvent {
 
 constexpr uint32_t kBatchTokens = 2048;  // of a step: matrices are read once for more tokens
 
+// Pairs of a token and an expert of floats are rows of a grid, of which a launch has 65,535.
+uint32_t most_batch_tokens(const model::Program& program) {
+  return program.has_float_experts ? 65535 / program.max_experts_used : device::kMaxBatchTokens;
+}
+
 class CudaDevice final : public device::Device {
  public:
   explicit CudaDevice(std::shared_ptr<Context> context) : context_(std::move(context)) {}
@@ -90,9 +106,15 @@ class CudaDevice final : public device::Device {
   device::ResolvedLimits resolve(const model::Program& program, const device::Limits& limits) const override {
     const uint64_t most = available(limits.budget_bytes);
     const device::PlanFunction plan = plan_of(program);
+    const uint32_t most_tokens = most_batch_tokens(program);
+    if (limits.batch_tokens > most_tokens) {
+      throw Error(ErrorCode::kInvalidRequest, "a step has too many tokens for experts of F32, F16 or BF16",
+                  {{"batch_tokens", uint64_t{limits.batch_tokens}}, {"most", uint64_t{most_tokens}}},
+                  "lower --batch-tokens");
+    }
     return device::with_larger_steps(limits,
                                      device::resolve_limits(program, limits, context_->info.name, most, plan),
-                                     kBatchTokens, most, plan);
+                                     std::min(kBatchTokens, most_tokens), most, plan);
   }
 
   memory::Plan plan(const model::Program& program, const device::ResolvedLimits& limits) const override {
@@ -174,10 +196,10 @@ bool only_portable_kernels() {
 
 Context::Context(uint32_t index_in, const FaultPlan& fault)
     : index(index_in), calls(std::make_unique<Calls>(index_in, fault)) {
-  const int n = Calls::device_count();
+  const int n = count_for(index);
   if (index >= static_cast<uint32_t>(n))
     throw refuse(index, "there is no CUDA device with this number; there are " + std::to_string(n),
-                 "see `devices`");
+                 "see `devices`; CUDA_VISIBLE_DEVICES hides some and counts the others from 0");
   const cudaDeviceProp properties = calls->properties();
   if (const auto no = refusal(properties.integrated != 0, properties.major, properties.minor,
                               ORCD_COMPILED_ARCHITECTURES, properties.sharedMemPerBlockOptin))
@@ -226,25 +248,13 @@ std::unique_ptr<Device> open_cuda_device(uint32_t index) {
   return cuda::make_device(std::make_shared<cuda::Context>(index));
 }
 
-std::vector<DeviceInfo> list_cuda_devices() {
-  std::vector<DeviceInfo> all;
-  int n = 0;
+CudaDevices count_cuda_devices() {
   try {
-    n = cuda::Calls::device_count();
-  } catch (const Error&) {
-    return all;  // no driver: no devices; open_cuda_device() says why
+    const auto n = static_cast<uint32_t>(cuda::Calls::device_count());
+    return {n, n ? "" : "the driver shows none; CUDA_VISIBLE_DEVICES may hide them"};
+  } catch (const Error& error) {
+    return {0, error.line()};
   }
-  for (int i = 0; i < n; ++i) {
-    DeviceInfo info;
-    info.name = "cuda:" + std::to_string(i);
-    try {
-      info = cuda::Context(static_cast<uint32_t>(i)).info;
-    } catch (const Error& error) {
-      info.refusal = error.line();
-    }
-    all.push_back(std::move(info));
-  }
-  return all;
 }
 
 }  // namespace orcd::device

@@ -12,6 +12,6 @@ std::unique_ptr<Device> open_cuda_device(uint32_t index) {
               "configure with -DORCD_CUDA=ON on a machine with nvcc, or use --device cpu");
 }
 
-std::vector<DeviceInfo> list_cuda_devices() { return {}; }
+CudaDevices count_cuda_devices() { return {0, "this worker was built without CUDA"}; }
 
 }  // namespace orcd::device
