@@ -426,7 +426,7 @@ ORCD_API orcd_status orcd_generation_start_tokens(orcd_model* model, const int32
 
 typedef struct orcd_token {
   uint32_t struct_size;
-  int32_t id;      // ORCD_NO_TOKEN: text that was held back while it could still have become a stop text
+  int32_t id;      // ORCD_NO_TOKEN: text that was held back, for a stop text or a character that did not come
   uint32_t index;  // 0, 1, ...: tokens before this one
   uint32_t reserved;
 } orcd_token;

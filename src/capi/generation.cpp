@@ -98,13 +98,20 @@ Clock::time_point deadline_after(uint32_t timeout_ms) {
                                          : Clock::now() + std::chrono::milliseconds(timeout_ms);
 }
 
+// REQUIRES read_to_the_end(). Throws the error that the generation ended with.
+const engine::EndEvent& end_of(const Generation& generation) {
+  if (generation.error()) throw Error(*generation.error());
+  return *generation.end();
+}
+
 orcd_status next_token(Generation& generation, uint32_t timeout_ms, orcd_token* out_token, char* text,
                        size_t capacity, size_t* out_text_bytes) {
+  if (generation.read_to_the_end()) return end_of(generation), ORCD_STATUS_END;
   const Clock::time_point deadline = deadline_after(timeout_ms);
   const auto turn = generation.turn_until(deadline);
   if (!turn) return ORCD_STATUS_NOT_READY;
   const Piece* piece = turn->peek(deadline);
-  if (!piece) return turn->end() ? ORCD_STATUS_END : ORCD_STATUS_NOT_READY;
+  if (!piece) return generation.end() ? ORCD_STATUS_END : ORCD_STATUS_NOT_READY;
   text_out(piece->text, text, capacity, out_text_bytes);
   orcd_token result{};
   result.id = piece->id;
@@ -205,12 +212,10 @@ orcd_status orcd_generation_get_result(orcd_generation* generation,
   return call([&] {
     const auto pinned = registry().pin<Generation>(generation);
     need_result(out_result, "out_result");
-    const auto turn = pinned->turn_until(Clock::now());
-    if (turn && turn->error()) throw orcd::Error(*turn->error());
-    if (!turn || !turn->end() || turn->has_piece())
+    if (!pinned->read_to_the_end())
       throw CallError(ORCD_STATUS_WRONG_STATE, "the generation is not read to its end", {},
                       "call orcd_generation_next_token until it says ORCD_STATUS_END");
-    write_result(result_of(*turn->end()), out_result);
+    write_result(result_of(end_of(*pinned)), out_result);
     return ORCD_STATUS_OK;
   });
 }

@@ -38,10 +38,17 @@ std::unique_ptr<Generation::Turn> Generation::turn_until(std::chrono::steady_clo
   return turn;
 }
 
+bool Generation::read_to_the_end() const {
+  std::lock_guard lock(mutex_);
+  return read_to_the_end_;
+}
+
 Generation::Turn::~Turn() {
   {
     std::lock_guard lock(generation_->mutex_);
     generation_->taken_ = false;
+    generation_->read_to_the_end_ =
+        !generation_->piece_ && (generation_->end_.has_value() || generation_->error_.has_value());
   }
   generation_->turn_ended_.notify_one();
 }

@@ -69,14 +69,18 @@ class Generation : public Object {
   class Turn;
   // Waits for the turn until the deadline; null if it has not come by then.
   std::unique_ptr<Turn> turn_until(std::chrono::steady_clock::time_point deadline);
+  // Whether everything was read, up to the end or the error: these change no more, and need no turn.
+  bool read_to_the_end() const;
+  const std::optional<engine::EndEvent>& end() const { return end_; }
+  const std::optional<Error>& error() const { return error_; }
 
  private:
   void take(engine::Event event);
 
   std::unique_ptr<engine::Generation> stream_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable turn_ended_;
-  bool taken_ = false;
+  bool taken_ = false, read_to_the_end_ = false;
   // Of the thread whose turn it is.
   std::optional<Piece> piece_;
   uint32_t n_tokens_ = 0;
@@ -95,9 +99,6 @@ class Generation::Turn {
   // see end(). Throws the error that the generation ended with, after its last piece.
   const Piece* peek(std::chrono::steady_clock::time_point deadline);
   void drop();
-  bool has_piece() const { return generation_->piece_.has_value(); }
-  const std::optional<engine::EndEvent>& end() const { return generation_->end_; }
-  const std::optional<Error>& error() const { return generation_->error_; }
 
  private:
   Generation* generation_;

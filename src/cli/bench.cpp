@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/log_setup.h"
 #include "cli/session.h"
+#include "device/limits.h"
 #include "kv/layout.h"
 
 namespace orcd::cli {
@@ -87,6 +88,8 @@ int bench(const Options& options) {
   report.bandwidth = open_device(options)->measure_read_bandwidth();
   device::Limits limits = limits_of(options);
   limits.slots = *std::ranges::max_element(what.batch);
+  // A step has a token of each sequence.
+  if (limits.batch_tokens == 0 && limits.slots > device::kBatchTokens) limits.batch_tokens = limits.slots;
   const uint64_t positions = engine::bench_positions(what);  // of every sequence
   if (limits.context == 0) limits.context = static_cast<uint32_t>(std::min<uint64_t>(positions, UINT32_MAX));
   if (limits.kv_cache_bytes == 0) {

@@ -134,21 +134,29 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
+// Of an untrusted file: what would move a terminal's cursor is shown as "?".
+std::string printable(std::string_view text) {
+  std::string out(text);
+  for (char& c : out)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  return out;
+}
+
 void print_table(const gguf::File& file, const Options& o) {
   const Json facts = summary(file);
   for (const auto& [name, value] : facts.items())
     std::printf("%-20s %s\n", name.c_str(),
-                value.is_string() ? value.get<std::string>().c_str() : dump(value).c_str());
+                value.is_string() ? printable(value.get<std::string>()).c_str() : dump(value).c_str());
   if (o.show_metadata) {
     std::printf("\n");
     for (const auto& entry : file.metadata())
-      std::printf("%-48s %-7s %s\n", std::string(entry.key).c_str(), type_name(entry.type),
+      std::printf("%-48s %-7s %s\n", printable(entry.key).c_str(), type_name(entry.type),
                   cell(entry).c_str());
   }
   if (o.show_tensors) {
     std::printf("\n");
     for (const auto& tensor : file.tensors())
-      std::printf("%-40s %-8s %-24s %14llu\n", std::string(tensor.name).c_str(),
+      std::printf("%-40s %-8s %-24s %14llu\n", printable(tensor.name).c_str(),
                   tensor_type_name(tensor.type).c_str(), dump(dims_json(tensor)).c_str(),
                   static_cast<unsigned long long>(tensor.n_bytes));
   }

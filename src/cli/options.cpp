@@ -161,7 +161,10 @@ void add_run(Adder add, Options& o, Extras& extras) {
   add.add("--repetition-penalty", o.sampling.repetition_penalty, "1 is off")
       ->check(between(engine::kPenaltyRange));
   add.add("--seed", o.seed, "of the random numbers (default: a new one)")->check(at_least(0, UINT64_MAX));
-  add.add("--stop", o.stop, "text that ends the answer; may be repeated")->expected(1)->take_all();
+  add.add("--stop", o.stop, "text that ends the answer; may be repeated")
+      ->expected(1)
+      ->take_all()
+      ->allow_extra_args(false);  // with them, CLI11 takes "[a,b]" for two
   add.add("--tokenizer", o.tokenizer_file,
           "tokenizer.json or GGUF file that is used instead of the model's vocabulary");
 }
@@ -220,6 +223,7 @@ void add_bench(Adder add, Options& o, Extras& extras) {
   add.add("-d,--depth", o.bench_depth, "positions filled before measuring")->check(at_least(0));
   add.add("-b,--batch", o.bench_batch, "sequences decoded at once, e.g. 1,8,32")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(at_least(1, 4096));
   add.add("-r,--repetitions", o.repetitions, "runs of each")->check(at_least(1, 1000));
 }
@@ -275,9 +279,11 @@ void settle_text(const std::vector<std::string>& arguments, const std::string& n
 }
 
 void check_together(const std::vector<std::string>& arguments, const Options& o) {
-  // "--api-key-file $KEYS" without KEYS must not serve everybody.
-  if (o.api_key_file.empty() && given(arguments, "--api-key-file"))
-    throw UsageError{"--api-key-file names no file: leave it out to serve without keys"};
+  // "--api-key-file $KEYS" without KEYS must not serve everybody, nor must the variable.
+  if (o.api_key_file.empty() && (given(arguments, "--api-key-file") ||
+                                 (o.command == Command::kServe && std::getenv("ORCD_API_KEY_FILE")))) {
+    throw UsageError{"--api-key-file (ORCD_API_KEY_FILE) names no file: leave it out to serve without keys"};
+  }
   if (needs_device(o.command) && o.device.empty()) {
     throw UsageError{"--device is required (or --gpu-device N for cuda:N); here there are: " +
                      device_names()};

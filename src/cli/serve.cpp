@@ -75,6 +75,7 @@ class Serving {
       : options_(options),
         service_(known_facts(options, worker_id), service_options(options)),
         worker_id_(worker_id) {
+    if (!options.callback_url.empty()) server::check_callback_url(options.callback_url);
     auto router = std::make_shared<server::Router>(
         server::AccessRules{.loopback_only = server::is_loopback_address(options.host),
                             .api_keys = read_keys(options.api_key_file),

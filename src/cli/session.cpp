@@ -1,17 +1,19 @@
 #include "cli/session.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <iostream>
-#include <iterator>
 
 #include "base/units.h"
 #include "cli/usage.h"
 
 namespace orcd::cli {
 namespace {
+
+constexpr uint64_t kMaxTextBytes = 256 * kMiB;  // as the C ABI takes
 
 device::DeviceRequest device_request(const Options& options) {
   return {.name = options.device, .n_threads = options.threads};
@@ -21,8 +23,8 @@ device::DeviceRequest device_request(const Options& options) {
 
 std::string device_names() {
   std::string names;
-  for (const device::DeviceInfo& info : device::list_devices())
-    if (info.refusal.empty()) names += (names.empty() ? "" : ", ") + info.name;
+  for (uint32_t index = 0, n = device::device_count(); index < n; ++index)
+    names += (names.empty() ? "" : ", ") + device::device_name(index);
   return names;
 }
 
@@ -52,19 +54,32 @@ Session load(const Options& options, const device::Limits& limits, std::function
 
 std::string read_text(const std::optional<std::string>& text, const std::optional<std::string>& file) {
   if (text) return *text;
-  if (*file == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
-  errno = 0;
-  std::ifstream stream(*file, std::ios::binary);
+  const bool is_stdin = *file == "-";
+  const auto refuse = [&](int reason) {
+    throw Error(ErrorCode::kInvalidRequest, "cannot read the file",
+                {{"file", *file}, {"reason", std::string(std::strerror(reason))}});
+  };
+  const int fd = is_stdin ? STDIN_FILENO : ::open(file->c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) refuse(errno);
+  struct Closer {
+    int fd;
+    ~Closer() {
+      if (fd != STDIN_FILENO) ::close(fd);
+    }
+  } closer{fd};
   std::string content;
   std::array<char, size_t{1} << 16> part{};
-  // An iterator would let the exception of a failing read through; read() makes a state of it.
-  while (stream.read(part.data(), std::ssize(part)) || stream.gcount() > 0)
-    content.append(part.data(), static_cast<size_t>(stream.gcount()));
-  if (!stream.is_open() || stream.bad()) {
-    throw Error(ErrorCode::kInvalidRequest, "cannot read the file",
-                {{"file", *file}, {"reason", std::string(std::strerror(errno ? errno : EIO))}});
+  for (;;) {
+    const ssize_t n = ::read(fd, part.data(), part.size());
+    if (n == 0) return content;
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) refuse(errno);
+    if (content.size() + static_cast<size_t>(n) > kMaxTextBytes) {
+      throw Error(ErrorCode::kInvalidRequest, "the text is longer than is read",
+                  {{"file", *file}, {"limit_bytes", kMaxTextBytes}}, "give a shorter one");
+    }
+    content.append(part.data(), static_cast<size_t>(n));
   }
-  return content;
 }
 
 }  // namespace orcd::cli

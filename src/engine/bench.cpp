@@ -107,16 +107,17 @@ BenchResult bench(device::Executor& executor, uint32_t n_vocab, const BenchOptio
     throw Error(ErrorCode::kInvalidRequest, "there is nothing to measure", {}, "give -p or -n more than 0");
   const uint64_t positions = bench_positions(options);
   const uint64_t pages_each = kv::pages_for(positions);
-  if (positions > limits.context || most > limits.slots || most * pages_each > limits.kv_pages ||
-      options.repetitions == 0 || most == 0) {
+  if (positions > limits.context || most > limits.slots || most > limits.batch_tokens ||
+      most * pages_each > limits.kv_pages || options.repetitions == 0 || most == 0) {
     throw Error(ErrorCode::kInvalidRequest, "the benchmark asked for does not fit the limits",
                 {{"positions", positions},
                  {"n_ctx", uint64_t{limits.context}},
                  {"sequences", uint64_t{most}},
                  {"slots", uint64_t{limits.slots}},
+                 {"batch_tokens", uint64_t{limits.batch_tokens}},
                  {"pages", most * pages_each},
                  {"kv_pages", uint64_t{limits.kv_pages}}},
-                "lower -p, -n, --depth or --batch, or raise --ctx and --slots");
+                "lower -p, -n, --depth or --batch, or raise --ctx, --slots and --batch-tokens");
   }
   std::vector<std::vector<uint32_t>> pages(most);
   for (uint32_t slot = 0; slot < most; ++slot) {

@@ -43,7 +43,11 @@ struct Core::Active {
   uint32_t cached_tokens = 0;
   // The text that a token completes; stop strings are looked for in the answer alone.
   TokenEvent event(int32_t id, uint32_t index) {
-    if (!channels) return {stops.push(piece_of(id)), id, index};
+    if (!channels) {
+      TokenEvent plain{stops.push(piece_of(id)), id, index};
+      plain.holds_back = text.holds_back() || stops.holds_back();
+      return plain;
+    }
     std::string piece = channels->push(id);
     const TextKind kind = channels->header().kind();
     if (kind == TextKind::kAnswer) piece = stops.push(piece);

@@ -45,8 +45,8 @@ PerplexityResult perplexity(device::Executor& executor, uint32_t n_vocab, std::s
                  {"n_ctx", uint64_t{limits.context}}},
                 "give a longer text or set --ctx");
   }
-  const uint32_t in_flight =
-      std::max(1u, std::min({options.batch, limits.slots, limits.kv_pages / pages_each, limits.logits_rows}));
+  const uint32_t in_flight = std::max(1u, std::min({options.batch, limits.slots, limits.kv_pages / pages_each,
+                                                    limits.logits_rows, limits.batch_tokens}));
   const uint32_t most = std::max(1u, std::min(limits.batch_tokens, limits.logits_rows) / in_flight);
   const uint32_t chunk = options.chunk == 0 ? most : std::min(options.chunk, most);
 

@@ -62,6 +62,9 @@ struct TokenEvent {
   TextKind kind = TextKind::kAnswer;
   std::string recipient = {};               // of commentary: the tool that is called, "functions.f"
   std::vector<TokenLogprob> logprobs = {};  // token_logprobs(): empty unless asked for
+  // Text of this token or of those before it waits for the next one, or for the tail of EndEvent. Not told
+  // where channels are split.
+  bool holds_back = false;
 };
 struct EndEvent {
   StopReason reason;

@@ -19,6 +19,7 @@ class StopMatcher {
   std::string push(std::string_view piece);
   // What was held back, when generation ends without a match.
   std::string finish();
+  bool holds_back() const { return !held_.empty(); }
   std::optional<size_t> matched() const { return matched_; }  // index into the list given
   const std::string& matched_text() const { return stops_[*matched_]; }
 

@@ -1,15 +1,18 @@
 #include "server/callback.h"
 
+#include <algorithm>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
+#include <charconv>
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "base/error.h"
 #include "base/log.h"
 
 namespace orcd::server {
@@ -29,6 +32,8 @@ struct Url {
 // http://host[:port][/path]; throws std::invalid_argument for anything else.
 Url parse_url(const std::string& text) {
   constexpr std::string_view kScheme = "http://";
+  if (std::ranges::any_of(text, [](unsigned char c) { return c <= 0x20 || c >= 0x7f; }))
+    throw std::invalid_argument("a character that an address does not have");
   if (!text.starts_with(kScheme)) throw std::invalid_argument("not an http:// address");
   Url url;
   const size_t slash = text.find('/', kScheme.size());
@@ -42,7 +47,13 @@ Url parse_url(const std::string& text) {
   }
   if (authority.starts_with('[') && authority.ends_with(']'))
     authority = authority.substr(1, authority.size() - 2);
-  if (authority.empty() || url.port.empty()) throw std::invalid_argument("no host or port");
+  if (authority.empty()) throw std::invalid_argument("no host or port");
+  uint16_t port = 0;
+  const char* end = url.port.data() + url.port.size();
+  if (const auto [at, error] = std::from_chars(url.port.data(), end, port);
+      error != std::errc() || at != end || port == 0) {
+    throw std::invalid_argument("no host or port");
+  }
   url.host = authority;
   return url;
 }
@@ -85,6 +96,16 @@ int post(const Url& url, const std::string& body, const std::stop_token& stop) {
 
 }  // namespace
 
+void check_callback_url(const std::string& url) {
+  try {
+    parse_url(url);
+  } catch (const std::invalid_argument& error) {
+    throw Error(ErrorCode::kInvalidRequest, "--callback-url cannot be told",
+                {{"callback_url", url}, {"reason", std::string(error.what())}},
+                "give http://HOST[:PORT][/PATH]");
+  }
+}
+
 std::string host_field(const std::string& host, const std::string& port) {
   const bool is_v6 = host.find(':') != std::string::npos;
   std::string field = is_v6 ? "[" : "";
@@ -102,6 +123,8 @@ bool post_ready(const std::string& url, const ReadyNotice& notice, const std::st
     const int status = post(parse_url(url), body.dump(), stop);
     if (status >= 200 && status < 300) return true;
     reason = "status " + std::to_string(status);
+  } catch (const beast::system_error& error) {  // its what() names a line of Boost's sources
+    reason = error.code().message();
   } catch (const std::exception& error) {
     reason = error.what();
   }

@@ -18,6 +18,9 @@ std::string host_field(const std::string& host, const std::string& port);
 
 // POSTs {worker_id, model, vram_bytes, uri} to an http:// address. A failure is a warning in the log with its
 // reason: the worker serves all the same. True when the answer was 2xx. Takes up to 10 s, or until `stop`.
+// Throws Error(kInvalidRequest) with the reason where `url` is no http://HOST[:PORT][/PATH].
+void check_callback_url(const std::string& url);
+
 bool post_ready(const std::string& url, const ReadyNotice& notice, const std::stop_token& stop = {});
 
 }  // namespace orcd::server

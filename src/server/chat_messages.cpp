@@ -69,6 +69,41 @@ Value prepared_message(const Value& message, const std::string& name, Fields& fi
   return out;
 }
 
+// Templates that know no developer call the same role system.
+void rename_developers(Dict* variables) {
+  std::vector<Value> messages;
+  for (const Value& message : variables->find("messages")->as_sequence()->items) {
+    Dict renamed = *message.as_dict();
+    if (*renamed.find("role")->as_string() == "developer") renamed.set("role", "system");
+    messages.emplace_back(std::move(renamed));
+  }
+  variables->set("messages", Value::list(std::move(messages)));
+}
+
+// Many templates put texts together, and know no content that is null: what an answer of tool calls alone
+// has.
+engine::GuardedPrompt prompt_with_text(const engine::Chat& chat, Dict variables) {
+  std::vector<Value> messages;
+  bool has_null = false;
+  for (const Value& message : variables.find("messages")->as_sequence()->items) {
+    Dict filled = *message.as_dict();
+    const Value* content = filled.find("content");
+    if (content && content->is_none()) {
+      has_null = true;
+      filled.set("content", "");
+    }
+    messages.emplace_back(std::move(filled));
+  }
+  if (!has_null) return chat.prompt(std::move(variables));
+  try {
+    return chat.prompt(variables);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kInvalidRequest) throw;
+    variables.set("messages", Value::list(std::move(messages)));
+    return chat.prompt(std::move(variables));
+  }
+}
+
 }  // namespace
 
 jinja::Dict take_chat_variables(Fields& fields, std::string_view body) {
@@ -102,6 +137,11 @@ jinja::Dict take_chat_variables(Fields& fields, std::string_view body) {
   if (tools && tools->is_array() && !tools->empty()) variables.set("tools", *root.find("tools"));
   variables.set("add_generation_prompt", generates);
   return variables;
+}
+
+engine::GuardedPrompt chat_prompt(const engine::Chat& chat, Dict variables) {
+  if (!chat.mentions("developer")) rename_developers(&variables);
+  return prompt_with_text(chat, std::move(variables));
 }
 
 }  // namespace orcd::server

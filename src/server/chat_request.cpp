@@ -148,41 +148,6 @@ void take_response_format(Fields& fields) {
   }
 }
 
-// Templates that know no developer call the same role system.
-void rename_developers(jinja::Dict* variables) {
-  std::vector<jinja::Value> messages;
-  for (const jinja::Value& message : variables->find("messages")->as_sequence()->items) {
-    jinja::Dict renamed = *message.as_dict();
-    if (*renamed.find("role")->as_string() == "developer") renamed.set("role", "system");
-    messages.emplace_back(std::move(renamed));
-  }
-  variables->set("messages", jinja::Value::list(std::move(messages)));
-}
-
-// Many templates put texts together, and know no content that is null: what an answer of tool calls alone
-// has.
-engine::GuardedPrompt prompt_of(const engine::Chat& chat, jinja::Dict variables) {
-  std::vector<jinja::Value> messages;
-  bool has_null = false;
-  for (const jinja::Value& message : variables.find("messages")->as_sequence()->items) {
-    jinja::Dict filled = *message.as_dict();
-    const jinja::Value* content = filled.find("content");
-    if (content && content->is_none()) {
-      has_null = true;
-      filled.set("content", "");
-    }
-    messages.emplace_back(std::move(filled));
-  }
-  if (!has_null) return chat.prompt(std::move(variables));
-  try {
-    return chat.prompt(variables);
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::kInvalidRequest) throw;
-    variables.set("messages", jinja::Value::list(std::move(messages)));
-    return chat.prompt(std::move(variables));
-  }
-}
-
 bool ends_in_thought(std::string_view prompt) {
   const size_t last = prompt.find_last_not_of(engine::kBlanks);
   return last != prompt.npos && prompt.substr(0, last + 1).ends_with(engine::kThoughtOpen);
@@ -229,8 +194,7 @@ CompletionRequest parse_chat(std::string_view body, const engine::Chat& chat,
 
   if (effort) variables.set("reasoning_effort", effort->get<std::string>());
   if (!out.offers_tools && variables.find("tools")) variables.set("tools", jinja::None{});
-  if (!chat.mentions("developer")) rename_developers(&variables);
-  const engine::GuardedPrompt prompt = prompt_of(chat, std::move(variables));
+  const engine::GuardedPrompt prompt = chat_prompt(chat, std::move(variables));
   set_turn(&out, &request, prompt.text, chat, context.tokenizer);
   add_prompt(&out, request, engine::encode_prompt(context.tokenizer, prompt.text, prompt.guards), prompt.text,
              context);

@@ -157,8 +157,10 @@ void Connection::refuse_unreadable(SocketError error) {
       error == http::error::end_of_stream || error == http::error::partial_message) {
     return drop();  // the socket failed or the client left: nobody to answer
   }
-  request_ = {};
-  request_.request_id = make_request_id("");
+  // A header that was read to its end says whom to answer how; that a body is too long shows after it.
+  const bool has_header = parser_->is_header_done() || error == http::error::body_limit;
+  request_ = has_header ? parser_->take() : HttpRequest{};
+  request_.request_id = make_request_id(request_.header("x-request-id"));
   keep_alive_ = false;
   Reply reply;
   if (error == http::error::body_limit) {
@@ -171,6 +173,7 @@ void Connection::refuse_unreadable(SocketError error) {
   } else {
     reply = error_reply(Error(ErrorCode::kInvalidRequest, "not an HTTP/1.1 request: " + error.message()));
   }
+  shared_->router->decorate(request_, &reply);
   answer(std::move(reply));
 }
 

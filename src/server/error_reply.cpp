@@ -88,7 +88,14 @@ InvalidRequest::InvalidRequest(std::vector<Problem> problems)
 InvalidRequest::InvalidRequest(std::string param, std::string message)
     : InvalidRequest(std::vector<Problem>{{std::move(param), std::move(message)}}) {}
 
+StillLoading::StillLoading()
+    : Error(ErrorCode::kOverloaded, "the model is still loading", {}, "ask again when /readyz says 200") {}
+
 namespace {
+
+int status_of(const Error& error) {
+  return dynamic_cast<const StillLoading*>(&error) ? 503 : error_http_status(error.code());
+}
 
 Json reply_json(const Error& error, int status) {
   Json fields = error_fields(error);
@@ -123,12 +130,12 @@ Reply reply_of(const Json& body, int status) {
 }  // namespace
 
 Reply error_reply(const Error& error, int status) {
-  if (!status) status = error_http_status(error.code());
+  if (!status) status = status_of(error);
   return reply_of(reply_json(error, status), status);
 }
 
 Reply openai_error_reply(const Error& error, int status) {
-  if (!status) status = error_http_status(error.code());
+  if (!status) status = status_of(error);
   return reply_of(openai_json(error, status), status);
 }
 

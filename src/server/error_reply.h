@@ -28,6 +28,12 @@ class InvalidRequest : public Error {
   std::vector<Problem> problems_;
 };
 
+// A worker that is loading is not busy: its OVERLOADED is 503, as the field's servers say.
+class StillLoading : public Error {
+ public:
+  StillLoading();
+};
+
 // `status` 0 takes the code's own. A value named "param" becomes error.param; the others stand beside it.
 Reply error_reply(const Error& error, int status = 0);
 

@@ -78,8 +78,10 @@ void ExecuteStream::add_token(std::string_view text, uint64_t index, std::string
   *out += sse_event("token", dump(json));
 }
 
-void ExecuteStream::add_held(std::string_view text, std::string* out) {
-  if (held_index_) add_token(text, *std::exchange(held_index_, std::nullopt), out);
+void ExecuteStream::add_held(std::string_view tail, std::string* out) {
+  if (!held_) return;
+  const Held held = std::move(*std::exchange(held_, std::nullopt));
+  add_token(held.text + std::string(tail), held.index, out);
 }
 
 void ExecuteStream::add(const engine::TokenEvent& event, std::string* out) {
@@ -87,18 +89,15 @@ void ExecuteStream::add(const engine::TokenEvent& event, std::string* out) {
   summary_.tokens_out++ == 0 ? metrics_->first_token(now) : metrics_->inter_token(now - last_token_at_);
   last_token_at_ = now;
   add_held({}, out);
-  next_index_ = uint64_t{event.index} + 1;
-  if (event.text.empty())
-    held_index_ = event.index;
-  else
+  if (event.text.empty() || event.holds_back) {
+    held_ = Held{event.text, event.index};
+  } else {
     add_token(event.text, event.index, out);
+  }
 }
 
 void ExecuteStream::add(const engine::EndEvent& event, std::string* out) {
-  if (held_index_)
-    add_held(event.tail, out);
-  else if (!event.tail.empty())
-    add_token(event.tail, next_index_, out);
+  add_held(event.tail, out);
   const double total_seconds = seconds_since_arrival();
   const double tokens_per_s =
       event.decode_ms > 0 && event.tokens_out > 1 ? (event.tokens_out - 1) / event.decode_ms * 1e3 : 0;

@@ -41,7 +41,7 @@ class ExecuteStream : public StreamSource {
   void add(const engine::EndEvent& event, std::string* out);
   void add(const engine::ErrorEvent& event, std::string* out);
   void add_token(std::string_view text, uint64_t index, std::string* out);
-  void add_held(std::string_view text, std::string* out);
+  void add_held(std::string_view tail, std::string* out);
   void finish();
   double seconds_since_arrival() const;
 
@@ -53,10 +53,13 @@ class ExecuteStream : public StreamSource {
   StreamSummary summary_;
   Sha256 output_digest_;
   bool started_ = false, ended_ = false;
-  // A token without text waits for the next event: if text is released at the end, it goes out with this
-  // token.
-  std::optional<uint64_t> held_index_;
-  uint64_t next_index_ = 0;
+  // A token that holds text back, or has none, waits for the next event: if text is released at the end, it
+  // goes out with this token.
+  struct Held {
+    std::string text;
+    uint64_t index;
+  };
+  std::optional<Held> held_;
   double last_token_at_ = 0;
 };
 

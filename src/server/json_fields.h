@@ -102,7 +102,7 @@ class Fields {
   // Refuses fields that nobody took; throws if there was any problem.
   void finish() {
     for (const auto& [name, value] : body_.items())
-      if (std::ranges::find(known_, name) == known_.end())
+      if (!(null_is_absent_ && value.is_null()) && std::ranges::find(known_, name) == known_.end())
         problem(name, "is not a field of this request", kUnknown);
     if (n_untold_) problems_.push_back({"", "and " + std::to_string(n_untold_) + " more problems"});
     if (!problems_.empty()) throw InvalidRequest(std::move(problems_));

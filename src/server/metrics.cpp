@@ -82,11 +82,11 @@ struct Metrics::Impl {
   Outcomes requests = outcomes("worker_orcd_requests_total", "Requests by outcome.");
   Outcomes worker_requests = outcomes("worker_requests_total", "Requests by outcome.");
   Histogram& first_token = histogram("worker_orcd_time_to_first_token_seconds",
-                                     "From arrival to the first token.", kFirstTokenSeconds);
+                                     "From arrival to the first token, of each choice.", kFirstTokenSeconds);
   Histogram& inter_token = histogram("worker_orcd_inter_token_latency_seconds",
                                      "Between two tokens of a request.", kInterTokenSeconds);
-  Histogram& end_to_end =
-      histogram("worker_orcd_e2e_request_latency_seconds", "From arrival to the end.", kRequestSeconds);
+  Histogram& end_to_end = histogram("worker_orcd_e2e_request_latency_seconds",
+                                    "From arrival to the end, of each choice.", kRequestSeconds);
   Histogram& queue =
       histogram("worker_orcd_request_queue_time_seconds", "Waiting before the first step.", kRequestSeconds);
   Histogram& prefill =
@@ -94,7 +94,8 @@ struct Metrics::Impl {
   Histogram& decode =
       histogram("worker_orcd_request_decode_time_seconds", "Generating tokens.", kRequestSeconds);
   Histogram& duration_ms =
-      histogram("worker_inference_duration_ms", "From arrival to the end, in milliseconds.", kDurationMs);
+      histogram("worker_inference_duration_ms", "From arrival to the end, of each choice, in milliseconds.",
+                kDurationMs);
   Counter& prompt_tokens = counter("worker_orcd_prompt_tokens_total", "Prompt tokens processed.");
   Counter& generation_tokens = counter("worker_orcd_generation_tokens_total", "Tokens generated.");
   Counter& tokens_generated = counter("worker_tokens_generated_total", "Tokens generated.");

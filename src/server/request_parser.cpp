@@ -25,6 +25,7 @@ std::string take_authority(std::string* target) {
   if (!same_text(std::string_view(*target).substr(0, kScheme.size()), kScheme)) return {};
   const size_t end = std::min(target->find_first_of("/?", kScheme.size()), target->size());
   std::string authority = target->substr(kScheme.size(), end - kScheme.size());
+  if (authority.empty()) return {};  // stays as it is, and nothing is there
   *target = target->substr(end);
   if (!target->starts_with('/')) target->insert(0, "/");
   return authority;
@@ -43,8 +44,10 @@ bool RequestParser::expects_continue() const {
 }
 
 HttpRequest RequestParser::take() {
+  // The target's authority replaces the Host, of which there must be one all the same (RFC 9112, 3.2).
   std::string authority = take_authority(&request_.path);
-  if (!authority.empty()) {
+  const size_t n_hosts = request_.count("host");
+  if (!authority.empty() && (n_hosts == 1 || (n_hosts == 0 && !is_http_1_1_))) {
     std::erase_if(request_.headers, [](const auto& field) { return same_text(field.first, "host"); });
     request_.headers.emplace_back("Host", std::move(authority));
   }

@@ -74,8 +74,9 @@ std::optional<Reply> Router::refuse_host(const HttpRequest& request) const {
     return error_reply(
         Error(ErrorCode::kInvalidRequest, "more than one Host header", {{"param", std::string("host")}}));
   }
-  const std::string_view host = request.header("host");
-  if (!rules_.loopback_only || is_loopback_host(host)) return std::nullopt;
+  // HTTP/1.0 needs none, and no browser speaks it: a page of another site always says a Host.
+  if (request.count("host") == 0) return std::nullopt;
+  if (!rules_.loopback_only || is_loopback_host(request.header("host"))) return std::nullopt;
   return forbidden(
       "this worker listens on a loopback address and answers to localhost, 127.x.y.z and [::1] only",
       "ask with one of these as Host, or start the worker with --host");
@@ -160,7 +161,11 @@ void Router::decorate(const HttpRequest& request, Reply* reply) const {
   reply->headers.emplace_back("Access-Control-Expose-Headers", "x-request-id");
   if (request.method != "OPTIONS") return;
   reply->headers.emplace_back("Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-  reply->headers.emplace_back("Access-Control-Allow-Headers", "authorization, content-type, x-request-id");
+  // Whatever the page's client sends, such as the x-stainless-* of OpenAI's: "*" would not cover a key.
+  const std::string_view asked = request.header("access-control-request-headers");
+  reply->headers.emplace_back(
+      "Access-Control-Allow-Headers",
+      asked.empty() ? "authorization, content-type, x-request-id" : std::string(asked));
   reply->headers.emplace_back("Access-Control-Max-Age", "600");
 }
 

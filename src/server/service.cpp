@@ -12,10 +12,6 @@
 namespace orcd::server {
 namespace {
 
-Error loading_error() {
-  return Error(ErrorCode::kOverloaded, "the model is still loading", {}, "ask again when /readyz says 200");
-}
-
 Error draining_error() {
   return Error(ErrorCode::kShuttingDown, "the worker is shutting down and takes no new work", {},
                "send the request to another worker");
@@ -187,7 +183,7 @@ Service::State Service::state() const {
 Service::State Service::ready_state() const {
   State now = state();
   if (now.draining) throw draining_error();
-  if (!now.engine) throw loading_error();
+  if (!now.engine) throw StillLoading();
   if (!now.takes_work()) {
     throw Error(ErrorCode::kInternal, "the worker is unhealthy and takes no new work",
                 {{"reason", now.reason({})}},
@@ -237,8 +233,7 @@ Reply Service::execute(const HttpRequest& http) {
     }
   } catch (const Error& error) {
     metrics_.request_ended(outcome_of(error));
-    // A worker that is loading is not busy: say "unavailable", as the field's servers do.
-    return error_reply(error, error.code() == ErrorCode::kOverloaded && !state().engine ? 503 : 0);
+    return error_reply(error);
   }
 }
 
@@ -317,7 +312,7 @@ Reply Service::readiness() const {
 
 std::vector<device::Executor::Residency> Service::check_residency() {
   const State now = state();
-  if (!now.engine) throw loading_error();
+  if (!now.engine) throw StillLoading();
   std::lock_guard lock(residency_mutex_);
   std::vector<device::Executor::Residency> arenas;
   try {

@@ -55,7 +55,7 @@ Reply Service::complete(const HttpRequest& http, bool is_chat) {
     }
   } catch (const Error& error) {
     metrics_.request_ended(outcome_of(error));
-    return openai_error_reply(error, error.code() == ErrorCode::kOverloaded && !state().engine ? 503 : 0);
+    return openai_error_reply(error);
   }
 }
 

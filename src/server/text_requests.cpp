@@ -75,10 +75,10 @@ std::string detokenize_json(std::string_view body, const tokenizer::Tokenizer& t
 
 std::string apply_template_json(std::string_view body, const engine::Chat& chat) {
   const nlohmann::json document = parse_json(body);
-  Fields fields(document);
+  Fields fields(document, /*null_is_absent=*/true);
   jinja::Dict variables = take_chat_variables(fields, body);
   fields.finish();
-  return dump(Json{{"prompt", chat.prompt(std::move(variables)).text}});
+  return dump(Json{{"prompt", chat_prompt(chat, std::move(variables)).text}});
 }
 
 }  // namespace orcd::server

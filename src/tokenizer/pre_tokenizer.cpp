@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <array>
+#include <mutex>
 #include <new>
+#include <utility>
 
 #include "base/error.h"
 #include "tokenizer/byte_level.h"
@@ -29,7 +31,7 @@ std::string error_text(int code) {
   return reinterpret_cast<const char*>(text);
 }
 
-// What one thread needs to run expressions; made once for each thread, since a text has many pieces.
+// What running an expression needs.
 struct Workspace {
   std::unique_ptr<pcre2_match_data, Free> data{pcre2_match_data_create(1, nullptr)};
   std::unique_ptr<pcre2_match_context, Free> context{pcre2_match_context_create(nullptr)};
@@ -44,10 +46,52 @@ struct Workspace {
   }
 };
 
+// Workspaces that no text is using: as many as there were texts at once. They belong to an expression and to
+// no thread: destructors of a thread would keep the library of the C ABI in memory for as long as it lives.
+class WorkspacePool {
+ public:
+  std::unique_ptr<Workspace> take() {
+    {
+      std::lock_guard lock(mutex_);
+      if (!idle_.empty()) {
+        std::unique_ptr<Workspace> workspace = std::move(idle_.back());
+        idle_.pop_back();
+        return workspace;
+      }
+    }
+    return std::make_unique<Workspace>();
+  }
+  void give_back(std::unique_ptr<Workspace> workspace) noexcept {
+    try {
+      std::lock_guard lock(mutex_);
+      idle_.push_back(std::move(workspace));
+    } catch (const std::bad_alloc&) {  // it is freed, and the next text makes its own
+    }
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Workspace>> idle_;
+};
+
+// A workspace for one text, which has many pieces.
+class Lease {
+ public:
+  explicit Lease(WorkspacePool& pool) : pool_(pool), workspace_(pool.take()) {}
+  ~Lease() { pool_.give_back(std::move(workspace_)); }
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+  Workspace& operator*() { return *workspace_; }
+
+ private:
+  WorkspacePool& pool_;
+  std::unique_ptr<Workspace> workspace_;
+};
+
 // Calls `see(begin, end)` for every match in text[first, last). Lookarounds see that stretch only.
 template <typename See>
-void each_match(const pcre2_code* code, std::string_view text, size_t first, size_t last, See&& see) {
-  static thread_local Workspace workspace;
+void each_match(Workspace& workspace, const pcre2_code* code, std::string_view text, size_t first,
+                size_t last, See&& see) {
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data()) + first;
   const size_t length = last - first;
   size_t from = 0;
@@ -69,12 +113,13 @@ void each_match(const pcre2_code* code, std::string_view text, size_t first, siz
 }
 
 // Cuts text[begin, end) into matches and the gaps between them; an empty match cuts, too.
-void cut(const pcre2_code* code, std::string_view text, size_t begin, size_t end, std::vector<size_t>& ends) {
+void cut(Workspace& workspace, const pcre2_code* code, std::string_view text, size_t begin, size_t end,
+         std::vector<size_t>& ends) {
   size_t at = begin;  // end of the last piece
   const auto end_piece = [&](size_t place) {
     if (place > at) ends.push_back(at = place);
   };
-  each_match(code, text, begin, end, [&](size_t match_begin, size_t match_end) {
+  each_match(workspace, code, text, begin, end, [&](size_t match_begin, size_t match_end) {
     end_piece(match_begin);
     end_piece(match_end);
   });
@@ -127,6 +172,7 @@ struct PreTokenizer::State {
   std::vector<Code> stages;
   std::vector<Code> byte_stages;
   std::array<char, 256> byte_classes{};
+  mutable WorkspacePool pool;
 };
 
 namespace {
@@ -148,13 +194,15 @@ Code compile(const std::string& expression) {
 }
 
 // Ascending ends of the pieces of `classes`, narrowed by each stage.
-void run_stages(const std::vector<Code>& stages, std::string_view classes, std::vector<size_t>& cuts) {
+void run_stages(WorkspacePool& pool, const std::vector<Code>& stages, std::string_view classes,
+                std::vector<size_t>& cuts) {
+  Lease workspace(pool);
   std::vector<size_t> next;
   for (const Code& stage : stages) {
     next.clear();
     size_t begin = 0;
     for (const size_t end : cuts) {
-      cut(stage.get(), classes, begin, end, next);
+      cut(*workspace, stage.get(), classes, begin, end, next);
       begin = end;
     }
     cuts.swap(next);
@@ -190,7 +238,7 @@ void PreTokenizer::split(std::string_view text, std::vector<size_t>& ends) const
   std::string classes(text);
   for (char& c : classes) c = state_->byte_classes[static_cast<uint8_t>(c)];
   std::vector<size_t> cuts(ends.begin() + static_cast<std::ptrdiff_t>(first), ends.end());
-  run_stages(state_->byte_stages, classes, cuts);
+  run_stages(state_->pool, state_->byte_stages, classes, cuts);
   ends.resize(first);
   ends.insert(ends.end(), cuts.begin(), cuts.end());
 }
@@ -198,7 +246,7 @@ void PreTokenizer::split(std::string_view text, std::vector<size_t>& ends) const
 void PreTokenizer::split_characters(std::string_view text, std::vector<size_t>& ends) const {
   const auto [classes, widths] = classes_of(state_->alphabet, text);
   std::vector<size_t> cuts{classes.size()};
-  run_stages(state_->stages, classes, cuts);
+  run_stages(state_->pool, state_->stages, classes, cuts);
   ByteOffsets offsets(widths);
   ends.reserve(ends.size() + cuts.size());
   for (const size_t end : cuts) ends.push_back(offsets.of(end));
@@ -207,11 +255,15 @@ void PreTokenizer::split_characters(std::string_view text, std::vector<size_t>& 
 struct PatternFinder::State {
   ClassAlphabet alphabet;
   Code code;
+  mutable WorkspacePool pool;
 };
 
 PatternFinder::PatternFinder(std::string_view pattern) {
   CompiledPatterns compiled = compile_patterns(std::span(&pattern, 1));
-  state_ = std::make_unique<State>(State{std::move(compiled.alphabet), compile(compiled.expressions[0])});
+  auto state = std::make_unique<State>();
+  state->alphabet = std::move(compiled.alphabet);
+  state->code = compile(compiled.expressions[0]);
+  state_ = std::move(state);
 }
 
 PatternFinder::~PatternFinder() = default;
@@ -220,7 +272,8 @@ std::vector<PatternFinder::Match> PatternFinder::find(std::string_view text) con
   const auto [classes, widths] = classes_of(state_->alphabet, text);
   std::vector<Match> matches;
   ByteOffsets offsets(widths);
-  each_match(state_->code.get(), classes, 0, classes.size(), [&](size_t begin, size_t end) {
+  Lease workspace(state_->pool);
+  each_match(*workspace, state_->code.get(), classes, 0, classes.size(), [&](size_t begin, size_t end) {
     const size_t first = offsets.of(begin);
     matches.push_back({first, offsets.of(end)});
   });

@@ -80,6 +80,8 @@ class Detokenizer {
   Detokenizer(const Tokenizer& tokenizer, std::span<const int32_t> before, bool special);
   std::string push(int32_t id);  // text completed by this token, "" while a character is incomplete
   std::string finish();          // what is left: an incomplete tail becomes one U+FFFD
+  bool holds_back() const { return !pending_.empty(); }
+
  private:
   const Tokenizer* tokenizer_;
   bool special_;

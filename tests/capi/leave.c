@@ -1,7 +1,7 @@
 /* Leaves with everything in use: leave MODEL.gguf exit|unload LIBRARY
      exit    main returns while a generation runs and another thread waits for a token that is far away
-     unload  dlclose with a model and a generation alive, made by a thread that has ended; prints how many
-   threads the library had before and after */
+     unload  dlclose with a model and a generation alive, made by the thread that calls it; prints how many
+   threads the library had before and after, and whether it is still in memory */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -63,7 +63,7 @@ static int n_threads(void) {
   return n;
 }
 
-static void* load_and_start(void* path) {
+static void load_and_start(char* path) {
   orcd_context* context = NULL;
   orcd_model* model = NULL;
   orcd_model_options options;
@@ -79,11 +79,9 @@ static void* load_and_start(void* path) {
   generation = started(model);
   if (take(generation) != ORCD_STATUS_OK) exit(9);
   if (with_reader && pthread_create(&reader, NULL, take_all, started(model)) != 0) exit(10);
-  return NULL;
 }
 
 int main(int argc, char** argv) {
-  pthread_t maker;
   int before;
   void* library;
   if (argc != 4) return 2;
@@ -97,11 +95,11 @@ int main(int argc, char** argv) {
   find(library, "orcd_generation_next_token", &next_token);
   before = n_threads();
   with_reader = strcmp(argv[2], "exit") == 0;
-  if (pthread_create(&maker, NULL, load_and_start, argv[1]) != 0) return 11;
-  pthread_join(maker, NULL);
+  load_and_start(argv[1]);
   if (with_reader) return EXIT_SUCCESS;
   printf("%d", n_threads() - before);
   dlclose(library);
-  printf(" %d\n", n_threads() - before);
+  printf(" %d", n_threads() - before);
+  printf(" %d\n", dlopen(argv[3], RTLD_NOW | RTLD_NOLOAD) != NULL);
   return EXIT_SUCCESS;
 }

@@ -55,6 +55,16 @@ def test_run_stops_at_a_stop_string(cli, smollm2):
     assert cut["stop_reason"] == "stop" and cut["text"] == whole["text"][: whole["text"].index(word)]
 
 
+def test_a_stop_string_is_taken_as_it_is_written(cli, smollm2):
+    """Brackets and commas made several of one."""
+    whole = run_json(cli, smollm2, "--prompt", PROMPT, "--temperature", 0)
+    word = whole["text"].split()[3]
+    for stop in (f"[{word},never]", f"[{word}]", "[]", f'["{word}"]'):
+        assert run_json(cli, smollm2, "--prompt", PROMPT, "--temperature", 0, "--stop", stop)["token_ids"] == whole["token_ids"], stop
+    run = ("run", "--model", smollm2, "--device", "cpu", "--prompt", PROMPT)
+    assert word in cli(*run, "--stop", "never", word, expect=2).stderr
+
+
 def test_run_tells_all_that_is_wrong_with_its_options_before_it_loads(cli, smollm2):
     stops = [flag for text in ("", "a", "b", "c", "d") for flag in ("--stop", text)]
     long = " one two three four" * 20
@@ -98,6 +108,9 @@ def test_plan_equals_what_the_worker_takes(cli, worker, smollm2):
 def test_plan_says_what_would_fit(cli, smollm2):
     tight = json.loads(cli("plan", "--model", smollm2, "--device", "cpu", "--json", "--vram-budget-mb", 160, "--slots", 1, "--ctx", 8192).stdout)
     assert tight["fits"] is False and 0 < tight["max_context"] < 8192 and tight["total_bytes"] > 160 * 2**20
+    # The cache that was asked for, not the one there would be without.
+    cache = json.loads(cli("plan", "--model", smollm2, "--device", "cpu", "--json", "--kv-cache-size-mb", 10_000_000).stdout)
+    assert cache["fits"] is False and 10_000_000 - 5 < cache["categories"]["kv"] / 2**20 <= 10_000_000
     edge = ("--vram-budget-mb", 160, "--slots", 1, "--ctx", tight["max_context"])
     assert json.loads(cli("plan", "--model", smollm2, "--device", "cpu", "--json", *edge).stdout)["fits"] is True
 
@@ -211,6 +224,35 @@ def test_a_device_is_never_guessed(cli, smollm2):
     unknown = cli("plan", "--model", smollm2, "--device", "tpu", expect=1)
     assert unknown.stderr.startswith("INVALID_REQUEST: ")
     assert cli("run", "--model", smollm2, "--gpu-device", 99, "--prompt", "x", expect=1).stderr.startswith("CUDA_ERROR: ")
+
+
+def test_an_empty_variable_for_keys_does_not_serve_everybody(cli, tiny):
+    serve = ("serve", "--model", tiny, "--device", "cpu", "--port", 0)
+    assert cli(*serve, env={"ORCD_API_KEY_FILE": ""}, expect=2).stderr.startswith("usage: --api-key-file (ORCD_API_KEY_FILE) names no file")
+
+
+def test_more_sequences_than_tokens_of_a_step_are_measured_or_refused(cli, tiny, tmp_path):
+    """They ended in INTERNAL."""
+    bench = ("bench", "--model", tiny, "--device", "cpu", "-p", 0, "-n", 1, "-r", 1, "--json")
+    report = json.loads(cli(*bench, "--batch", "600").stdout)
+    assert [b["n"] for b in report["batch"]] == [600]
+    refused = cli(*bench, "--batch", "8", "--batch-tokens", 4, expect=1).stderr
+    assert refused.startswith("INVALID_REQUEST: the benchmark asked for does not fit the limits") and "batch_tokens=4" in refused
+    text = tmp_path / "text"
+    text.write_text("one two three four five six seven eight nine ten " * 4)
+    perplexity = ("perplexity", "--model", tiny, "--device", "cpu", "--file", text, "--ctx", 8, "--json")
+    few = json.loads(cli(*perplexity, "--batch-tokens", 3, "--batch", 4).stdout)
+    assert few["logits_digest"] == json.loads(cli(*perplexity).stdout)["logits_digest"]
+
+
+def test_a_text_that_cannot_be_read_from_stdin_is_an_error_and_not_empty(binary, tiny, tmp_path):
+    directory = os.open(tmp_path, os.O_RDONLY)
+    try:
+        result = subprocess.run([binary, "tokenize", "--model", tiny, "--file", "-"], stdin=directory, capture_output=True, text=True, check=False)
+    finally:
+        os.close(directory)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "INVALID_REQUEST: cannot read the file (file=-, reason=Is a directory)\n"
 
 
 def test_options_come_from_the_environment_and_the_command_line_wins(cli, smollm2):

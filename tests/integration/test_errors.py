@@ -13,6 +13,9 @@ RUN = ("run", "--model", "MODEL", "--device", "cpu", "--prompt", "x")
 COMMANDS = [
     (("serve", "--model", "MODEL", "--device", "cpu", "--host", "nowhere"), "INVALID_REQUEST: --host is not an address (host=nowhere)"),
     (("serve", "--model", "MODEL", "--device", "cpu", "--port", "PORT"), "INVALID_REQUEST: cannot listen on this address (host=127.0.0.1, port=PORT, reason="),
+    (("serve", "--model", "MODEL", "--device", "cpu", "--callback-url", "https://h/"), "INVALID_REQUEST: --callback-url cannot be told (callback_url=https://h/, reason=not an http:// address)"),
+    (("serve", "--model", "MODEL", "--device", "cpu", "--callback-url", "http://h:x/"), "INVALID_REQUEST: --callback-url cannot be told (callback_url=http://h:x/, reason=no host or port)"),
+    (("tokenize", "--model", "MODEL", "--file", "/dev/zero"), "INVALID_REQUEST: the text is longer than is read (file=/dev/zero, limit_bytes=268435456)"),
     (("serve", "--model", "MODEL", "--device", "cpu", "--api-key-file", "FILE"), "INVALID_REQUEST: no API key can be read from the file (api_key_file=FILE)"),
     ((*RUN[:-2], "--file", "FILE.no"), "INVALID_REQUEST: cannot read the file (file=FILE.no, reason=No such file or directory)"),
     ((*RUN, "--ctx", "100000"), "INVALID_REQUEST: the context asked for is longer than the model was made for (ctx=100000, context_length=512)"),

@@ -93,6 +93,7 @@ REFUSED = {
     "the preface of HTTP/2": ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "a TLS hello": ("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + "\x11" * 508, 400),
     "no Host": (get("/livez", ""), 400),
+    "an absolute target and no Host": (get("http://localhost/livez", ""), 400),
     # Sizes.
     "10,000 headers": (get("/livez", HOST + "".join(f"X{i}: y\r\n" for i in range(10_000))), 431),
     "a header of 1 MB": (get("/livez", HOST + "X: " + "y" * 1_000_000 + "\r\n"), 431),
@@ -140,6 +141,8 @@ ANSWERED = {
     "an upgrade": (get("/livez", HOST + "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: \r\n"), 200),
     "a target in absolute form": (get("http://localhost/livez"), 200),
     "an absolute target of a foreign host": (get("http://evil.example/livez"), 403),
+    "an absolute target and two hosts": (get("http://localhost/livez", HOST + HOST), 400),
+    "an absolute target without a host": (get("http:///livez"), 404),
     "a query": (get("/livez?a=%00../&b"), 200),
     "a foreign host": (get("/livez", "Host: evil.example\r\n"), 403),
     "an empty host": (get("/livez", "Host:\r\n"), 403),
@@ -181,6 +184,11 @@ def test_head_is_get_without_its_body(served):
     assert answers["HEAD"][0] == answers["GET"][0] and b"Content-Length: 15" in answers["GET"][0]
     assert answers["GET"][1] == b'{"status":"ok"}' and answers["HEAD"][1] == b""
     assert raw(served.port, "HEAD /execute HTTP/1.1\r\nHost: localhost\r\n\r\n").endswith(b"\r\n\r\n")
+
+
+def test_probes_of_http_1_0_without_a_host_are_answered(served):
+    assert status_of(raw(served.port, "GET /livez HTTP/1.0\r\n\r\n")) == 200
+    assert status_of(raw(served.port, "GET /livez HTTP/1.0\r\nHost: evil.example\r\n\r\n")) == 403
 
 
 def test_no_cors_header_comes_unasked(served):

@@ -45,6 +45,20 @@ def test_a_chat_prompt_is_answered_with_every_event_of_the_contract(smollm2_work
     assert len(end["receipt"]["logits_digest"]) == 32 and len(end["receipt"]["model_digest"]) == 32
 
 
+def test_text_held_back_at_the_end_goes_out_with_the_last_token(smollm2_worker):
+    """It had an event of its own, one more than there are tokens."""
+    prompt = "The capital of France is"
+    events = smollm2_worker.execute(prompt=prompt, max_tokens=1, temperature=0, stop=["isQQ"])
+    assert [e.json for e in events if e.name == "token"] == [{"t": " Paris", "i": 0}]
+    plain = text_of(smollm2_worker.execute(prompt=prompt, max_tokens=24, temperature=0))
+    for n in range(2, 25):  # whatever the last token is, a stop string that may have begun with its end
+        for stop in (plain[:n][-3:] + "QQ", plain[:n][-1:] + "QQ"):
+            events = smollm2_worker.execute(prompt=prompt, max_tokens=n, temperature=0, stop=[stop])
+            tokens = [e.json for e in events if e.name == "token"]
+            assert [t["i"] for t in tokens] == list(range(terminal_of(events).json["tokens_out"])), (n, stop)
+            assert plain.startswith(text_of(events))
+
+
 def test_a_generated_seed_is_echoed_and_gives_the_same_text_again(smollm2_worker):
     first = smollm2_worker.execute(prompt="Once upon a time", max_tokens=12, temperature=1.5)
     seed = first[0].json["seed"]

@@ -55,6 +55,15 @@ def test_cors_headers_where_asked_for(worker, smollm2):
     reply = served.client.options(served.base_url + "/execute", headers={"Origin": "https://app.example", "Access-Control-Request-Method": "POST"})
     assert reply.status_code == 204 and reply.headers["access-control-allow-origin"] == "https://app.example"
     assert "authorization" in reply.headers["access-control-allow-headers"]
+    # OpenAI's client in a page sends headers of its own, and asks for them by name.
+    asked = "authorization,content-type,x-stainless-lang,x-stainless-retry-count"
+    headers = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": asked}
+    assert served.client.options(served.base_url + "/v1/chat/completions", headers=headers).headers["access-control-allow-headers"] == asked
+    # A page must see that its body was too large.
+    headers = {"Origin": "https://app.example", "x-request-id": "large"}
+    reply = served.client.post(served.base_url + "/execute", content=b"x" * (5 << 20), headers=headers)
+    assert (reply.status_code, reply.headers["x-request-id"]) == (413, "large")
+    assert reply.headers["access-control-allow-origin"] == "https://app.example"
 
 
 def test_the_request_id_is_echoed(smollm2_worker):

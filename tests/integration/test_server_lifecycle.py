@@ -31,6 +31,7 @@ def test_the_port_is_open_while_loading_and_says_so(worker, gemma3):
         assert process.get("/livez").status_code == 200
         reply = process.post("/execute", {"job_id": "j", "prompt": "x"})
         assert reply.status_code == 503 and reply.json()["error"]["retriable"] is True
+        assert process.get("/v1/models").status_code == 503
     process.wait_ready()
     assert process.get("/health").status_code == process.get("/readyz").status_code == 200
     percents = [e["percent"] for e in process.log_events("model_load_progress")]

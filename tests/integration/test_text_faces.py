@@ -35,6 +35,19 @@ def test_text_parts_become_one_text(smollm2_worker):
     assert answer.json()["prompt"] == rendered(whole, add_generation_prompt=True)
 
 
+def test_apply_template_gives_the_prompt_that_chat_has(smollm2_worker):
+    """A developer, an answer of calls alone and nulls were rendered otherwise, or refused."""
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [{"role": "developer", "content": "Be brief"}, {"role": "user", "content": "a"},
+                {"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "tool_call_id": "1", "content": "42"}]  # fmt: skip
+    body = {"messages": messages, "add_generation_prompt": None, "chat_template_kwargs": None, "tools": None}
+    prompt = smollm2_worker.post("/apply-template", body).json()["prompt"]
+    assert prompt.startswith("<|im_start|>system\nBe brief<|im_end|>\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n")
+    tokens = smollm2_worker.post("/tokenize", {"content": prompt}).json()["tokens"]
+    answer = smollm2_worker.post("/v1/chat/completions", {"messages": messages, "max_tokens": 1, "temperature": 0}).json()
+    assert answer["usage"]["prompt_tokens"] == len(tokens)
+
+
 def test_every_problem_of_messages_is_told(smollm2_worker):
     answer = smollm2_worker.post("/apply-template", {"messages": [{"content": 1}, "x"], "tools": 3, "unknown": 1})
     assert answer.status_code == 400

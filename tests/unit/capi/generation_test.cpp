@@ -43,6 +43,30 @@ TEST_F(Generations, SameRequestSameTokensAndOneEnd) {
   EXPECT_EQ(one.numerics_version, 1u);
 }
 
+// A thread that was in the call for a moment made the others NOT_READY and WRONG_STATE.
+TEST_F(Generations, TheEndIsTheEndForEveryThreadAtOnce) {
+  orcd_generation* generation = start(generation_options(4));
+  read_all(generation);
+  std::atomic<uint32_t> n_wrong = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&, i] {
+      for (int turn = 0; turn < 20'000; ++turn) {
+        auto token = sized<orcd_token>();
+        auto result = sized<orcd_generation_result>();
+        char text[64];
+        size_t n_bytes = 0;
+        const orcd_status status =
+            i % 2 == 0 ? orcd_generation_next_token(generation, 0, &token, text, sizeof text, &n_bytes)
+                       : orcd_generation_get_result(generation, &result);
+        n_wrong += status != (i % 2 == 0 ? ORCD_STATUS_END : ORCD_STATUS_OK);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(n_wrong, 0u);
+}
+
 TEST_F(Generations, SeedsAreObeyedAndEchoed) {
   orcd_generation_options options = generation_options(24);
   options.temperature = 2;

@@ -101,8 +101,11 @@ TEST_F(Callback, AddressesThatAreNoneAreTold) {
   for (const char* url : {"", "https://127.0.0.1/", "127.0.0.1:80", "HTTP://127.0.0.1/"})
     EXPECT_EQ(told(url), "not an http:// address") << url;
   for (const char* url :
-       {"http://", "http:///path", "http://:80/", "http://127.0.0.1:/", "http://[]:80", "http://[]"})
+       {"http://", "http:///path", "http://:80/", "http://127.0.0.1:/", "http://[]:80", "http://[]",
+        "http://127.0.0.1:0/", "http://127.0.0.1:65536/", "http://127.0.0.1:http/"})
     EXPECT_EQ(told(url), "no host or port") << url;
+  for (const char* url : {"http://h/a b", "http://h/\r\nX: y", "http://h\x7f/"})
+    EXPECT_EQ(told(url), "a character that an address does not have") << url;
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <semaphore>
 
 #include "device/fault/fault_device.h"
+#include "server/error_reply.h"
 #include "support/core_harness.h"
 
 namespace orcd::server {
@@ -82,6 +83,36 @@ class ServiceTest : public testing::Test {
   Router router_{AccessRules{}};
   int n_ = 0;
 };
+
+// Faces other than the two of generations said 429: that the worker was busy.
+TEST(ServiceLoading, EveryFaceIsUnavailableAndNotBusy) {
+  Service service(facts(), {});
+  Router router{AccessRules{}};
+  service.add_routes(&router);
+  for (const auto& [method, path] : {std::pair{"GET", "/v1/models"},
+                                     {"GET", "/v1/residency"},
+                                     {"POST", "/tokenize"},
+                                     {"POST", "/detokenize"},
+                                     {"POST", "/apply-template"},
+                                     {"POST", "/execute"},
+                                     {"POST", "/v1/completions"},
+                                     {"POST", "/v1/chat/completions"}}) {
+    HttpRequest request;
+    request.method = method;
+    request.path = path;
+    request.headers = {{"host", "localhost"}};
+    const Router::Choice choice = router.choose(request);
+    ASSERT_NE(choice.route, nullptr) << path;
+    Reply reply;
+    try {
+      reply = choice.route->handler(request);
+    } catch (const Error& error) {
+      reply = error_reply(error);
+    }
+    EXPECT_EQ(reply.status, 503) << path;
+    EXPECT_NE(reply.body.find("still loading"), std::string::npos) << reply.body;
+  }
+}
 
 TEST_F(ServiceTest, ADeviceThatFailsEveryStepIsUnhealthyUntilOneWorks) {
   for (const Call call : {Call::kBegin, Call::kSubmit, Call::kCollect}) {
