@@ -23,6 +23,11 @@ void need_device(uint32_t index) {
                   "ask orcd_device_count for the number of devices");
 }
 
+device::DeviceInfo device_at(uint32_t index) {
+  need_device(index);
+  return device::device_info(index);
+}
+
 // The models of a context on a device.
 struct OnDevice {
   uint32_t n_models = 0, n_failed = 0;
@@ -104,8 +109,7 @@ orcd_status orcd_device_get_info(orcd_context* context, uint32_t index, orcd_dev
   return call([&] {
     const auto pinned = registry().pin<Context>(context);
     need_result(out_info, "out_info");
-    need_device(index);
-    const orcd::device::DeviceInfo info = orcd::device::device_info(index);
+    const orcd::device::DeviceInfo info = device_at(index);
     orcd_device_info result{};
     result.usable = info.refusal.empty();
     result.total_bytes = info.total_bytes;
@@ -146,8 +150,7 @@ orcd_status orcd_device_get_health(orcd_context* context, uint32_t index,
   return call([&] {
     const auto pinned = registry().pin<Context>(context);
     need_result(out_health, "out_health");
-    need_device(index);
-    const orcd::device::DeviceInfo info = orcd::device::device_info(index);
+    const orcd::device::DeviceInfo info = device_at(index);
     const OnDevice models = models_on(info.name, context);
     const std::string& reason = info.refusal.empty() ? models.reason : info.refusal;
     orcd_device_health result{};

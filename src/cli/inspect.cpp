@@ -4,6 +4,7 @@
 #include "base/units.h"
 #include "cli/commands.h"
 #include "cli/session.h"
+#include "cli/terminal.h"
 #include "gguf/validate.h"
 
 namespace orcd::cli {
@@ -138,7 +139,7 @@ std::vector<std::string> lines_of(const std::string& text) {
 std::string printable(std::string_view text) {
   std::string out(text);
   for (char& c : out)
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+    if (moves_cursor(c)) c = '?';
   return out;
 }
 

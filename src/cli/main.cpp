@@ -16,6 +16,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/stderr_sink.h"
+#include "cli/terminal.h"
 
 namespace {
 
@@ -59,13 +60,11 @@ void hold_standard_streams() {
   }
 }
 
-bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
-
 // One line that moves no cursor, whatever a message quotes. Takes no memory.
 int fail(int code, std::initializer_list<const char*> parts) {
   if (!orcd::cli::stderr_has_room(std::chrono::seconds(1))) return code;  // nobody reads: end all the same
   for (const char* part : parts) {
-    for (const char* c = part; *c; ++c) std::fputc(is_control(*c) ? ' ' : *c, stderr);
+    for (const char* c = part; *c; ++c) std::fputc(orcd::cli::moves_cursor(*c) ? ' ' : *c, stderr);
   }
   std::fputc('\n', stderr);
   return code;

@@ -291,6 +291,20 @@ def test_an_answer_that_cannot_be_written_is_a_failure(binary, smollm2):
     assert (result.returncode, result.stderr) == (1, "INTERNAL: cannot write to stdout\n")
 
 
+def test_control_characters_of_a_file_do_not_reach_the_terminal(cli, tiny, tmp_path):
+    odd = tmp_path / "odd.gguf"
+    key = b"general.architecture"
+    data = tiny.read_bytes()
+    at = data.index(key) + len(key) + 4 + 8  # behind the type and the length of the value
+    assert data[at : at + 5] == b"llama"
+    odd.write_bytes(data[:at] + b"l\x1b[\nm" + data[at + 5 :])
+    shown = cli("inspect", odd).stdout
+    assert "l?[?m" in shown and "\x1b" not in shown
+    for name in (odd, tmp_path / "none\x1b[2J\n.gguf"):
+        refused = cli("plan", "--model", name, "--device", "cpu", expect=1).stderr
+        assert "\x1b" not in refused and refused.count("\n") == 1
+
+
 def test_help_is_on_stdout(cli):
     assert "serve" in cli("--help").stdout
     assert "--vram-budget-mb" in cli("serve", "--help").stdout

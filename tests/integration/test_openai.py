@@ -121,7 +121,7 @@ def test_parts_of_text_and_null_fields_are_taken(smollm2_worker):
     parts = [{"role": "user", "content": [{"type": "text", "text": "Say "}, {"type": "text", "text": "hi"}]}]
     plain = [{"role": "user", "content": "Say hi"}]
     texts = [
-        smollm2_worker.post("/v1/chat/completions", {"messages": m, "max_tokens": 8, "temperature": 0, "stop": None, "model": None})
+        smollm2_worker.post("/v1/chat/completions", {"messages": m, "max_tokens": 8, "temperature": 0, "stop": None, "model": None, "unknown": None})
         for m in (parts, plain)
     ]
     assert texts[0].json()["choices"][0]["message"] == texts[1].json()["choices"][0]["message"]
