@@ -354,9 +354,9 @@ TEST_F(Generations, AContextCanBeDestroyedWhileEverythingIsInUse) {
   do ASSERT_OK(orcd_model_get_health(model_, &health));
   while (health.n_complete < 5);
   EXPECT_STATUS(orcd_context_destroy(context_), ORCD_STATUS_OK);
-  context_ = nullptr;
   stop = true;
   for (std::thread& thread : threads) thread.join();
+  context_ = nullptr;  // only now: a thread that loads reads it until it is told
   EXPECT_EQ(odd, 0u);
   orcd_context* context = nullptr;
   ASSERT_OK(orcd_context_create(&context));
