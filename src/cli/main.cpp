@@ -15,6 +15,7 @@
 #include "base/memory_reserve.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "cli/stderr_sink.h"
 #include "cli/terminal.h"
 
@@ -79,8 +80,7 @@ int main(int argc, char** argv) {
   try {
     const auto options = orcd::cli::parse_options(argc, argv);
     const int code = options ? dispatch(*options) : 0;
-    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
-      return fail(1, {"INTERNAL: cannot write to stdout"});
+    orcd::cli::flush_output();
     return code;
   } catch (const orcd::cli::UsageError& error) {
     return fail(2, {"usage: ", error.message.c_str(), " (see worker-orcd --help)"});

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/log_setup.h"
+#include "cli/output.h"
 #include "cli/session.h"
 #include "cli/stop_signals.h"
 #include "engine/prompt.h"
@@ -27,12 +28,6 @@ struct Answer {
   engine::EndEvent end;
 };
 
-// Throws where nobody takes the text: the generation then ends.
-void print(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-    throw Error(ErrorCode::kInternal, "cannot write to stdout");
-}
-
 // Reads the generation to its end; `stream` prints the answer as it comes.
 Answer collect(engine::Generation& generation, bool stream) {
   Answer answer;
@@ -43,7 +38,7 @@ Answer collect(engine::Generation& generation, bool stream) {
       answer.commentary += text;
     } else {
       answer.text += text;
-      if (stream) print(text);
+      if (stream) print_now(text);
     }
   };
   while (auto event = generation.channel().pop()) {
@@ -146,9 +141,9 @@ int run(const Options& options) {
   });
   const Answer answer = collect(*generation, !options.json);
   if (options.json)
-    print(answer_json(answer, prompt_tokens).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    print_now(answer_json(answer, prompt_tokens).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   else if (!answer.text.ends_with('\n') && isatty(STDOUT_FILENO))
-    print("\n");
+    print_now("\n");
   return 0;
 }
 

@@ -10,9 +10,7 @@ namespace orcd::server {
 namespace {
 
 TokenText text_of(const tokenizer::Tokenizer& tokenizer, const engine::TokenLogprob& token) {
-  const bool is_known = token.id < tokenizer.vocab_size();  // the row of logits may be longer
-  return {is_known ? std::string(tokenizer.token_bytes(token.id, /*special=*/true)) : std::string(),
-          token.logprob};
+  return {std::string(tokenizer.token_bytes(token.id, /*special=*/true)), token.logprob};
 }
 
 TokenText text_of(const tokenizer::Tokenizer& tokenizer, const std::vector<engine::TokenLogprob>& logprobs) {

@@ -37,9 +37,10 @@ class Tokenizer {
   // logarithm.
   virtual std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options) const = 0;
   // The bytes of one token as they appear in text. Control tokens give "" unless `special` (then their
-  // written form). SPM: the leading space of the first piece of a text is dropped by Detokenizer, not here.
+  // written form); so do ids outside the vocabulary, which a model can draw that has more rows than tokens.
+  // SPM: the leading space of the first piece of a text is dropped by Detokenizer, not here.
   virtual std::string_view token_bytes(int32_t id, bool special) const = 0;
-  virtual std::string_view token_text(int32_t id) const = 0;  // as the vocabulary spells it
+  virtual std::string_view token_text(int32_t id) const = 0;  // as the vocabulary spells it; "" outside it
 
   virtual std::string_view kind() const = 0;  // "gguf-bpe", "gguf-spm", "hf-json"
   virtual std::string_view pre() const = 0;   // pre-tokenizer family, "" for spm

@@ -227,22 +227,13 @@ std::vector<int32_t> VocabularyTokenizer::encode(std::string_view text, const En
   return ids;
 }
 
-void VocabularyTokenizer::require_id(int32_t id) const {
-  if (id >= 0 && id < vocabulary_.size()) return;
-  throw Error(ErrorCode::kInvalidRequest, "token id is outside the vocabulary",
-              {{"id", int64_t{id}}, {"vocab_size", int64_t{vocabulary_.size()}}},
-              "use ids from 0 to vocab_size - 1");
-}
-
 std::string_view VocabularyTokenizer::token_bytes(int32_t id, bool special) const {
-  require_id(id);
-  if (!special && vocabulary_.is_control(id)) return {};
+  if (!vocabulary_.has(id) || (!special && vocabulary_.is_control(id))) return {};
   return vocabulary_.pieces[id];
 }
 
 std::string_view VocabularyTokenizer::token_text(int32_t id) const {
-  require_id(id);
-  return vocabulary_.texts[id];
+  return vocabulary_.has(id) ? vocabulary_.texts[id] : std::string_view();
 }
 
 }  // namespace orcd::tokenizer

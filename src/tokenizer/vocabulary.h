@@ -41,6 +41,7 @@ struct Vocabulary {
   bool adds_space_prefix = false;
 
   int32_t size() const { return static_cast<int32_t>(texts.size()); }
+  bool has(int32_t id) const { return id >= 0 && id < size(); }
   // Never produced from plain text: control and unknown tokens.
   bool is_control(int32_t id) const {
     return types[id] == TokenType::kControl || types[id] == TokenType::kUnknown;
@@ -95,11 +96,9 @@ class VocabularyTokenizer : public Tokenizer {
   bool adds_bos() const final { return vocabulary_.adds_bos; }
   bool adds_space_prefix() const final { return vocabulary_.adds_space_prefix; }
   std::span<const int32_t> end_ids() const final { return vocabulary_.end_ids; }
-  bool is_control(int32_t id) const final {
-    return id >= 0 && id < vocabulary_.size() && vocabulary_.is_control(id);
-  }
+  bool is_control(int32_t id) const final { return vocabulary_.has(id) && vocabulary_.is_control(id); }
   bool is_user_defined(int32_t id) const final {
-    return id >= 0 && id < vocabulary_.size() && vocabulary_.types[id] == TokenType::kUserDefined;
+    return vocabulary_.has(id) && vocabulary_.types[id] == TokenType::kUserDefined;
   }
 
  protected:
@@ -124,7 +123,6 @@ class VocabularyTokenizer : public Tokenizer {
   const Vocabulary& vocabulary() const { return vocabulary_; }
 
  private:
-  void require_id(int32_t id) const;
   // The next token that is matched in the text itself.
   SpecialMatcher::Match next_match(std::string_view text, size_t from, const EncodeOptions& options) const;
   // The late tokens of the stretch from `begin` to `end`.

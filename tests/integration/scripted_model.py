@@ -16,12 +16,13 @@ import make_model  # noqa: E402
 from synthetic_vocab import CONTROL, NORMAL, USER_DEFINED, bpe_byte_characters  # noqa: E402
 
 PAD, END = "<|pad|>", "<|im_end|>"
+UNNAMED = object()  # a piece: a row of the head behind the last token
 CTX = 512
 
 
 class Script:
-    """pieces: a token each; a tuple of them is drawn from evenly; bytes are tokens of a byte each. opening: what the
-    prompt ends with."""
+    """pieces: a token each, or UNNAMED; a tuple of them is drawn from evenly; bytes are tokens of a byte each. opening:
+    what the prompt ends with."""
 
     def __init__(self, *pieces, opening=""):
         self.pieces, self.opening = pieces, opening
@@ -64,11 +65,11 @@ def write_scripted_model(path, scripts, control=(), user_defined=(), mentions=""
         branches.append(f"{{% if messages[-1].content == '{name}' %}}{PAD * (position - n_opening)}{script.opening}{{% endif %}}")
         for piece in (*script.pieces, END):
             for one in piece if isinstance(piece, tuple) else (piece,):
-                weights.append((vocabulary.id(one), position - 1))
+                weights.append((-1 if one is UNNAMED else vocabulary.id(one), position - 1))
             position += 1
     assert position < CTX, "the scripts are longer than the context"
     shape = make_model.Shape(family="gpt2", layers=1, dim=CTX, ffn=32, heads=8, kv_heads=8, ctx=CTX, types="F32", tied=False,
-                             vocab=len(vocabulary.tokens))  # fmt: skip
+                             vocab=len(vocabulary.tokens) + 1)  # fmt: skip
     head = np.zeros((shape.vocab, CTX), np.float32)
     for token, at in weights:
         head[token, at] = 1

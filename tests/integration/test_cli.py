@@ -288,7 +288,13 @@ def test_an_answer_that_cannot_be_written_is_a_failure(binary, smollm2):
     arguments = [binary, "run", "--model", smollm2, "--device", "cpu", "--prompt", "Once upon a time", "-n", "100000", "--temperature", "0"]
     with open("/dev/full", "w") as full:
         result = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert (result.returncode, result.stderr) == (1, "INTERNAL: cannot write to stdout\n")
+    said = "INTERNAL: cannot write to stdout (system={}); its reader has ended, or its disk is full\n"
+    assert (result.returncode, result.stderr) == (1, said.format("No space left on device"))
+    read, write = os.pipe()
+    os.close(read)
+    result = subprocess.run([binary, "version"], stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (1, said.format("Broken pipe"))
 
 
 def test_control_characters_of_a_file_do_not_reach_the_terminal(cli, tiny, tmp_path):

@@ -5,7 +5,7 @@ import json
 import openai
 import pytest
 
-from scripted_model import Script, write_scripted_model
+from scripted_model import UNNAMED, Script, write_scripted_model
 from worker_process import TIME_SCALE
 
 TOOLS = [
@@ -23,6 +23,7 @@ SCRIPTS = {
     "two calls": Script(*CALL, "\n", '<tool_call>{"name":"put","arguments":{}}</tool_', "call>"),
     "all": Script("<think>", "Look", "</think>", "\n\n", *CALL),
     "no call": Script("<tool_call>", "none", "</tool_call>"),
+    "unnamed": Script("a", UNNAMED, b"\xc3", UNNAMED, b"\xb6", "."),
     "pick": Script(("A", "B", "C", "D"), ("1", "2", "3", "4"), ("x", "y", "z"), ("!", "?", "#")),
 }
 HARMONY_TOKENS = ["<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>", "<|call|>", "<|constrain|>"]
@@ -97,6 +98,21 @@ def said(content="", reasoning="", calls=()):
 GET = ("get", '{"city": "Köln"}')
 PUT = ("put", "{}")
 LENGTH = {"max_tokens": 6}
+
+
+@pytest.mark.core
+def test_a_row_that_no_token_names_is_a_token_without_text(client):
+    """Heads are padded to a round number of rows, and a tokenizer.json ends before them."""
+    answer = ask(client, "unnamed", logprobs=True)
+    assert answer == (said("aö."), "stop")
+    model = client.models.list().data[0].id
+    whole = client.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": "unnamed"}], temperature=0, logprobs=True, top_logprobs=1
+    )
+    tokens = whole.choices[0].logprobs.content
+    assert [bytes(token.bytes) for token in tokens] == [b"a", b"", b"\xc3", b"", b"\xb6", b"."]
+    assert [bytes(token.top_logprobs[0].bytes) for token in tokens] == [bytes(token.bytes) for token in tokens]
+    assert whole.usage.completion_tokens == 6
 
 
 @pytest.mark.core

@@ -204,18 +204,16 @@ TEST(GgufBpe, BadFilesAreRefusedByField) {
   expect(base().add("tokenizer.ggml.tokens", std::vector<int32_t>{1, 2}), {"tokenizer.ggml.tokens"});
 }
 
-TEST(Tokenizer, IdsOutsideTheVocabularyAreInvalidRequests) {
+TEST(Tokenizer, IdsOutsideTheVocabularyAreNoText) {
   const auto t = make_tokenizer(small_bpe("gpt-2"));
   for (const int32_t id : {-1, 260, INT32_MAX}) {
     EXPECT_FALSE(t->is_control(id));
     EXPECT_FALSE(t->is_user_defined(id));
-    try {
-      t->token_bytes(id, false);
-      ADD_FAILURE() << id;
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::kInvalidRequest);
-    }
+    EXPECT_EQ(t->token_bytes(id, false), "");
+    EXPECT_EQ(t->token_bytes(id, true), "");
+    EXPECT_EQ(t->token_text(id), "");
   }
+  EXPECT_EQ(decode_bytes(*t, std::vector<int32_t>{-1, 68, 260, 69}, false), "DE");
 }
 
 // A quadratic step would take hours on these.
