@@ -5,6 +5,7 @@
 #include <boost/beast/http/read.hpp>
 #include <cstdio>
 #include <exception>
+#include <string_view>
 #include <utility>
 
 #include "base/log.h"
@@ -20,6 +21,7 @@ namespace http = boost::beast::http;
 namespace {
 
 constexpr size_t kPieceBytes = 16 * 1024;      // of a stream, per write
+constexpr size_t kFirstBytes = 512;            // of a request: a buffer that 1,000 idle clients may hold
 constexpr size_t kPipelinedBytes = 64 * 1024;  // kept while a stream runs
 constexpr size_t kBufferBytes = 128 * 1024;    // a line of a chunked body that is longer has no business
 constexpr uint64_t kIdleLine = 0, kRequestLine = uint64_t{1} << 63;  // where the places of a line begin
@@ -126,7 +128,23 @@ void Connection::read_request() {
                      }));
 }
 
+// Empty lines before a request, as some clients send behind a body, say nothing (RFC 9112, 2.2).
 void Connection::read_header() {
+  constexpr std::string_view kEmptyLine = "\r\n";
+  const auto begins_empty = [&] {
+    return std::string_view(static_cast<const char*>(buffer_.data().data()), buffer_.size())
+        .starts_with(kEmptyLine);
+  };
+  while (begins_empty()) buffer_.consume(kEmptyLine.size());
+  if (buffer_.size() < kEmptyLine.size()) {
+    socket_.async_read_some(buffer_.prepare(kFirstBytes),
+                            held([](Connection& self, SocketError error, size_t n) {
+                              if (error) return self.drop();
+                              self.buffer_.commit(n);
+                              self.read_header();
+                            }));
+    return;
+  }
   parser_.emplace(shared_->options.max_header_bytes, shared_->options.max_body_bytes);
   http::async_read_header(socket_, buffer_, *parser_,
                           held([](Connection& self, SocketError error, size_t) { self.on_header(error); }));

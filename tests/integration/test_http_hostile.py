@@ -128,6 +128,8 @@ def test_a_request_of_this_shape_is_refused_and_the_connection_closed(served, sh
 
 # Odd, and allowed or answered in the usual way. The same connection goes on afterwards.
 ANSWERED = {
+    "empty lines before it": ("\r\n\r\n" + get("/livez"), 200),
+    "an empty line behind its body": (post("Content-Length: 14\r\n", CANCEL + "\r\n"), 202),
     "a folded value": (get("/livez", HOST + "X: a\r\n b\r\n"), 200),
     "a tab before chunked": (post("Transfer-Encoding:\tchunked\r\n", CHUNKED_CANCEL), 202),
     "a chunk extension": (chunked(CHUNKED_CANCEL.replace("e\r\n", 'e;a=b;c="d"\r\n', 1)), 202),
@@ -206,7 +208,7 @@ def test_a_hundred_pipelined_requests_are_answered_in_order(served):
 
 
 def test_half_requests_that_end_are_no_requests(served):
-    for half in ("", "GET", "GET /livez HTTP/1.1\r\nHost: loc", chunked("e\r\n{"), post("Content-Length: 14\r\n", "{"),
+    for half in ("", "\r", "\r\n", "\r\n\r", "GET", "GET /livez HTTP/1.1\r\nHost: loc", chunked("e\r\n{"), post("Content-Length: 14\r\n", "{"),
                  chunked('2;a="\r\n{}\r\n0\r\n\r\n'), chunked("2\n{}\n0\n\n")):
         assert raw(served.port, half) == b"", half
     assert served.get("/livez").status_code == 200
