@@ -290,6 +290,7 @@ std::vector<Case> tokenizer_cases() {
       value("TokenNotUtf8", tokens, std::vector<std::string>{"a", "\x80", "", "", "", ""}, 12 + 9 + 8,
             tokens + "[1]"),
       byte_token("ByteTokenNotHex", "<0xZZ>"),
+      byte_token("ByteTokenHalfHex", "<0xag>"),
       byte_token("ByteTokenSigned", "<0x-0>"),
       byte_token("ByteTokenTooLong", "<0x411>"),
       byte_token("ByteTokenTooShort", "<0x4>"),

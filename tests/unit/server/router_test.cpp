@@ -78,6 +78,18 @@ TEST(Router, AKeyIsNeededExceptOnOpenPaths) {
     EXPECT_EQ(with_key(wrong), 401) << wrong;
 }
 
+TEST(Router, ARouteWithARestTakesWhatBeginsAlikeAndGoesOn) {
+  Router router = make({});
+  router.add({.method = "GET",
+              .path = "/named/",
+              .handler = [](const HttpRequest&) { return Reply{}; },
+              .has_rest = true});
+  EXPECT_EQ(status(router, request("GET", "/named/x")), 200);
+  EXPECT_EQ(status(router, request("GET", "/named/x/y")), 200);
+  for (const char* path : {"/named/", "/named", "/name/xyz"})
+    EXPECT_EQ(status(router, request("GET", path)), 404);
+}
+
 TEST(Router, UnknownPathsAndMethodsAreTold) {
   const Router router = make({});
   EXPECT_EQ(status(router, request("GET", "/nothing")), 404);

@@ -28,6 +28,9 @@ TEST(GgufSpm, OfEqualScoresTheLeftmostMergesFirst) {
   for (int i = 0; i < 5; ++i) scores[kPiece + i] = i < 2 ? -1.0f : -2.0f;
   const auto t = make_tokenizer(file.add("tokenizer.ggml.scores", scores));
   EXPECT_EQ(t->encode("abc", kPlain), (Ids{kPiece, kPiece + 4}));
+  const std::vector<double> doubles(scores.begin(), scores.end());
+  EXPECT_EQ(make_tokenizer(file.add("tokenizer.ggml.scores", doubles))->encode("abc", kPlain),
+            (Ids{kPiece, kPiece + 4}));
 }
 
 TEST(GgufSpm, SpacesAreEscapedAndThePrefixIsTheFilesChoice) {
@@ -104,6 +107,7 @@ TEST(GgufSpm, BadFilesAreRefusedByField) {
   const auto base = [] { return small_spm({"a"}, false); };
   refused(base().remove("tokenizer.ggml.scores"), "tokenizer.ggml.scores");
   refused(base().add("tokenizer.ggml.scores", std::vector<float>{1}), "tokenizer.ggml.scores");
+  refused(base().add("tokenizer.ggml.scores", std::vector<int32_t>(kPiece + 3, 1)), "tokenizer.ggml.scores");
   std::vector<float> scores(kPiece + 3, 0.0f);
   scores[7] = std::numeric_limits<float>::quiet_NaN();
   refused(base().add("tokenizer.ggml.scores", scores), "tokenizer.ggml.scores[7]");
