@@ -140,7 +140,7 @@ orcd_generation_result result_of(const engine::EndEvent& end) {
   result.stop_reason = stop_reason(end.reason);
   result.n_prompt_tokens = end.prompt_tokens;
   result.n_tokens = end.tokens_out;
-  result.seed = end.seed;
+  result.seed = end.receipt.sampling.seed;
   result.queue_ms = end.queue_ms;
   result.prefill_ms = end.prefill_ms;
   result.first_token_ms = end.first_token_ms;

@@ -16,6 +16,7 @@ int perplexity(const Options& options);
 int bench(const Options& options);
 int devices(const Options& options);
 int doctor(const Options& options);
+int verify(const Options& options);
 int version(const Options& options);
 
 }  // namespace orcd::cli

@@ -46,6 +46,8 @@ int dispatch(const orcd::cli::Options& options) {
       return devices(options);
     case Command::kDoctor:
       return doctor(options);
+    case Command::kVerify:
+      return verify(options);
     case Command::kVersion:
       return version(options);
   }

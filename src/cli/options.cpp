@@ -15,9 +15,9 @@
 namespace orcd::cli {
 namespace {
 
-constexpr std::string_view kSubcommands[] = {"serve", "run",      "plan",       "inspect",
-                                             "check", "tokenize", "detokenize", "perplexity",
-                                             "bench", "devices",  "doctor",     "version"};
+constexpr std::string_view kSubcommands[] = {"serve",    "run",        "plan",       "inspect", "check",
+                                             "tokenize", "detokenize", "perplexity", "bench",   "devices",
+                                             "doctor",   "verify",     "version"};
 
 // --vram-budget-mb -> ORCD_VRAM_BUDGET_MB
 std::string env_name(const std::string& long_name) {
@@ -120,6 +120,17 @@ void add_device(Adder& add, Options& o, Extras& extras) {
 
 void add_json(Adder& add, Options& o) { add.flag("--json", o.json, "print JSON"); }
 
+void add_prompt(Adder& add, Options& o) {
+  add.add("--prompt", o.prompt, "prompt; special tokens written in it count as such");
+  add.add("--file,-f", o.file, "file that holds the prompt, - for stdin");
+  add.flag("--chat", o.chat, "the prompt is what a user says; the model's chat template frames it");
+}
+
+void add_tokenizer(Adder& add, Options& o) {
+  add.add("--tokenizer", o.tokenizer_file,
+          "tokenizer.json or GGUF file that is used instead of the model's vocabulary");
+}
+
 void add_serve(Adder add, Options& o, Extras& extras) {
   add_model(add, o);
   add_device(add, o, extras);
@@ -141,8 +152,7 @@ void add_serve(Adder add, Options& o, Extras& extras) {
       ->check(at_least(0, 1u << 24));
   add.add("--drain-sec", o.drain_sec, "seconds that active requests may go on after SIGTERM")
       ->check(at_least(0, 1u << 24));
-  add.add("--tokenizer", o.tokenizer_file,
-          "tokenizer.json or GGUF file that is used instead of the model's vocabulary");
+  add_tokenizer(add, o);
 }
 
 void add_run(Adder add, Options& o, Extras& extras) {
@@ -150,9 +160,7 @@ void add_run(Adder add, Options& o, Extras& extras) {
   add_device(add, o, extras);
   add_log(add, o, extras);
   add_json(add, o);
-  add.add("--prompt", o.prompt, "prompt; special tokens written in it count as such");
-  add.add("--file,-f", o.file, "file that holds the prompt, - for stdin");
-  add.flag("--chat", o.chat, "the prompt is what a user says; the model's chat template frames it");
+  add_prompt(add, o);
   add.add("--max-tokens,-n", o.max_tokens, "most tokens of the answer")->check(at_least(1));
   add.add("--temperature", o.sampling.temperature, "0 is greedy")->check(between(engine::kTemperatureRange));
   add.add("--top-p", o.sampling.top_p, "1 is off")->check(between(engine::kTopPRange));
@@ -165,8 +173,19 @@ void add_run(Adder add, Options& o, Extras& extras) {
       ->expected(1)
       ->take_all()
       ->allow_extra_args(false);  // with them, CLI11 takes "[a,b]" for two
-  add.add("--tokenizer", o.tokenizer_file,
-          "tokenizer.json or GGUF file that is used instead of the model's vocabulary");
+  add_tokenizer(add, o);
+}
+
+void add_verify(Adder add, Options& o, Extras& extras) {
+  add.add("receipt", o.receipt,
+          "JSON file with a receipt, - for stdin: what run --json prints, or an answer's")
+      ->required();
+  add_model(add, o);
+  add_device(add, o, extras);
+  add_log(add, o, extras);
+  add_json(add, o);
+  add_prompt(add, o);
+  add_tokenizer(add, o);
 }
 
 void add_plan(Adder add, Options& o, Extras& extras) {
@@ -240,6 +259,7 @@ bool needs_device(Command command) {
   switch (command) {
     case Command::kServe:
     case Command::kRun:
+    case Command::kVerify:
     case Command::kPlan:
     case Command::kPerplexity:
     case Command::kBench:
@@ -270,11 +290,12 @@ void settle_device(const std::vector<std::string>& arguments, const Extras& extr
 
 // One of two ways to give a text: what the command line says outweighs the other's variable.
 void settle_text(const std::vector<std::string>& arguments, const std::string& name, Options* o) {
-  std::optional<std::string>& text = o->command == Command::kRun ? o->prompt : o->text;
+  std::optional<std::string>& text = o->command == Command::kTokenize ? o->text : o->prompt;
   const bool by_text = given(arguments, name), by_file = given(arguments, "--file") || given(arguments, "-f");
   if (by_text && !by_file) o->file.reset();
   if (by_file && !by_text) text.reset();
-  if (text.has_value() == o->file.has_value())
+  const bool is_needed = o->command != Command::kVerify;  // a receipt may hold its prompt
+  if (text ? o->file.has_value() : is_needed && !o->file)
     throw UsageError{arguments[0] + " needs either " + name + " or --file"};
 }
 
@@ -339,6 +360,8 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
     Adder add = subcommand(command, text);
     add_json(add, o);
   }
+  add_verify(subcommand(Command::kVerify, "replay a receipt: the same request must give the same bits"), o,
+             extras);
   add_doctor(subcommand(Command::kDoctor, "what would fail here, and why"), o, extras);
 
   if (!arguments.empty() && !arguments[0].starts_with('-') &&
@@ -359,7 +382,7 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   o.log_format = extras.log_format == "json" ? LogFormat::kJson : LogFormat::kText;
   settle_device(arguments, extras, &o);
   check_together(arguments, o);
-  if (o.command == Command::kRun) settle_text(arguments, "--prompt", &o);
+  if (o.command == Command::kRun || o.command == Command::kVerify) settle_text(arguments, "--prompt", &o);
   if (o.command == Command::kTokenize) settle_text(arguments, "--text", &o);
   return o;
 }

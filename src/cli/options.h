@@ -22,6 +22,7 @@ enum class Command {
   kBench,
   kDevices,
   kDoctor,
+  kVerify,
   kVersion
 };
 
@@ -39,7 +40,7 @@ struct Options {
   std::optional<uint64_t> vram_budget_mb, kv_cache_size_mb;
   uint32_t context = 0, slots = 4, batch_tokens = 0;
 
-  // Text in, for run, tokenize and perplexity; ids for detokenize.
+  // Text in, for run, verify, tokenize and perplexity; ids for detokenize.
   std::optional<std::string> prompt, file, text;
   std::string tokenizer_file;
   std::string ids;
@@ -50,6 +51,8 @@ struct Options {
   std::optional<uint64_t> seed;
   uint32_t max_tokens = 2048;
   std::vector<std::string> stop;
+
+  std::string receipt;  // verify: a file
 
   // inspect
   bool show_program = false, show_tensors = false, show_metadata = false;

@@ -1,59 +1,21 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "base/error.h"
+#include "cli/answer.h"
 #include "cli/commands.h"
 #include "cli/log_setup.h"
 #include "cli/output.h"
 #include "cli/session.h"
-#include "cli/stop_signals.h"
-#include "engine/prompt.h"
 #include "engine/request_limits.h"
+#include "server/receipt.h"
 
 namespace orcd::cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-constexpr std::chrono::milliseconds kTick{20};  // how soon a signal is noticed
-
-struct Answer {
-  std::string text, reasoning, commentary;
-  std::vector<int32_t> ids;
-  engine::EndEvent end;
-};
-
-// Reads the generation to its end; `stream` prints the answer as it comes.
-Answer collect(engine::Generation& generation, bool stream) {
-  Answer answer;
-  const auto take = [&](const std::string& text, engine::TextKind kind) {
-    if (kind == engine::TextKind::kReasoning) {
-      answer.reasoning += text;
-    } else if (kind == engine::TextKind::kCommentary) {
-      answer.commentary += text;
-    } else {
-      answer.text += text;
-      if (stream) print_now(text);
-    }
-  };
-  while (auto event = generation.channel().pop()) {
-    if (const auto* token = std::get_if<engine::TokenEvent>(&*event)) {
-      answer.ids.push_back(token->id);
-      take(token->text, token->kind);
-    } else if (auto* end = std::get_if<engine::EndEvent>(&*event)) {
-      take(end->tail, end->tail_kind);
-      answer.end = std::move(*end);
-    } else if (const auto* failed = std::get_if<engine::ErrorEvent>(&*event)) {
-      throw failed->error;
-    }
-  }
-  return answer;
-}
 
 Json answer_json(const Answer& answer, const std::vector<int32_t>& prompt_tokens) {
   const engine::EndEvent& end = answer.end;
@@ -64,7 +26,7 @@ Json answer_json(const Answer& answer, const std::vector<int32_t>& prompt_tokens
                {"token_ids", answer.ids},
                {"prompt_token_ids", prompt_tokens},
                {"stop_reason", engine::stop_reason_name(end.reason)},
-               {"seed", end.seed},
+               {"seed", end.receipt.sampling.seed},
                {"timings",
                 {{"prompt_tokens", end.prompt_tokens},
                  {"tokens_out", end.tokens_out},
@@ -75,10 +37,7 @@ Json answer_json(const Answer& answer, const std::vector<int32_t>& prompt_tokens
                  {"prefill_tokens_per_s", prefill_rate},
                  {"decode_tokens_per_s", decode_rate}}},
                {"logits_digest", end.receipt.logits_digest},
-               {"receipt",
-                {{"model_digest", end.receipt.model_digest},
-                 {"logits_digest", end.receipt.logits_digest},
-                 {"numerics_version", end.receipt.numerics_version}}}};
+               {"receipt", server::receipt_json(end)}};
   if (!answer.reasoning.empty()) json["reasoning_content"] = answer.reasoning;
   if (!answer.commentary.empty()) json["commentary"] = answer.commentary;
   return json;
@@ -105,41 +64,17 @@ engine::Request request_of(const Options& options) {
   return request;
 }
 
-// `said` by a user, as the model's chat template frames it.
-engine::GuardedPrompt framed(const engine::Chat& chat, const std::string& said) {
-  jinja::Dict message, variables;
-  message.set("role", "user");
-  message.set("content", said);
-  variables.set("messages", jinja::Value::list({std::move(message)}));
-  variables.set("add_generation_prompt", true);
-  return chat.prompt(std::move(variables));
-}
-
 }  // namespace
 
 int run(const Options& options) {
   install_log(options.log_format, {"", model_name(options.model), options.device}, LogLevel::kWarn);
-  const std::string prompt = read_text(options.prompt, options.file);
   Model model = open_model(options.model, options.tokenizer_file);
   engine::Request request = request_of(options);
   check_request(request, *model.tokenizer);
-  const engine::GuardedPrompt text =
-      options.chat ? framed(*model.chat, prompt) : engine::GuardedPrompt{prompt, {}};
-  // A signal ends the generation within a step, and what was printed stays a whole piece of text.
-  const StopSignals signals;
-  Session session = load(
-      options, limits_of(options), [&] { return signals.came(std::chrono::milliseconds(0)); },
-      std::move(model));
-  request.prompt_tokens = engine::encode_prompt(*session.model.tokenizer, text.text, text.guards);
+  request.prompt_tokens = prompt_ids(options, model);
   request.split_channels = options.chat;
   const std::vector<int32_t> prompt_tokens = request.prompt_tokens;
-  const auto engine = start_engine(&session);
-  const auto generation = engine->submit(std::move(request));
-  const std::jthread watcher([&](const std::stop_token& over) {
-    while (!over.stop_requested())
-      if (signals.came(kTick)) generation->cancel();
-  });
-  const Answer answer = collect(*generation, !options.json);
+  const Answer answer = generate(options, std::move(model), std::move(request), /*stream=*/!options.json);
   if (options.json)
     print_now(answer_json(answer, prompt_tokens).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   else if (!answer.text.ends_with('\n') && isatty(STDOUT_FILENO))

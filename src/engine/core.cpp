@@ -73,6 +73,7 @@ struct Core::Active {
   std::optional<HarmonyParser> channels;
   StopMatcher stops;
   numerics::Digest digest;  // chained over the sampled rows
+  uint32_t n_rows = 0;
   Time started{}, first_token{}, last_token{};
   bool has_started = false, ended = false;
 };
@@ -262,6 +263,7 @@ void Core::accept(Active& active, const device::SequenceResult& result) {
     return;
   }
   numerics::digest_chain(&active.digest, numerics::digest_of_only_row(result.logits_digest));
+  ++active.n_rows;
   const Time now = options_.clock();
   if (active.n_out() == 0) active.first_token = now;
   active.last_token = now;
@@ -304,9 +306,10 @@ void Core::finish(Active& active, StopReason reason) {
   event.prefill_ms = ms(active.first_token - active.started);
   event.decode_ms = ms(active.last_token - active.first_token);
   event.first_token_ms = ms(active.first_token - active.job->arrived);
-  event.seed = request.sampling.seed;
   event.receipt.model_digest = options_.model_digest;
   event.receipt.logits_digest = hex_digest(active.digest);
+  event.receipt.logits_rows = active.n_rows;
+  event.receipt.sampling = request.sampling;
   ++counters_->requests_ok;
   end(active, std::move(event));
 }

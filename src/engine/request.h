@@ -41,7 +41,9 @@ const char* stop_reason_name(StopReason reason);  // "eos", "max_tokens", "stop"
 struct Receipt {
   std::string model_digest;   // hex of the weights' digest
   std::string logits_digest;  // hex of the chained digest of the sampled rows
+  uint32_t logits_rows = 0;   // how many those are: the tokens, and the end if it was drawn
   uint32_t numerics_version = 1;
+  sampling::SamplingParams sampling;  // with the seed that was drawn with
 };
 
 uint64_t new_seed();  // 53 random bits: exact also where JSON numbers are binary64
@@ -74,7 +76,6 @@ struct EndEvent {
   uint32_t prompt_tokens, tokens_out;
   uint32_t cached_tokens = 0;  // of the prompt, those that the prefix cache had when it was first taken up
   double queue_ms, prefill_ms, decode_ms, first_token_ms;
-  uint64_t seed;
   Receipt receipt;
 };
 struct ErrorEvent {

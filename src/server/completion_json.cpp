@@ -5,6 +5,7 @@
 
 #include "server/execute_request.h"
 #include "server/json_text.h"
+#include "server/receipt.h"
 
 namespace orcd::server {
 namespace {
@@ -22,14 +23,6 @@ Json usage_json(const CompletionHead& head, const CompletionUsage& usage) {
                {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}}};
   if (head.is_chat) json["completion_tokens_details"] = {{"reasoning_tokens", usage.reasoning_tokens}};
   return json;
-}
-
-// What it takes to ask for the same bits again, and to see that they are the same.
-Json receipt_json(const engine::EndEvent& end) {
-  return {{"seed", end.seed},
-          {"model_digest", end.receipt.model_digest},
-          {"logits_digest", end.receipt.logits_digest},
-          {"numerics_version", end.receipt.numerics_version}};
 }
 
 Json head_json(const CompletionHead& head, const char* chat_object) {

@@ -7,6 +7,7 @@
 #include "base/units.h"
 #include "server/error_reply.h"
 #include "server/json_text.h"
+#include "server/receipt.h"
 #include "server/report_failure.h"
 
 namespace orcd::server {
@@ -109,14 +110,11 @@ void ExecuteStream::add(const engine::EndEvent& event, std::string* out) {
                         {"decode_ms", rounded_ms(event.decode_ms)},
                         {"decode_tokens_per_s", rounded_ms(tokens_per_s)}};
   *out += sse_event("metrics", dump(metrics));
-  const Json receipt = {{"model_digest", event.receipt.model_digest},
-                        {"logits_digest", event.receipt.logits_digest},
-                        {"numerics_version", event.receipt.numerics_version}};
   const Json end = {{"tokens_out", event.tokens_out},
                     {"decode_time_ms", rounded_ms(event.decode_ms)},
                     {"stop_reason", engine::stop_reason_name(event.reason)},
-                    {"seed", event.seed},
-                    {"receipt", receipt}};
+                    {"seed", event.receipt.sampling.seed},
+                    {"receipt", receipt_json(event)}};
   *out += sse_event("end", dump(end));
   ended_ = true;
   summary_.outcome = Outcome::kOk;

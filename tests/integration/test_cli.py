@@ -48,6 +48,69 @@ def test_run_and_execute_give_the_same_bits(cli, smollm2_worker, smollm2, tmp_pa
     assert terminal_of(events).json["receipt"] == answer["receipt"]
 
 
+@pytest.mark.core
+@pytest.mark.parametrize("asked", ["", "--temperature 0", "--chat", "--stop e", "--top-k 9 --repetition-penalty 1.3"])
+def test_a_receipt_is_replayed_with_the_same_bits(cli, tiny, tmp_path, asked):
+    path = tmp_path / "receipt.json"
+    written = cli("run", "--model", tiny, "--device", "cpu", "--json", "--prompt", PROMPT, "-n", 8, "--seed", 6, *asked.split())
+    path.write_text(written.stdout)
+    answer = json.loads(written.stdout)
+    replay = ("verify", path, "--model", tiny, "--device", "cpu")
+    said = cli(*replay, "--threads", 1, env={"ORCD_ISA": "scalar"})
+    assert (said.stderr, said.stdout.splitlines()[-1]) == ("", "verified: the same request gave the same bits")
+    report = json.loads(cli(*replay, "--json").stdout)
+    assert report["verified"] and report["token_ids_equal"] and report["model_digest"]["equal"]
+    assert report["logits_digest"] == {"receipt": answer["logits_digest"], "here": answer["logits_digest"], "equal": True}
+    # The receipt alone, with the prompt beside it.
+    path.write_text(json.dumps(answer["receipt"]))
+    framed = ["--chat"] if asked == "--chat" else []
+    assert json.loads(cli(*replay, "--json", "--prompt", PROMPT, *framed).stdout)["token_ids_equal"] is None
+
+
+@pytest.mark.core
+def test_receipts_of_every_face_are_replayed(cli, serve_tiny, tiny, tmp_path):
+    served, path = serve_tiny(), tmp_path / "receipt.json"
+    end = terminal_of(served.execute(prompt=PROMPT, max_tokens=6, temperature=0.5)).json
+    body = {"model": "tiny", "prompt": PROMPT, "max_tokens": 6, "n": 2, "seed": 3}
+    choices = served.post("/v1/completions", body).json()["choices"]
+    assert choices[0]["text"] != choices[1]["text"]
+    for receipt in (end, *choices):
+        path.write_text(json.dumps(receipt))
+        assert "verified: " in cli("verify", path, "--model", tiny, "--device", "cpu", "--prompt", PROMPT).stdout
+
+
+def test_a_receipt_that_does_not_hold_is_told(cli, tiny, tmp_path):
+    path = tmp_path / "receipt.json"
+    answer = run_json(cli, tiny, "--prompt", PROMPT, "--seed", 6)
+    replay = ("verify", path, "--model", tiny, "--device", "cpu")
+
+    def told(code, *extra, **changed):
+        path.write_text(json.dumps({**answer, **changed}))
+        return cli(*replay, *extra, expect=code)
+
+    other = dict(answer["receipt"], logits_digest="0" * 32)
+    for changed in ({"receipt": other}, {"token_ids": [*answer["token_ids"][:-1], 0]}, {"receipt": dict(answer["receipt"], logits_rows=3)},
+                    {"receipt": dict(answer["receipt"], seed=7)}):
+        result = told(1, **changed)
+        assert "\nNOT verified\n" in result.stdout and "DIFFER" in result.stdout
+        assert result.stderr.startswith("INVALID_REQUEST: the receipt does not hold here (logits_digest=")
+    report = json.loads(told(1, "--json", receipt=other).stdout)
+    assert not report["verified"] and not report["logits_digest"]["equal"] and report["model_digest"]["equal"]
+    for changed, line in (
+        ({"receipt": dict(answer["receipt"], numerics_version=2)}, "the receipt is of another numerics version (receipt=2, here=1)"),
+        ({"prompt_token_ids": [1]}, "this is not the prompt of the receipt (prompt_tokens=1, receipt="),
+        ({"prompt_token_ids": "x"}, "prompt_token_ids: must be an array of token ids, not a string"),
+        ({"receipt": {}}, "sampling: is required"),
+    ):
+        assert told(1, **changed).stderr.startswith("INVALID_REQUEST: " + line)
+    path.write_text(json.dumps(answer["receipt"]))
+    assert cli(*replay, expect=1).stderr.startswith("INVALID_REQUEST: the receipt does not hold its prompt; give")
+    path.write_text("{")
+    assert cli(*replay, expect=1).stderr.startswith("INVALID_REQUEST: ")
+    assert cli(*replay, "--prompt", "a", "--file", "b", expect=2).stderr.startswith("usage: verify needs either --prompt or --file")
+    assert cli("verify", "--model", tiny, "--device", "cpu", expect=2).stderr.startswith("usage: receipt is required")
+
+
 def test_run_stops_at_a_stop_string(cli, smollm2):
     whole = run_json(cli, smollm2, "--prompt", PROMPT, "--temperature", 0)
     word = whole["text"].split()[3]
