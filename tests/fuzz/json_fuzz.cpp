@@ -8,6 +8,7 @@
 #include "server/chat_request.h"
 #include "server/error_reply.h"
 #include "server/execute_request.h"
+#include "server/receipt.h"
 #include "server/text_completion_request.h"
 #include "server/text_requests.h"
 #include "unit/server/small_tokenizer.h"
@@ -48,6 +49,24 @@ void check_completion(const server::CompletionRequest& request, const server::Co
   }
 }
 
+// A receipt is read as it was written.
+void check_receipt(const std::string& text, const tokenizer::Tokenizer& tokenizer) {
+  const server::WrittenReceipt read = server::parse_receipt(text, tokenizer);
+  engine::EndEvent end{};
+  end.receipt = read.receipt;
+  end.prompt_tokens = read.prompt_tokens;
+  engine::Request request;
+  request.sampling = read.receipt.sampling;
+  check_request(request, tokenizer);
+  const server::WrittenReceipt again = server::parse_receipt(server::receipt_json(end).dump(), tokenizer);
+  if (again.receipt.sampling != read.receipt.sampling || again.prompt_tokens != read.prompt_tokens ||
+      again.receipt.logits_digest != read.receipt.logits_digest ||
+      again.receipt.model_digest != read.receipt.model_digest ||
+      again.receipt.logits_rows != read.receipt.logits_rows) {
+    std::abort();
+  }
+}
+
 void check_refusal(const Error& error) {
   const bool other_model = error.code() == ErrorCode::kNotFound;
   if (error.code() != ErrorCode::kInvalidRequest && !other_model) std::abort();
@@ -71,6 +90,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
     std::string answer = "{}";
     switch (data[0]) {
+      case 'r':
+        check_receipt(body, tokenizer);
+        break;
       case 'c':
         server::parse_cancel(body);
         break;
