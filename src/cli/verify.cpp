@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -25,7 +26,15 @@ struct Comparison {
     return written.receipt.logits_digest == here().logits_digest &&
            written.receipt.logits_rows == here().logits_rows;
   }
-  bool same_tokens() const { return !written.answer_ids || *written.answer_ids == answer.ids; }
+  // The replay goes on to the last row, so that it has the end as a token where the answer ended.
+  size_t n_equal_tokens() const {
+    const auto& ids = *written.answer_ids;
+    const size_t n = std::min(ids.size(), answer.ids.size());
+    return static_cast<size_t>(
+        std::mismatch(ids.begin(), ids.begin() + static_cast<ptrdiff_t>(n), answer.ids.begin()).first -
+        ids.begin());
+  }
+  bool same_tokens() const { return !written.answer_ids || n_equal_tokens() == written.answer_ids->size(); }
   bool holds() const { return same_logits() && same_tokens(); }
 };
 
@@ -53,7 +62,7 @@ void print_table(const Comparison& c) {
   line("rows", std::to_string(written.logits_rows), std::to_string(here.logits_rows),
        written.logits_rows == here.logits_rows, "DIFFER");
   if (const auto& ids = c.written.answer_ids)
-    line("tokens", std::to_string(ids->size()), std::to_string(c.answer.ids.size()), c.same_tokens(),
+    line("tokens", std::to_string(ids->size()), std::to_string(c.n_equal_tokens()), c.same_tokens(),
          "DIFFER");
   line("model", written.model_digest, here.model_digest, c.same_model(),
        "other layout of the weights, or another file");
@@ -92,8 +101,9 @@ int verify(const Options& options) {
   request.id = "verify";
   request.prompt_tokens = ids_of(options, model, written);
   request.sampling = written.receipt.sampling;
-  request.max_tokens =
-      written.receipt.logits_rows;  // whatever ended the answer, this many rows were drawn from
+  // Whatever ended the answer, so many rows were drawn from; and its request may have gone on after an end.
+  request.max_tokens = written.receipt.logits_rows;
+  request.ignore_end = true;
   const Answer answer = generate(options, std::move(model), std::move(request), /*stream=*/false);
   const Comparison comparison{written, answer};
   if (options.json) {
