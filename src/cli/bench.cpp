@@ -84,7 +84,7 @@ int bench(const Options& options) {
       .batch = options.bench_batch.empty() ? std::vector<uint32_t>{1} : options.bench_batch,
       .repetitions = options.repetitions};
   Report report;
-  Model model = open_model(options.model);
+  Model model = open_model(options.model, options.tokenizer_file);
   report.bandwidth = open_device(options)->measure_read_bandwidth();
   device::Limits limits = limits_of(options);
   limits.slots = *std::ranges::max_element(what.batch);

@@ -126,6 +126,10 @@ void add_prompt(Adder& add, Options& o) {
   add.flag("--chat", o.chat, "the prompt is what a user says; the model's chat template frames it");
 }
 
+void add_seed(Adder& add, Options& o, const std::string& text) {
+  add.add("--seed", o.seed, text)->check(at_least(0, UINT64_MAX));
+}
+
 void add_tokenizer(Adder& add, Options& o) {
   add.add("--tokenizer", o.tokenizer_file,
           "tokenizer.json or GGUF file that is used instead of the model's vocabulary");
@@ -152,7 +156,9 @@ void add_serve(Adder add, Options& o, Extras& extras) {
       ->check(at_least(0, 1u << 24));
   add.add("--drain-sec", o.drain_sec, "seconds that active requests may go on after SIGTERM")
       ->check(at_least(0, 1u << 24));
+  add_seed(add, o, "of requests that name none (default: a new one for each)");
   add_tokenizer(add, o);
+  add.flag("--json", o.json, "the same as --log-format json");
 }
 
 void add_run(Adder add, Options& o, Extras& extras) {
@@ -168,7 +174,7 @@ void add_run(Adder add, Options& o, Extras& extras) {
   add.add("--min-p", o.sampling.min_p, "0 is off")->check(between(engine::kMinPRange));
   add.add("--repetition-penalty", o.sampling.repetition_penalty, "1 is off")
       ->check(between(engine::kPenaltyRange));
-  add.add("--seed", o.seed, "of the random numbers (default: a new one)")->check(at_least(0, UINT64_MAX));
+  add_seed(add, o, "of the random numbers (default: a new one)");
   add.add("--stop", o.stop, "text that ends the answer; may be repeated")
       ->expected(1)
       ->take_all()
@@ -193,6 +199,7 @@ void add_plan(Adder add, Options& o, Extras& extras) {
   add_device(add, o, extras);
   add_log(add, o, extras);
   add_json(add, o);
+  add_tokenizer(add, o);
 }
 
 void add_inspect(Adder add, Options& o) {
@@ -230,6 +237,7 @@ void add_perplexity(Adder add, Options& o, Extras& extras) {
   add.add("--file,-f", o.file, "text to predict, - for stdin")->required();
   add.add("--chunk", o.chunk, "tokens in one step (0: as many as fit)")->check(at_least(0, 65536));
   add.add("--batch", o.windows, "windows evaluated at once")->check(at_least(1, 4096));
+  add_tokenizer(add, o);
 }
 
 void add_bench(Adder add, Options& o, Extras& extras) {
@@ -245,6 +253,7 @@ void add_bench(Adder add, Options& o, Extras& extras) {
       ->allow_extra_args(false)
       ->check(at_least(1, 4096));
   add.add("-r,--repetitions", o.repetitions, "runs of each")->check(at_least(1, 1000));
+  add_tokenizer(add, o);
 }
 
 void add_doctor(Adder add, Options& o, Extras& extras) {
@@ -379,7 +388,8 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   } catch (const CLI::ParseError& error) {
     throw UsageError{error.what()};
   }
-  o.log_format = extras.log_format == "json" ? LogFormat::kJson : LogFormat::kText;
+  const bool logs_json = extras.log_format == "json" || (o.command == Command::kServe && o.json);
+  o.log_format = logs_json ? LogFormat::kJson : LogFormat::kText;
   settle_device(arguments, extras, &o);
   check_together(arguments, o);
   if (o.command == Command::kRun || o.command == Command::kVerify) settle_text(arguments, "--prompt", &o);

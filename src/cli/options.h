@@ -46,9 +46,10 @@ struct Options {
   std::string ids;
   bool special = false, bos = false, chat = false;
 
+  std::optional<uint64_t> seed;  // run; serve: of requests that name none
+
   // run
   sampling::SamplingParams sampling;
-  std::optional<uint64_t> seed;
   uint32_t max_tokens = 2048;
   std::vector<std::string> stop;
 

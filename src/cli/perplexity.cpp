@@ -31,7 +31,7 @@ void print_json(const engine::PerplexityResult& result, const Options& options, 
 int perplexity(const Options& options) {
   install_log(options.log_format, {"", model_name(options.model), options.device}, LogLevel::kWarn);
   const std::string text = read_text(std::nullopt, options.file);
-  Model model = open_model(options.model);
+  Model model = open_model(options.model, options.tokenizer_file);
   const std::vector<int32_t> tokens =
       model.tokenizer->encode(text, {.add_bos = true, .parse_special = false});
 

@@ -100,7 +100,7 @@ void print_table(const PlanReport& report, const std::string& model) {
 }  // namespace
 
 int plan(const Options& options) {
-  const Model model = open_model(options.model);
+  const Model model = open_model(options.model, options.tokenizer_file);
   const auto device = open_device(options);
   const PlanReport report = engine::make_plan_report(*model.program, *device, limits_of(options));
   options.json ? print_json(report, model_name(options.model))

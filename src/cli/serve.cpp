@@ -56,7 +56,7 @@ std::vector<std::string> read_keys(const std::string& path) {
 }
 
 server::ServiceOptions service_options(const Options& o) {
-  return {.execute = {.max_tokens_in = o.max_tokens_in, .max_tokens_out = o.max_tokens_out},
+  return {.execute = {.max_tokens_in = o.max_tokens_in, .max_tokens_out = o.max_tokens_out, .seed = o.seed},
           .inference_timeout = std::chrono::seconds(o.inference_timeout_sec)};
 }
 

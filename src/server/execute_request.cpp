@@ -92,7 +92,7 @@ ExecuteRequest parse_execute(std::string_view body, const tokenizer::Tokenizer& 
   sampling.seed = fields.integer("seed", 0, std::numeric_limits<uint64_t>::max(), 0);
   fields.finish();
 
-  if (!seed_given) sampling.seed = engine::new_seed();
+  if (!seed_given) sampling.seed = limits.seed_of_unseeded();
   request.prompt_tokens = engine::encode_prompt(tokenizer, *prompt);
   if (limits.max_tokens_in && request.prompt_tokens.size() > limits.max_tokens_in) {
     throw Error(ErrorCode::kInvalidRequest, "the prompt is longer than this worker takes",

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -18,6 +19,9 @@ size_t count_characters(std::string_view utf8);  // Unicode code points
 struct ExecuteLimits {
   uint32_t max_tokens_in = 0;  // prompt tokens; 0 = what the context takes
   uint32_t max_tokens_out = 2048;
+  std::optional<uint64_t> seed = {};  // of requests that name none; else each gets a new one
+
+  uint64_t seed_of_unseeded() const { return seed ? *seed : engine::new_seed(); }
 };
 
 struct ExecuteRequest {

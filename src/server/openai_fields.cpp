@@ -77,9 +77,9 @@ std::vector<std::string> take_stops(Fields& fields, const tokenizer::Tokenizer& 
 
 // Any integer of 64 bits, signed ones as their two's complement. -1 asks for a new one, as with vLLM and
 // llama-server.
-uint64_t take_seed(Fields& fields) {
+uint64_t take_seed(Fields& fields, const ExecuteLimits& limits) {
   const json* value = fields.take("seed");
-  if (!value) return engine::new_seed();
+  if (!value) return limits.seed_of_unseeded();
   if (!value->is_number_integer()) {
     fields.problem("seed", "must be an integer of 64 bits, not " + Fields::kind(*value), kInvalidType);
     return 0;
@@ -149,7 +149,7 @@ engine::Request take_common_fields(Fields& fields, const CompletionContext& cont
   sampling.top_k = take_top_k(fields, context.tokenizer);
   sampling.min_p = fields.number("min_p", engine::kMinPRange, 0);
   sampling.repetition_penalty = fields.number("repetition_penalty", engine::kPenaltyRange, 1);
-  sampling.seed = take_seed(fields);
+  sampling.seed = take_seed(fields, context.limits);
   request.stop = take_stops(fields, context.tokenizer);
   request.ignore_end = fields.flag("ignore_eos", false);
   out->n = static_cast<uint32_t>(fields.integer("n", 1, kMaxChoices, 1));

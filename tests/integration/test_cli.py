@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -77,6 +78,28 @@ def test_receipts_of_every_face_are_replayed(cli, serve_tiny, tiny, tmp_path):
     for receipt in (end, *choices):
         path.write_text(json.dumps(receipt))
         assert "verified: " in cli("verify", path, "--model", tiny, "--device", "cpu", "--prompt", PROMPT).stdout
+
+
+@pytest.mark.core
+def test_a_receipt_whose_request_went_on_after_an_end_is_replayed(cli, serve_tiny, tiny, tmp_path):
+    served, path = serve_tiny(), tmp_path / "receipt.json"
+    body = {"model": "tiny", "prompt": PROMPT, "max_tokens": 300}
+
+    def ask(seed, **more):
+        return served.post("/v1/completions", {**body, "seed": seed, **more}).json()["choices"][0]
+
+    seed = next(seed for seed in range(100) if ask(seed)["finish_reason"] == "stop")
+    path.write_text(json.dumps(ask(seed)))
+    assert "verified: " in cli("verify", path, "--model", tiny, "--device", "cpu", "--prompt", PROMPT).stdout
+    on = ask(seed, ignore_eos=True)
+    assert on["finish_reason"] == "length" and on["receipt"]["logits_rows"] == 300
+    path.write_text(json.dumps(on))
+    assert "verified: " in cli("verify", path, "--model", tiny, "--device", "cpu", "--prompt", PROMPT).stdout
+    written = cli("run", "--model", tiny, "--device", "cpu", "--json", "--prompt", PROMPT, "-n", 300, "--seed", seed).stdout
+    assert json.loads(written)["stop_reason"] == "eos"
+    path.write_text(written)
+    report = json.loads(cli("verify", path, "--model", tiny, "--device", "cpu", "--json").stdout)
+    assert report["verified"] and report["token_ids_equal"]
 
 
 def test_a_receipt_that_does_not_hold_is_told(cli, tiny, tmp_path):
@@ -279,6 +302,23 @@ def test_devices_version_and_doctor_say_what_is_here(cli, smollm2, smollm2_worke
 def test_a_wrong_command_line_is_one_usage_line_and_exit_2(cli, arguments):
     result = cli(*arguments, expect=2)
     assert result.stdout == "" and result.stderr.startswith("usage: ") and result.stderr.count("\n") == 1
+
+
+def test_every_shared_option_is_taken_by_what_loads_a_model(cli):
+    shared = ("--device", "--gpu-device", "--vram-budget-mb", "--kv-cache-size-mb", "--ctx", "--slots", "--threads", "--tokenizer",
+              "--json", "--log-format")  # fmt: skip
+    for command in ("serve", "run", "plan", "perplexity", "bench", "verify"):
+        said = cli(command, "--help").stdout
+        assert [option for option in shared if not re.search(rf"[ ,]{option}[ ,]", said)] == [], command
+    assert all(" --seed " in cli(command, "--help").stdout for command in ("serve", "run"))
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused_wherever_it_is_given(cli, tiny, smollm2, tmp_path):
+    text = tmp_path / "text"
+    text.write_text("a b c")
+    for command in (("plan",), ("bench",), ("perplexity", "--file", text)):
+        refused = cli(*command, "--model", tiny, "--device", "cpu", "--tokenizer", smollm2, expect=1).stderr
+        assert refused.startswith("MODEL_LOAD_FAILED: "), refused
 
 
 def test_a_device_is_never_guessed(cli, smollm2):

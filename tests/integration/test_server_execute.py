@@ -70,6 +70,15 @@ def test_a_generated_seed_is_echoed_and_gives_the_same_text_again(smollm2_worker
     assert text_of(other) != text_of(first)
 
 
+def test_a_worker_with_a_seed_gives_it_to_requests_that_name_none(serve_tiny):
+    served = serve_tiny("--seed", 2**64 - 1)
+    assert terminal_of(served.execute(prompt="a", max_tokens=2)).json["seed"] == 2**64 - 1
+    assert terminal_of(served.execute(prompt="a", max_tokens=2, seed=5)).json["seed"] == 5
+    body = {"model": "tiny", "prompt": "a", "max_tokens": 2}
+    seeds = [served.post("/v1/completions", {**body, **more}).json()["choices"][0]["receipt"]["seed"] for more in ({}, {"seed": 5}, {"seed": -1})]
+    assert seeds[:2] == [2**64 - 1, 5] and seeds[2] < 2**53
+
+
 def test_the_largest_seed_survives(smollm2_worker):
     events = smollm2_worker.execute(prompt="a", max_tokens=1, seed=2**64 - 1)
     assert events[0].json["seed"] == events[-1].json["seed"] == 2**64 - 1
