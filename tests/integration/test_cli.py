@@ -112,7 +112,7 @@ def test_a_receipt_that_does_not_hold_is_told(cli, tiny, tmp_path):
         return cli(*replay, *extra, expect=code)
 
     other = dict(answer["receipt"], logits_digest="0" * 32)
-    for changed in ({"receipt": other}, {"token_ids": [*answer["token_ids"][:-1], 0]}, {"receipt": dict(answer["receipt"], logits_rows=3)},
+    for changed in ({"receipt": other}, {"token_ids": [*answer["token_ids"][:-1], 0]}, {"token_ids": answer["token_ids"][:-2]}, {"receipt": dict(answer["receipt"], logits_rows=3)},
                     {"receipt": dict(answer["receipt"], seed=7)}):
         result = told(1, **changed)
         assert "\nNOT verified\n" in result.stdout and "DIFFER" in result.stdout
