@@ -75,7 +75,7 @@ void Connection::fail(const std::exception& error) {
 void Connection::stand_in_line(uint64_t first_place) { place_ = first_place + shared_->n_waits++; }
 
 void Connection::make_room() {
-  place_ = kNotWaiting;
+  leave_line();
   asio::post(socket_.get_executor(), held([](Connection& self) {
                if (!self.in_flight_) self.drop();
              }));
@@ -88,7 +88,7 @@ void Connection::leave_flight() {
 
 void Connection::set_deadline(std::chrono::milliseconds limit) {
   deadline_.expires_after(limit);
-  deadline_.async_wait([weak = weak_from_this()](SocketError error) {
+  deadline_.async_wait([weak = weak_self()](SocketError error) {
     if (error) return;
     const auto self = weak.lock();
     // A wait that had already fired when the deadline was moved comes too late to count.
@@ -99,7 +99,7 @@ void Connection::set_deadline(std::chrono::milliseconds limit) {
 void Connection::clear_deadline() { deadline_.expires_at(std::chrono::steady_clock::time_point::max()); }
 
 void Connection::drop() {
-  place_ = kNotWaiting;
+  leave_line();
   stream_over_ = true;
   stream_.reset();
   pending_.reset();
@@ -198,7 +198,7 @@ void Connection::refuse_unreadable(SocketError error) {
 void Connection::on_request(SocketError error) {
   if (error) return refuse_unreadable(error);
   clear_deadline();
-  place_ = kNotWaiting;
+  leave_line();
   keep_alive_ = parser_->keep_alive();
   chunked_ = parser_->is_http_1_1();
   request_ = parser_->take();
@@ -224,14 +224,14 @@ void Connection::dispatch() {
 }
 
 void Connection::call(const Handler& handler, RunOn run_on) {
-  const auto work = [self = shared_from_this(), &handler] {
+  const auto work = [self = shared_self(), &handler] {
     Reply reply = guarded(handler, self->request_);
     self->shared_->router->decorate(self->request_, &reply);
     return reply;
   };
   if (run_on == RunOn::kIo) return answer(work());
   asio::thread_pool& pool = run_on == RunOn::kPrepare ? shared_->prepare_pool : shared_->slow_pool;
-  asio::post(pool, [self = shared_from_this(), work] {
+  asio::post(pool, [self = shared_self(), work] {
     try {
       auto reply = std::make_shared<Reply>(work());
       asio::post(self->socket_.get_executor(),
@@ -294,7 +294,7 @@ void Connection::wait_for(std::unique_ptr<PendingReply> pending) {
   pending_ = std::move(pending);
   stream_over_ = half_closed_ = writing_ = false;
   last_write_ = std::chrono::steady_clock::now();
-  pending_->on_ready([weak = weak_from_this()] {
+  pending_->on_ready([weak = weak_self()] {
     if (const auto alive = weak.lock()) alive->notify();
   });
   watch_client();
@@ -333,7 +333,7 @@ void Connection::start_stream(Reply reply) {
                       if (error || !self.stream_) return self.drop();
                       self.writing_ = false;
                       self.clear_deadline();
-                      self.stream_->on_ready([weak = self.weak_from_this()] {
+                      self.stream_->on_ready([weak = self.weak_self()] {
                         if (const auto alive = weak.lock()) alive->notify();
                       });
                       self.pump();

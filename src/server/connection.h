@@ -30,18 +30,16 @@ struct ConnectionShared {
   boost::asio::thread_pool prepare_pool{1}, slow_pool{1};
 };
 
-// Everything but notify(), place() and make_room() runs on the socket's strand.
-class Connection : public std::enable_shared_from_this<Connection> {
+// Everything but notify() and what it is as a LineMember runs on the socket's strand.
+class Connection final : public LineMember {
  public:
   Connection(boost::asio::ip::tcp::socket socket, ConnectionShared* shared);
   ~Connection();
   void run();
 
-  // Its place in the line of those that wait for their clients, kNotWaiting while a request is being
-  // answered. Whoever has sent nothing of a request stands before all who have.
-  uint64_t place() const { return place_; }
-  static constexpr uint64_t kNotWaiting = UINT64_MAX;
-  void make_room();  // closes it, unless a request has come meanwhile
+  uint64_t place() const override { return place_; }
+  void leave_line() override { place_ = kNotWaiting; }
+  void make_room() override;
 
  private:
   using SocketError = boost::system::error_code;
@@ -50,7 +48,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // want of memory, ends this connection and no other.
   template <typename Handle>
   auto held(Handle handle) {
-    return [self = shared_from_this(), handle = std::move(handle)](auto... result) {
+    return [self = shared_self(), handle = std::move(handle)](auto... result) {
       try {
         handle(*self, result...);
       } catch (const std::exception& error) {
@@ -59,6 +57,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
     };
   }
   void fail(const std::exception& error);
+  std::shared_ptr<Connection> shared_self() {
+    return std::static_pointer_cast<Connection>(shared_from_this());
+  }
+  std::weak_ptr<Connection> weak_self() { return shared_self(); }
 
   void read_request();
   void read_header();

@@ -1,17 +1,17 @@
 #include "server/connections.h"
 
-#include "server/connection.h"
+#include <algorithm>
 
 namespace orcd::server {
 
-void Connections::add(Connection* connection) {
+void Connections::add(LineMember* member) {
   std::lock_guard lock(mutex_);
-  open_.insert(connection);
+  open_.insert(member);
 }
 
-void Connections::remove(Connection* connection) {
+void Connections::remove(LineMember* member) {
   std::lock_guard lock(mutex_);
-  open_.erase(connection);
+  open_.erase(member);
 }
 
 size_t Connections::size() const {
@@ -19,16 +19,27 @@ size_t Connections::size() const {
   return open_.size();
 }
 
-bool Connections::close_longest_waiting() {
-  std::shared_ptr<Connection> chosen;
-  {
-    std::lock_guard lock(mutex_);
-    for (Connection* connection : open_) {
-      if (connection->place() >= (chosen ? chosen->place() : Connection::kNotWaiting)) continue;
-      // One whose last holder has gone waits for this lock in its destructor.
-      if (auto alive = connection->weak_from_this().lock()) chosen = std::move(alive);
+// Under the lock a member is held only to be returned: were its last holder let go there, its destructor
+// would wait for the lock for ever.
+std::shared_ptr<LineMember> Connections::longest_waiting() {
+  std::lock_guard lock(mutex_);
+  while (true) {
+    LineMember* first = nullptr;
+    uint64_t first_place = LineMember::kNotWaiting;
+    for (LineMember* member : open_) {
+      const uint64_t place = member->place();
+      if (place >= first_place) continue;
+      first = member;
+      first_place = place;
     }
+    if (!first) return nullptr;
+    if (auto alive = first->weak_from_this().lock()) return alive;
+    first->leave_line();  // its last holder has gone: it waits for this lock in its destructor
   }
+}
+
+bool Connections::close_longest_waiting() {
+  const std::shared_ptr<LineMember> chosen = longest_waiting();
   if (!chosen) return false;
   chosen->make_room();
   return true;

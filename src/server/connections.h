@@ -1,27 +1,43 @@
 // The open connections of a server: how many there are, and who makes room when there are too many.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <set>
 
 namespace orcd::server {
 
-class Connection;
+// A connection as the line of those that wait for their clients sees it. Any thread may call.
+class LineMember : public std::enable_shared_from_this<LineMember> {
+ public:
+  static constexpr uint64_t kNotWaiting = UINT64_MAX;
 
-// Thread-safe.
+  // kNotWaiting while a request is being answered. Whoever has sent nothing of a request stands before all
+  // who have.
+  virtual uint64_t place() const = 0;
+  virtual void leave_line() = 0;  // place() is kNotWaiting from now on
+  virtual void make_room() = 0;   // closes it, unless a request has come meanwhile
+
+ protected:
+  ~LineMember() = default;
+};
+
+// Thread-safe. Members call remove() in their destructors.
 class Connections {
  public:
-  void add(Connection* connection);
-  void remove(Connection* connection);  // REQUIRES that it was added
+  void add(LineMember* member);
+  void remove(LineMember* member);  // REQUIRES that it was added
   size_t size() const;
   // Closes the one that has waited longest for its client: first of those that have sent nothing of a
   // request, then of those in the middle of one. false if every one is being answered.
   bool close_longest_waiting();
 
  private:
+  std::shared_ptr<LineMember> longest_waiting();
+
   mutable std::mutex mutex_;
-  std::set<Connection*> open_;
+  std::set<LineMember*> open_;
 };
 
 }  // namespace orcd::server

@@ -2,12 +2,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
 
+#include "server/connections.h"
 #include "server/http_server.h"
 #include "server/request_parser.h"
 #include "server/router.h"
@@ -162,6 +165,49 @@ TEST_F(HttpRegression, AClientThatLeavesAtTheEndOfItsStreamLeavesNoConnection) {
 }
 
 // Beast asserted that five bytes were there. Found by the fuzzer.
+class StandIn final : public LineMember {
+ public:
+  StandIn(Connections* line, uint64_t place) : line_(line), place_(place) { line_->add(this); }
+  ~StandIn() { line_->remove(this); }
+  uint64_t place() const override {
+    if (on_place) on_place();
+    return place_;
+  }
+  void leave_line() override { place_ = kNotWaiting; }
+  void make_room() override { closed = true; }
+
+  std::function<void()> on_place;
+  std::atomic<bool> closed = false;
+
+ private:
+  Connections* line_;
+  std::atomic<uint64_t> place_;
+};
+
+// The search for the connection that has waited longest could be the last to hold another one, whose
+// destructor then waited for the lock that the search held: nobody was answered again.
+TEST(ConnectionsRegression, AConnectionMayEndWhileAFullServerLooksForTheOneToClose) {
+  for (const bool first_ends : {true, false}) {  // in the order of the search, whichever of the two it is
+    Connections line;
+    auto one = std::make_shared<StandIn>(&line, 2), other = std::make_shared<StandIn>(&line, 1);
+    const bool in_order = std::less<>()(static_cast<LineMember*>(one.get()), other.get());
+    auto& ending = in_order == first_ends ? one : other;
+    auto& staying = in_order == first_ends ? other : one;
+    const std::weak_ptr<StandIn> watched = ending;
+    std::thread leaving;
+    staying->on_place = [&] {
+      if (leaving.joinable()) return;
+      const long before = watched.use_count();
+      leaving = std::thread([&] { ending.reset(); });
+      while (watched.use_count() == before) std::this_thread::yield();
+    };
+    EXPECT_TRUE(line.close_longest_waiting());
+    leaving.join();
+    EXPECT_TRUE(staying->closed);
+    EXPECT_EQ(line.size(), 1u);
+  }
+}
+
 TEST(RequestParserRegression, AnEmptyChunkedBodyMayComeByteByByte) {
   RequestParser parser(4096, 4096);
   parser.eager(true);
