@@ -152,10 +152,20 @@ int run(const char* device_name, const char* path, bool digest_only) {
                 n_slots / seconds, seconds * 1e3, 100 * moved / seconds / bandwidth);
   }
   params.temperature = 0.8f;
+  const auto drawn = [&](const char* what, uint32_t n_slots) {
+    for (uint32_t slot = 0; slot < n_slots; ++slot) b.executor->begin_sequence(slot, params, {});
+    b.decode(n_slots, 512, 16, nullptr);
+    std::printf("decode batch %u, temperature 0.8%s: %.1f tok/s\n", n_slots, what,
+                n_slots * 128 / b.decode(n_slots, 512, 128, nullptr));
+  };
+  drawn("", 1);
   params.top_p = 0.95f;
-  b.executor->begin_sequence(0, params, {});
-  b.decode(1, 512, 16, nullptr);
-  std::printf("decode at temperature 0.8, top-p 0.95: %.1f tok/s\n", 128 / b.decode(1, 512, 128, nullptr));
+  drawn(", top-p 0.95", 1);
+  drawn(", top-p 0.95", 8);
+  params.top_k = 40;
+  drawn(", top-k 40, top-p 0.95", 1);
+  params.top_k = 0;
+  params.top_p = 1.0f;
   params.temperature = 0.0f;
   b.executor->begin_sequence(0, params, {});
   if (b.limits.context < 2048 + 136) return 0;  // what follows does not fit

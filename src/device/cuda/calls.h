@@ -44,7 +44,8 @@ struct FaultPlan {
 struct LaunchShape {
   dim3 grid, block;
   uint32_t shared_bytes = 0;
-  bool overlap = true;  // programmatic dependent launch: the kernel waits for its predecessor by itself
+  bool overlap = true;   // programmatic dependent launch: the kernel waits for its predecessor by itself
+  uint32_t cluster = 1;  // blocks along x that read each other's shared memory; compute capability 9.0
 };
 
 struct MemoryInfo {

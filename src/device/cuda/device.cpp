@@ -205,6 +205,7 @@ Context::Context(uint32_t index_in, const FaultPlan& fault)
                               ORCD_COMPILED_ARCHITECTURES, properties.sharedMemPerBlockOptin))
     throw refuse(index, no->message, no->hint);
   n_sm = static_cast<uint32_t>(properties.multiProcessorCount);
+  has_clusters = properties.major >= 9 && !only_portable_kernels();
   has_wgmma = properties.major == 9 &&
               std::string_view(ORCD_COMPILED_ARCHITECTURES).find("90a") != std::string_view::npos &&
               !only_portable_kernels();

@@ -133,7 +133,10 @@ struct SampleArgs {
   uint32_t* ids;         // [R, n_vocab]
 };
 void prepare_sample(Calls* calls);  // once per context
-void launch_sample(Calls* calls, uint32_t n_rows, const SampleArgs& args);
+// n_blocks: clusters of so many blocks draw a row; 1 where the device has no clusters.
+void launch_sample(Calls* calls, uint32_t n_rows, uint32_t n_blocks, const SampleArgs& args);
+inline constexpr uint32_t kSampleBlocks = 8;            // that every device with clusters takes
+inline constexpr uint32_t kClusterVocabulary = 16'384;  // smaller ones are no work for several
 
 // Raw rows of a file (tile_rows of them in whole tiles, zeros past `rows`) into the layout of VRAM.
 struct RepackArgs {

@@ -82,6 +82,32 @@ __device__ __forceinline__ void prefetch_l2(const void* global, uint32_t bytes) 
 #endif
 }
 
+// The blocks of a launch with the same blockIdx.y, where it is launched as one cluster along x: their
+// barrier, behind which they see what the others wrote to shared memory, and a word of another's. Without
+// clusters a row is one block.
+__device__ __forceinline__ void row_barrier() {
+#if __CUDA_ARCH__ >= 900
+  if (gridDim.x > 1) {
+    __syncwarp();
+    asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+    return;
+  }
+#endif
+  __syncthreads();
+}
+__device__ __forceinline__ uint64_t word_of_block(const uint64_t* own, uint32_t block) {
+#if __CUDA_ARCH__ >= 900
+  uint64_t word;
+  asm volatile("{\n.reg .b32 at;\nmapa.shared::cluster.u32 at, %1, %2;\nld.shared::cluster.u64 %0, [at];\n}"
+               : "=l"(word)
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(own))), "r"(block)
+               : "memory");
+  return word;
+#else
+  return *own;
+#endif
+}
+
 // True in every thread of the last of n blocks to come here, for which all that the others wrote before is
 // visible. arrivals: zero before the first comes and after the last has; flag: in shared memory.
 __device__ __forceinline__ bool is_last_to_arrive(uint32_t* arrivals, uint32_t n, uint32_t* flag) {

@@ -32,7 +32,8 @@ void Runner::run(const StepShape& shape) {
   args.published = state_.as<RowResult>(state_.plan.published);
   args.values = state_.floats(state_.plan.values);
   args.ids = state_.as<uint32_t>(state_.plan.ids);
-  launch_sample(calls_, shape_.n_rows, args);
+  const bool by_cluster = state_.context->has_clusters && args.n_vocab >= kClusterVocabulary;
+  launch_sample(calls_, shape_.n_rows, by_cluster ? kSampleBlocks : 1, args);
 }
 
 InputNorm Runner::input_norm(const model::Norm& norm) const {

@@ -22,7 +22,8 @@ struct Context {
   uint32_t index;
   std::unique_ptr<Calls> calls;
   uint32_t n_sm = 0;
-  bool has_wgmma = false;  // compute capability 9.0, and its kernels are wanted
+  bool has_clusters = false;  // compute capability 9.0 or more
+  bool has_wgmma = false;     // compute capability 9.0, and its kernels are wanted
   device::DeviceInfo info;
   std::string pci_bus_id;
 };
