@@ -29,7 +29,8 @@ PARSERS = [
     "src/jinja/expression_parser.cpp", "src/jinja/token_stream.h", "src/jinja/json.cpp",
     "src/server/request_parser.cpp", "src/server/http.cpp", "src/server/router.cpp", "src/server/json_input.cpp",
     "src/server/json_fields.h", "src/server/execute_request.cpp", "src/server/text_requests.cpp",
-    "src/server/chat_messages.cpp", "src/server/callback.cpp", "src/server/receipt.cpp",
+    "src/server/chat_messages.cpp", "src/server/chat_request.cpp", "src/server/text_completion_request.cpp",
+    "src/server/openai_fields.cpp", "src/server/sampling_fields.cpp", "src/server/callback.cpp", "src/server/receipt.cpp",
     "src/engine/harmony.cpp", "src/engine/request_limits.cpp",
 ]
 

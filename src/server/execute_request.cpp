@@ -11,6 +11,7 @@
 #include "server/error_reply.h"
 #include "server/json_fields.h"
 #include "server/json_input.h"
+#include "server/sampling_fields.h"
 
 namespace orcd::server {
 namespace {
@@ -80,19 +81,13 @@ ExecuteRequest parse_execute(std::string_view body, const tokenizer::Tokenizer& 
   const std::string* prompt = prompt_text(fields);
   request.max_tokens =
       static_cast<uint32_t>(fields.integer("max_tokens", 1, limits.max_tokens_out, limits.max_tokens_out));
-  sampling::SamplingParams& sampling = request.sampling;
-  sampling.temperature = fields.number("temperature", engine::kTemperatureRange, 1);
-  sampling.top_p = fields.number("top_p", engine::kTopPRange, 1);
-  sampling.top_k =
-      static_cast<uint32_t>(fields.integer("top_k", 0, static_cast<uint64_t>(tokenizer.vocab_size()), 0));
-  sampling.min_p = fields.number("min_p", engine::kMinPRange, 0);
-  sampling.repetition_penalty = fields.number("repetition_penalty", engine::kPenaltyRange, 1);
+  request.sampling = take_sampling(fields, tokenizer, NoTopK::kZero);
   request.stop = stop_strings(fields, tokenizer);
   const bool seed_given = document.contains("seed");
-  sampling.seed = fields.integer("seed", 0, std::numeric_limits<uint64_t>::max(), 0);
+  request.sampling.seed = fields.integer("seed", 0, std::numeric_limits<uint64_t>::max(), 0);
   fields.finish();
 
-  if (!seed_given) sampling.seed = limits.seed_of_unseeded();
+  if (!seed_given) request.sampling.seed = limits.seed_of_unseeded();
   request.prompt_tokens = engine::encode_prompt(tokenizer, *prompt);
   if (limits.max_tokens_in && request.prompt_tokens.size() > limits.max_tokens_in) {
     throw Error(ErrorCode::kInvalidRequest, "the prompt is longer than this worker takes",

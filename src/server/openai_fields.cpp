@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/request_limits.h"
+#include "server/sampling_fields.h"
 
 namespace orcd::server {
 namespace {
@@ -89,13 +90,6 @@ uint64_t take_seed(Fields& fields, const ExecuteLimits& limits) {
   return seed == -1 ? engine::new_seed() : static_cast<uint64_t>(seed);
 }
 
-// -1 and 0: off, as vLLM and llama-server have it.
-uint32_t take_top_k(Fields& fields, const tokenizer::Tokenizer& tokenizer) {
-  const json* value = fields.take("top_k");
-  if (value && *value == -1) return 0;
-  return static_cast<uint32_t>(fields.integer("top_k", 0, static_cast<uint64_t>(tokenizer.vocab_size()), 0));
-}
-
 void take_stream(Fields& fields, CompletionRequest* out) {
   out->stream = fields.flag("stream", false);
   const json* options = fields.take("stream_options");
@@ -143,13 +137,8 @@ engine::Request take_common_fields(Fields& fields, const CompletionContext& cont
   const uint32_t most = context.limits.max_tokens_out;
   engine::Request request;
   request.max_tokens = take_max_tokens(fields, most, std::min(otherwise, most));
-  sampling::SamplingParams& sampling = request.sampling;
-  sampling.temperature = fields.number("temperature", engine::kTemperatureRange, 1);
-  sampling.top_p = fields.number("top_p", engine::kTopPRange, 1);
-  sampling.top_k = take_top_k(fields, context.tokenizer);
-  sampling.min_p = fields.number("min_p", engine::kMinPRange, 0);
-  sampling.repetition_penalty = fields.number("repetition_penalty", engine::kPenaltyRange, 1);
-  sampling.seed = take_seed(fields, context.limits);
+  request.sampling = take_sampling(fields, context.tokenizer, NoTopK::kZeroOrMinusOne);
+  request.sampling.seed = take_seed(fields, context.limits);
   request.stop = take_stops(fields, context.tokenizer);
   request.ignore_end = fields.flag("ignore_eos", false);
   out->n = static_cast<uint32_t>(fields.integer("n", 1, kMaxChoices, 1));

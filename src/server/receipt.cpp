@@ -4,9 +4,9 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "engine/request_limits.h"
 #include "server/json_fields.h"
 #include "server/json_input.h"
+#include "server/sampling_fields.h"
 
 namespace orcd::server {
 namespace {
@@ -38,13 +38,7 @@ uint64_t needed_integer(Fields& fields, const json& object, const char* name, ui
 
 sampling::SamplingParams sampling_of(const json& object, const tokenizer::Tokenizer& tokenizer) {
   Fields fields(object);
-  sampling::SamplingParams out;
-  out.temperature = fields.number("temperature", engine::kTemperatureRange, out.temperature);
-  out.top_p = fields.number("top_p", engine::kTopPRange, out.top_p);
-  out.top_k = static_cast<uint32_t>(
-      fields.integer("top_k", 0, static_cast<uint64_t>(tokenizer.vocab_size()), out.top_k));
-  out.min_p = fields.number("min_p", engine::kMinPRange, out.min_p);
-  out.repetition_penalty = fields.number("repetition_penalty", engine::kPenaltyRange, out.repetition_penalty);
+  sampling::SamplingParams out = take_sampling(fields, tokenizer, NoTopK::kZero);
   out.choice =
       static_cast<uint32_t>(fields.integer("choice", 0, std::numeric_limits<uint32_t>::max(), out.choice));
   fields.finish();
