@@ -40,6 +40,7 @@ class Connection final : public LineMember {
   uint64_t place() const override { return place_; }
   void leave_line() override { place_ = kNotWaiting; }
   void make_room() override;
+  void close() override { drop(); }
 
  private:
   using SocketError = boost::system::error_code;

@@ -1,6 +1,7 @@
 #include "server/connections.h"
 
-#include <algorithm>
+#include <utility>
+#include <vector>
 
 namespace orcd::server {
 
@@ -43,6 +44,17 @@ bool Connections::close_longest_waiting() {
   if (!chosen) return false;
   chosen->make_room();
   return true;
+}
+
+void Connections::close_all() {
+  std::vector<std::shared_ptr<LineMember>> all;
+  {
+    std::lock_guard lock(mutex_);
+    all.reserve(open_.size());  // with nothing held yet that could be let go under the lock
+    for (LineMember* member : open_)
+      if (auto alive = member->weak_from_this().lock()) all.push_back(std::move(alive));
+  }
+  for (const auto& member : all) member->close();
 }
 
 }  // namespace orcd::server

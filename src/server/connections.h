@@ -18,6 +18,7 @@ class LineMember : public std::enable_shared_from_this<LineMember> {
   virtual uint64_t place() const = 0;
   virtual void leave_line() = 0;  // place() is kNotWaiting from now on
   virtual void make_room() = 0;   // closes it, unless a request has come meanwhile
+  virtual void close() = 0;       // with what it answers; REQUIRES that no thread serves it any more
 
  protected:
   ~LineMember() = default;
@@ -32,6 +33,7 @@ class Connections {
   // Closes the one that has waited longest for its client: first of those that have sent nothing of a
   // request, then of those in the middle of one. false if every one is being answered.
   bool close_longest_waiting();
+  void close_all();  // REQUIRES that no thread serves any of them any more
 
  private:
   std::shared_ptr<LineMember> longest_waiting();

@@ -155,6 +155,8 @@ void HttpServer::stop() {
   impl_->io.stop();
   for (std::thread& thread : impl_->threads) thread.join();
   impl_->threads.clear();
+  // Streams end here: what they wait for must not call a connection while `io` lets go of it.
+  impl_->shared.connections.close_all();
 }
 
 }  // namespace orcd::server

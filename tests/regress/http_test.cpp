@@ -175,6 +175,7 @@ class StandIn final : public LineMember {
   }
   void leave_line() override { place_ = kNotWaiting; }
   void make_room() override { closed = true; }
+  void close() override {}
 
   std::function<void()> on_place;
   std::atomic<bool> closed = false;

@@ -285,6 +285,18 @@ TEST_F(HttpServerTest, StreamsPiecesAsTheyComeAndKeepsTheConnection) {
   EXPECT_TRUE(has(client.read_until("hello"), "200 OK"));
 }
 
+TEST_F(HttpServerTest, StoppingEndsStreamsThatNobodyReads) {
+  start();
+  Client client(server->port());
+  client.send(get("/stream"));
+  client.read_until("\r\n\r\n");
+  EXPECT_FALSE(script->dropped);
+  server->stop();
+  EXPECT_TRUE(script->dropped);
+  script->push("nobody is there", true);
+  EXPECT_EQ(client.read_to_end(), "");
+}
+
 TEST_F(HttpServerTest, ARequestSentBehindAStreamIsAnsweredAfterIt) {
   start();
   Client client(server->port());
