@@ -9,8 +9,6 @@
 namespace orcd::sampling {
 
 inline constexpr uint32_t kBlock = 64;  // values that share a maximum, a sum and one word of the seen bitmap
-inline constexpr float kZeroWeight =
-    -23.0f;  // exp(-23) * 2^32 < 1: this far below the maximum a logit weighs 0
 
 struct Passes {
   // Steps 1 and 2 of rules.h for a block of `size` <= 64 logits. seen: a bit for each token. out: 64 values,

@@ -50,6 +50,9 @@ ORCD_HD uint32_t order_key(float x) {
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
+// exp(-23) * 2^32 < 1: this far below the maximum a logit weighs 0.
+inline constexpr float kZeroWeight = -23.0f;
+
 // Step 5 as a float: an integer of at most 24 significant bits, at most 2^32, so it is exact in both types.
 ORCD_HD float token_weight(float l, float max) {
   const float scaled = numerics::exp_f32(l - max) * 4294967296.0f;

@@ -9,7 +9,7 @@
 #include "device/cuda/ops.h"
 #include "gpu/rig.h"
 #include "sampling/rules.h"
-#include "sampling/sampler.h"
+#include "support/host_sampler.h"
 
 namespace orcd::cuda {
 namespace {
@@ -133,12 +133,7 @@ TEST_P(SampleRows, EqualTheHostsForAnyParametersAndLogits) {
   test::Rig rig;
   Buffers buffers(&rig.calls());
   Cases cases(n_vocab);
-  struct alignas(64) Line {
-    std::byte bytes[64];
-  };
-  std::vector<uint64_t> state(sampling::slot_bytes(n_vocab) / 8 + 1);
-  std::vector<Line> workspace(sampling::workspace_bytes(n_vocab) / 64 + 1);
-  sampling::SlotSampler sampler(n_vocab, std::as_writable_bytes(std::span(state)));
+  test::HostSampler host(n_vocab);
 
   std::vector<float> logits;
   std::vector<SlotState> slots(n_rows);
@@ -160,9 +155,8 @@ TEST_P(SampleRows, EqualTheHostsForAnyParametersAndLogits) {
     const std::vector<int32_t> ids = cases.seen();
     for (const int32_t id : ids) seen[slot * words + static_cast<uint32_t>(id) / 32] |= 1u << (id % 32);
     if (row_slot[row] < 0) continue;
-    sampler.begin(slots[slot].params, ids);
-    const sampling::SampleResult result = sampler.sample(one, static_cast<uint64_t>(position[token]) + 1,
-                                                         std::as_writable_bytes(std::span(workspace)));
+    host.sampler.begin(slots[slot].params, ids);
+    const sampling::SampleResult result = host.draw(one, static_cast<uint64_t>(position[token]) + 1);
     want[row] = result.token;
     broken[row] = result.non_finite;
   }

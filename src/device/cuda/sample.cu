@@ -324,7 +324,6 @@ __device__ void keep_from(SampleShared& s, const WarpPart& part, uint64_t n_ties
 // The adjusted logits of a warp's ids that can have a weight, in order of id.
 __device__ WarpPart gather(const SampleArgs& a, const SamplingParams& params, uint32_t slot, uint32_t row,
                            float max) {
-  constexpr float kZeroWeight = -23.0f;  // exp(-23) * 2^32 < 1
   const float* logits = a.logits + static_cast<uint64_t>(row) * a.n_vocab;
   const uint32_t lane = threadIdx.x & 31, n_warps = gridDim.x * kWarps;
   const uint32_t warp = blockIdx.x * kWarps + threadIdx.x / 32;
@@ -344,7 +343,7 @@ __device__ WarpPart gather(const SampleArgs& a, const SamplingParams& params, ui
     for (uint32_t i = 0; i < kBatch; ++i) {
       const uint32_t id = first + 32 * i + lane;
       const float l = id < end ? adjusted(a, params, slot, id, logit[i]) : numerics::bits_float(0xff800000u);
-      const bool in = id < end && l - max > kZeroWeight;
+      const bool in = id < end && l - max > sampling::kZeroWeight;
       const uint32_t mask = __ballot_sync(~0u, in);
       if (in) {
         const uint32_t to = part.n + __popc(mask & ((1u << lane) - 1));

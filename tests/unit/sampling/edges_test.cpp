@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "sampling/sampler.h"
+#include "support/host_sampler.h"
 
 namespace orcd::sampling {
 namespace {
@@ -46,18 +47,11 @@ struct Drawn {
 };
 
 Drawn draw_many(const Edge& edge, int n = 4000) {
-  const auto n_vocab = static_cast<uint32_t>(edge.logits.size());
-  struct alignas(64) Line {
-    std::byte bytes[64];
-  };
-  std::vector<uint64_t> state(slot_bytes(n_vocab) / 8 + 1);
-  std::vector<Line> workspace(workspace_bytes(n_vocab) / 64 + 1);
-  SlotSampler sampler(n_vocab, std::as_writable_bytes(std::span(state)));
+  test::HostSampler host(static_cast<uint32_t>(edge.logits.size()));
   Drawn drawn;
   for (int position = 0; position < n; ++position) {
-    sampler.begin(edge.params, std::vector<int32_t>(edge.seen.begin(), edge.seen.end()));
-    const SampleResult result = sampler.sample(edge.logits, static_cast<uint64_t>(position),
-                                               std::as_writable_bytes(std::span(workspace)));
+    host.sampler.begin(edge.params, std::vector<int32_t>(edge.seen.begin(), edge.seen.end()));
+    const SampleResult result = host.draw(edge.logits, static_cast<uint64_t>(position));
     drawn.ids.insert(result.token);
     drawn.non_finite |= result.non_finite;
   }

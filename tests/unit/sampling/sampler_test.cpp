@@ -6,6 +6,7 @@
 #include <limits>
 #include <random>
 
+#include "support/host_sampler.h"
 #include "unit/sampling/naive_sampler.h"
 
 namespace orcd::sampling {
@@ -13,22 +14,7 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
-// A sampler with its own memory, aligned as the plan's.
-struct Bench {
-  explicit Bench(uint32_t n_vocab)
-      : state(slot_bytes(n_vocab) / 8 + 1),
-        workspace(workspace_bytes(n_vocab) / 64 + 1),
-        sampler(n_vocab, std::as_writable_bytes(std::span(state))) {}
-  SampleResult draw(const std::vector<float>& logits, uint64_t position) {
-    return sampler.sample(logits, position, std::as_writable_bytes(std::span(workspace)));
-  }
-  struct alignas(64) Line {
-    std::byte bytes[64];
-  };
-  std::vector<uint64_t> state;
-  std::vector<Line> workspace;
-  SlotSampler sampler;
-};
+using Bench = test::HostSampler;
 
 int32_t one(const std::vector<float>& logits, const SamplingParams& params,
             const std::vector<int32_t>& seen = {}, uint64_t position = 0) {
