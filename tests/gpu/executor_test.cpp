@@ -2,12 +2,12 @@
 // device's tokens; the plan to the byte.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <cstring>
 
 #include "base/error.h"
 #include "device/cpu/cpu_device.h"
 #include "device/cuda_device.h"
+#include "gpu/environment.h"
 #include "kv/layout.h"
 #include "support/reference_executor.h"
 #include "support/synthetic_model.h"
@@ -15,6 +15,7 @@
 namespace orcd::device {
 namespace {
 
+using test::Environment;
 using test::LoadedModel;
 using test::SyntheticModel;
 
@@ -62,16 +63,6 @@ std::vector<float> all_logits(Loaded& loaded, std::span<const int32_t> tokens, u
   }
   return logits;
 }
-
-// A variable of the environment, for its lifetime.
-class Environment {
- public:
-  Environment(const char* name, const char* value) : name_(name) { setenv(name, value, 1); }
-  ~Environment() { unsetenv(name_); }
-
- private:
-  const char* name_;
-};
 
 // Number of values whose bits differ.
 size_t n_different(const std::vector<float>& want, const std::vector<float>& got) {

@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include "device/cuda/experts.h"
+#include "device/cuda/persistent.h"
 #include "device/cuda/plan.h"
+#include "device/cuda/state.h"
 #include "device/cuda_device.h"
+#include "gpu/environment.h"
 #include "gpu/fake_cudart.h"
 #include "gpu/rig.h"
 
@@ -42,6 +45,80 @@ TEST(HostSide, SlotsAreBegunAgainAtAnyTimeWithoutLosingTheirStaging) {
   for (uint32_t i = 0; i < 50; ++i)
     executor->begin_sequence(i % 3, {}, test::random_tokens(1 + i, 300, i));  // the runtime checks the copies
   EXPECT_EQ(executor->check_residency().size(), 4u);
+}
+
+TEST(HostSide, WhichProgramsOneKernelCanTakeThroughAllLayers) {
+  const test::Environment wanted("ORCD_CUDA_KERNELS", "persistent");
+  const auto is_taken = [](const SyntheticModel& shape) {
+    const test::LoadedModel model(shape);
+    const CudaPlan plan(*model.program, Rig(shape).device->resolve(*model.program, {}));
+    EXPECT_EQ(plan.persistent.has_value(), is_persistent_program(*model.program)) << shape.family;
+    return is_persistent_program(*model.program);
+  };
+  for (const char* family : {"llama", "qwen2", "qwen3", "granite", "smollm3", "phi3", "gemma"})
+    EXPECT_TRUE(is_taken({.family = family})) << family;
+  for (const char* family : {"gemma2", "gemma3"})
+    EXPECT_FALSE(is_taken({.family = family, .window = 64})) << family;
+  for (const char* family : {"gpt2", "starcoder2"}) EXPECT_FALSE(is_taken({.family = family})) << family;
+  EXPECT_FALSE(is_taken({.family = "gpt-oss", .window = 64, .n_experts = 4}));
+  EXPECT_FALSE(is_taken({.family = "qwen3moe", .n_experts = 4}));
+  EXPECT_FALSE(is_taken({.head_dim = 96}));
+  EXPECT_FALSE(is_taken({.biases = true}));  // of the gate
+  EXPECT_FALSE(is_taken({.types = {TensorType::kQ8_0, TensorType::kF16}}));
+}
+
+TEST(HostSide, KernelsAreChosenByNameAndOthersRefused) {
+  EXPECT_FALSE(Context(0).has_persistent);
+  EXPECT_TRUE(Context(0).has_clusters);
+  {
+    const test::Environment wanted("ORCD_CUDA_KERNELS", "portable");
+    EXPECT_FALSE(Context(0).has_clusters);
+    EXPECT_FALSE(Context(0).has_wgmma);
+  }
+  {
+    const test::Environment wanted("ORCD_CUDA_KERNELS", "persistent");
+    EXPECT_TRUE(Context(0).has_persistent);
+    // One request through the executor, with what the plan has for it.
+    Rig rig;
+    const auto executor = rig.load();
+    EXPECT_EQ(executor->plan().arena_bytes(memory::Category::kActivations),
+              executor->ledger().bytes(memory::Category::kActivations));
+    test::run_request(*executor);
+  }
+  const test::Environment wanted("ORCD_CUDA_KERNELS", "fastest");
+  EXPECT_THROW(Context(0), Error);
+}
+
+TEST(HostSide, TheKernelOfAllLayersTakesWhatFitsABlocksSharedMemory) {
+  const test::Environment wanted("ORCD_CUDA_KERNELS", "persistent");
+  const auto persistent = [](const SyntheticModel& shape) {
+    Rig rig(shape);
+    rig.limits.context = shape.context;
+    rig.limits.kv_cache_bytes = 0;
+    State state(rig.context, rig.model.program, rig.device->resolve(*rig.model.program, rig.limits));
+    return make_persistent(state);
+  };
+  // The shape of Qwen2.5-0.5B: 132 blocks, of which 56 have rows of the residual.
+  SyntheticModel narrow = {.family = "qwen2", .n_layers = 1, .dim = 896, .ffn_dim = 4864, .n_heads = 14};
+  narrow.context = 8192;
+  narrow.types = {TensorType::kQ5_0};
+  const std::optional<Persistent> taken = persistent(narrow);
+  ASSERT_TRUE(taken);
+  EXPECT_EQ(taken->n_blocks, 132u);
+  EXPECT_EQ(taken->max_splits, 9u) << "76 blocks are left for eight pairs of heads";
+  EXPECT_LE(taken->args.shared.bytes, kMostPersistentShared);
+  // Parts follow one another; the pages stand where the projections' weights do.
+  const PersistentShared& at = taken->args.shared;
+  EXPECT_LT(at.row_at, at.codes_at);
+  EXPECT_LT(at.codes_at, at.scales_at);
+  EXPECT_LT(at.scales_at, at.gated_at);
+  EXPECT_LT(at.gated_at, at.links_at);
+  EXPECT_LE(at.links_at + kAttentionShared, at.slots_at[kQkvStage]);
+  EXPECT_EQ(at.pages_at, at.slots_at[kProjectStage]);
+  // A layer of the 1B shape is 38 MB: more than all blocks together have.
+  SyntheticModel wide = {.n_layers = 1, .dim = 2048, .ffn_dim = 8192, .n_heads = 32, .n_kv_heads = 8};
+  wide.types = {TensorType::kQ4_K};
+  EXPECT_FALSE(persistent(wide));
 }
 
 TEST(HostSide, ModelsOfExpertsTakeWhatTheirPlanSays) {

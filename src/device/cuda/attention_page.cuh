@@ -62,11 +62,11 @@ __device__ __forceinline__ void page_scores(const DecodeShared& s, const uint8_t
 }
 
 // A page's weights by the warp that has its scores. Keys [first, last) of it are visible. All threads call
-// it.
-template <uint32_t kN>
+// it, or sync() once: the barrier of those that take part.
+template <uint32_t kN, typename Sync>
 __device__ __forceinline__ void page_softmax(DecodeShared& s, const float2 (&score)[kN], uint32_t head,
                                              uint32_t page, uint32_t first, uint32_t last,
-                                             uint32_t first_page) {
+                                             uint32_t first_page, Sync sync) {
   const uint32_t lane = threadIdx.x & 31;
   const float kNone = numerics::bits_float(0xff800000u);
   const bool in0 = 2 * lane >= first && 2 * lane < last, in1 = 2 * lane + 1 >= first && 2 * lane + 1 < last;
@@ -82,7 +82,7 @@ __device__ __forceinline__ void page_softmax(DecodeShared& s, const float2 (&sco
 #pragma unroll
     for (uint32_t h = 0; h < kN; ++h) s.page_max[head + h][page] = max[h];
   }
-  __syncthreads();
+  sync();
   if (first >= last) return;
   float2 p[kN];
   float correction[kN];

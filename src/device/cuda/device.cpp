@@ -2,7 +2,6 @@
 #include "device/cuda/device.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <string>
@@ -12,8 +11,10 @@
 #include "device/cuda/architecture.h"
 #include "device/cuda/executor.h"
 #include "device/cuda/experts.h"
+#include "device/cuda/kernels.h"
 #include "device/cuda/linear.h"
 #include "device/cuda/nvml.h"
+#include "device/cuda/persistent.h"
 #include "device/cuda_device.h"
 #include "device/limits.h"
 
@@ -183,15 +184,6 @@ class CudaDevice final : public device::Device {
   std::shared_ptr<Context> context_;
 };
 
-// ORCD_CUDA_KERNELS=portable: the kernels of every architecture, where there are better ones too. For tests.
-bool only_portable_kernels() {
-  const char* wanted = std::getenv("ORCD_CUDA_KERNELS");
-  if (!wanted || std::string_view(wanted).empty()) return false;
-  if (std::string_view(wanted) == "portable") return true;
-  throw Error(ErrorCode::kInvalidRequest, "ORCD_CUDA_KERNELS names no kernels",
-              {{"ORCD_CUDA_KERNELS", std::string(wanted)}}, "use portable, or unset it");
-}
-
 }  // namespace
 
 Context::Context(uint32_t index_in, const FaultPlan& fault)
@@ -205,10 +197,12 @@ Context::Context(uint32_t index_in, const FaultPlan& fault)
                               ORCD_COMPILED_ARCHITECTURES, properties.sharedMemPerBlockOptin))
     throw refuse(index, no->message, no->hint);
   n_sm = static_cast<uint32_t>(properties.multiProcessorCount);
-  has_clusters = properties.major >= 9 && !only_portable_kernels();
+  const Kernels wanted = wanted_kernels();
+  has_clusters = properties.major >= 9 && wanted != Kernels::kPortable;
+  has_persistent = properties.major >= 9 && wanted == Kernels::kPersistent;
   has_wgmma = properties.major == 9 &&
               std::string_view(ORCD_COMPILED_ARCHITECTURES).find("90a") != std::string_view::npos &&
-              !only_portable_kernels();
+              wanted != Kernels::kPortable;
   pci_bus_id = calls->pci_bus_id();
   const device::DriverMemory before = read_driver_memory(pci_bus_id);
   calls->use_device();
@@ -221,6 +215,7 @@ Context::Context(uint32_t index_in, const FaultPlan& fault)
   prepare_quantize(calls.get());
   prepare_attention(calls.get());
   prepare_decode(calls.get());
+  if (has_persistent) prepare_persistent(calls.get());
   prepare_prefill_attention(calls.get());
   const LocalMemory local = calls->local_memory();
   const MemoryInfo memory = calls->memory_info();

@@ -32,6 +32,7 @@ class CudaExecutor final : public device::Executor {
       step.rows.reserve(limits.slots);
     }
     try {
+      runner_.prepare();
       record_graphs();
       state_.calls->synchronize("record the decode graphs");
     } catch (...) {
@@ -79,7 +80,9 @@ class CudaExecutor final : public device::Executor {
     int32_t* device_words = state_.as<int32_t>(state_.plan.step);
     state_.calls->copy_to_device(device_words, state_.step_words[next_], layout.n_words * 4, "step");
     if (shape.decode && shape.n_tokens <= graphs_.size() && shape.n_rows == shape.n_tokens) {
-      state_.calls->launch_graph(graphs_[shape.n_tokens - 1]);
+      const bool persistent = persistent_graph_ && shape.n_tokens == 1 &&
+                              runner_.can_persist(static_cast<uint32_t>(steps[0].first_position));
+      state_.calls->launch_graph(persistent ? persistent_graph_ : graphs_[shape.n_tokens - 1]);
     } else {
       runner_.run(shape);
     }
@@ -230,31 +233,40 @@ class CudaExecutor final : public device::Executor {
     return shape;
   }
 
-  // One graph for every number of sequences that decode together, one token and one logits row each.
+  cudaGraphExec_t record_graph(const StepShape& shape) {
+    state_.calls->begin_capture();
+    try {
+      runner_.run(shape);
+    } catch (...) {
+      state_.calls->abort_capture();
+      throw;
+    }
+    return state_.calls->end_capture();
+  }
+
+  // One graph for every number of sequences that decode together, one token and one logits row each; for one
+  // sequence another one where a kernel takes all layers.
   void record_graphs() {
     const uint32_t most = std::min(
         {kMaxGraphTokens, state_.limits.slots, state_.limits.batch_tokens, state_.limits.logits_rows});
-    for (uint32_t n = 1; n <= most; ++n) {
-      state_.calls->begin_capture();
-      try {
-        runner_.run(StepShape{n, n, true});
-      } catch (...) {
-        state_.calls->abort_capture();
-        throw;
-      }
-      graphs_.push_back(state_.calls->end_capture());
-    }
+    for (uint32_t n = 1; n <= most; ++n)
+      graphs_.push_back(record_graph({.n_tokens = n, .n_rows = n, .decode = true}));
+    if (most != 0 && runner_.can_persist(0))
+      persistent_graph_ = record_graph({.n_tokens = 1, .n_rows = 1, .decode = true, .persistent = true});
   }
 
   void destroy_graphs() noexcept {
     for (cudaGraphExec_t graph : graphs_) state_.calls->destroy_graph(graph);
     graphs_.clear();
+    state_.calls->destroy_graph(persistent_graph_);
+    persistent_graph_ = nullptr;
   }
 
   State state_;
   Runner runner_;
   std::vector<numerics::Digest> expected_;
-  std::vector<cudaGraphExec_t> graphs_;  // [n - 1]
+  std::vector<cudaGraphExec_t> graphs_;         // [n - 1]
+  cudaGraphExec_t persistent_graph_ = nullptr;  // or nullptr
   InFlight in_flight_[kDepth];
   uint32_t next_ = 0, n_in_flight_ = 0;
   bool interrupted_ = false;

@@ -2,10 +2,9 @@
 #include "device/cuda/linear.h"
 
 #include <algorithm>
-#include <bit>
 #include <iterator>
 
-#include "numerics/strips.h"
+#include "device/cuda/linear_deal.h"
 
 namespace orcd::cuda {
 
@@ -27,26 +26,6 @@ void launch_mixed_token(Calls* calls, uint32_t n_sm, TensorType type, TensorType
                         const LinearArgs& args);
 
 namespace {
-
-// What follows from the shapes. type_of(i): of segment i.
-template <typename TypeOf>
-void shape_segments(LinearArgs& args, TypeOf type_of) {
-  args.n_units = static_cast<uint32_t>(units_of(args.cols));
-  args.n_groups = args.cols / 32;
-  args.n_tiles = 0;
-  args.max_strips = 1;
-  for (uint32_t i = 0; i < args.n_segments; ++i) {
-    Segment& segment = args.segments[i];
-    segment.strips = numerics::strip_count(segment.rows, args.cols);
-    args.max_strips = segment.strips > args.max_strips ? segment.strips : args.max_strips;
-    segment.strip_shift = static_cast<uint32_t>(std::countr_zero(segment.strips));
-    segment.n_tiles = static_cast<uint32_t>(tiles_of(segment.rows));
-    segment.super_at = super_offset(type_of(i), segment.rows, args.cols);
-    segment.super_stride = args.cols / 256 * packed_shape(type_of(i)).super_bytes;
-    args.n_tiles += segment.n_tiles;
-  }
-  args.max_shift = static_cast<uint32_t>(std::countr_zero(args.max_strips));
-}
 
 struct FormatKernels {
   TensorType type;

@@ -1,11 +1,33 @@
-// One token: which block works on which tiles of a launch.
+// What follows from the shapes of a launch, and for one token, which block works on which tiles.
 #pragma once
 
 #include <algorithm>
+#include <bit>
 
 #include "device/cuda/linear.h"
+#include "numerics/strips.h"
 
 namespace orcd::cuda {
+
+// What follows from the shapes. type_of(i): of segment i.
+template <typename TypeOf>
+inline void shape_segments(LinearArgs& args, TypeOf type_of) {
+  args.n_units = static_cast<uint32_t>(units_of(args.cols));
+  args.n_groups = args.cols / 32;
+  args.n_tiles = 0;
+  args.max_strips = 1;
+  for (uint32_t i = 0; i < args.n_segments; ++i) {
+    Segment& segment = args.segments[i];
+    segment.strips = numerics::strip_count(segment.rows, args.cols);
+    args.max_strips = segment.strips > args.max_strips ? segment.strips : args.max_strips;
+    segment.strip_shift = static_cast<uint32_t>(std::countr_zero(segment.strips));
+    segment.n_tiles = static_cast<uint32_t>(tiles_of(segment.rows));
+    segment.super_at = super_offset(type_of(i), segment.rows, args.cols);
+    segment.super_stride = args.cols / 256 * packed_shape(type_of(i)).super_bytes;
+    args.n_tiles += segment.n_tiles;
+  }
+  args.max_shift = static_cast<uint32_t>(std::countr_zero(args.max_strips));
+}
 
 // Of a block's weights: a longer kernel lets the next one start early (LinearArgs::early).
 inline constexpr uint32_t kEarlyBytes = 144 * 1024;

@@ -200,7 +200,7 @@ __device__ __forceinline__ float2 load_row_super(const uint8_t* super, uint32_t 
 template <TensorType F>
 __device__ __forceinline__ float2 group_factors(const RowScales<F>& s, float2 super, int h) {
   if constexpr (RowScales<F>::kWords == 2) {
-    return half_pair(s.words[h]);
+    return half_pair(h ? s.words[1] : s.words[0]);
   } else if constexpr (numerics::has_half_scales(F)) {
     return super;
   } else if constexpr (F == TensorType::kMXFP4) {

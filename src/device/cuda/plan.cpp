@@ -6,8 +6,10 @@
 #include "base/error.h"
 #include "base/units.h"
 #include "device/cuda/experts.h"
+#include "device/cuda/kernels.h"
 #include "device/cuda/layout.h"
 #include "device/cuda/ops.h"
+#include "device/cuda/persistent.h"
 #include "kv/layout.h"
 #include "numerics/attention.h"
 #include "numerics/blocks.h"
@@ -99,6 +101,11 @@ CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& 
   step = plan.add("step", Category::kActivations, layout.n_words * 4);
   for (size_t i = 0; i < program.ropes.size(); ++i)
     ropes.push_back(floats("rope." + std::to_string(i), uint64_t{limits.context} * program.ropes[i].n_dims));
+  if (wanted_kernels() == Kernels::kPersistent && is_persistent_program(program)) {
+    persistent = {
+        plan.add("decode.layers", Category::kActivations, spec.n_layers * sizeof(PersistentLayer)),
+        plan.add("decode.exchange", Category::kActivations, persistent_words(program, max_splits).n * 8)};
+  }
   if (pairs != 0) {
     const auto word = [&](const char* name, uint64_t n) { return floats(std::string("experts.") + name, n); };
     const uint64_t strips = std::min<uint64_t>(tokens, kPairTokens) * numerics::kMaxStrips;  // RouterArgs

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "device/device.h"
@@ -41,6 +42,11 @@ struct CudaPlan {
     uint32_t place, token, tiles, n_tiles;  // SortArgs
     uint32_t output;                        // f32 [places, dim]
   } experts = {};
+  // Where a program decodes by one kernel (persistent.h).
+  struct PersistentItems {
+    uint32_t layers, exchange;
+  };
+  std::optional<PersistentItems> persistent;
   uint32_t step;
   uint32_t slots, seen, last_token, row_best, results, published, values, ids, digests;
   StepLayout layout;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "numerics/attention.h"
 #include "numerics/strips.h"
 
 namespace orcd::cuda {
@@ -12,6 +13,10 @@ void Runner::run(const StepShape& shape) {
   input_quantized_ = false;  // a step before may have failed between two ops
   const std::vector<model::Op>& ops = state_.program->ops;
   for (size_t i = 0; i < ops.size(); ++i) {
+    if (shape.persistent && i == 1) {
+      launch_persistent(calls_, persistent_->n_blocks, persistent_->args);
+      i = ops.size() - 1;  // the head
+    }
     project_ = i + 1 < ops.size() ? std::get_if<model::ProjectOp>(&ops[i + 1]) : nullptr;
     down_ = i + 1 < ops.size() ? std::get_if<model::MoeDownOp>(&ops[i + 1]) : nullptr;
     gate_up_ = i + 2 < ops.size() ? std::get_if<model::GateUpOp>(&ops[i + 2]) : nullptr;
@@ -34,6 +39,13 @@ void Runner::run(const StepShape& shape) {
   args.ids = state_.as<uint32_t>(state_.plan.ids);
   const bool by_cluster = state_.context->has_clusters && args.n_vocab >= kClusterVocabulary;
   launch_sample(calls_, shape_.n_rows, by_cluster ? kSampleBlocks : 1, args);
+}
+
+bool Runner::can_persist(uint32_t position) const {
+  if (!persistent_) return false;
+  const uint32_t begin = numerics::first_visible(position, persistent_->args.window);
+  constexpr uint32_t kSplitKeys = numerics::kPageKeys * numerics::kPagesPerSplit;
+  return position / kSplitKeys - begin / kSplitKeys < persistent_->max_splits;
 }
 
 InputNorm Runner::input_norm(const model::Norm& norm) const {
@@ -259,26 +271,30 @@ void Runner::run_decode(const model::AttentionOp& op, bool quantize) {
   launch_decode(calls_, shape_.n_tokens, std::clamp(goal, 1u, state_.plan.max_splits), args);
 }
 
+WeightPrefetch::Piece prefetch_piece(const State& state, model::WeightId id, uint32_t tiles_per_step,
+                                     uint64_t most) {
+  const model::Weight& weight = state.weight(id);
+  WeightPrefetch::Piece piece;
+  const auto n_steps = static_cast<uint32_t>((tiles_of(weight.rows) + tiles_per_step - 1) / tiles_per_step);
+  piece.data = state.item(state.plan.weights[id]);
+  piece.size = packed_bytes(weight.type, weight.rows, weight.cols);
+  piece.step_bytes = units_of(weight.cols) * packed_shape(weight.type).unit_bytes * tiles_per_step;
+  piece.n_ranges = std::min(state.context->n_sm, n_steps);
+  piece.steps = n_steps / piece.n_ranges;
+  piece.extra_steps = n_steps % piece.n_ranges;
+  const uint64_t share = (piece.steps + (piece.extra_steps != 0 ? 1 : 0)) * piece.step_bytes;
+  piece.bytes = static_cast<uint32_t>(std::min(share, most / piece.n_ranges) / 16 * 16);
+  return piece;
+}
+
 WeightPrefetch Runner::prefetch_after_attention() const {
   WeightPrefetch out = {};
-  constexpr uint64_t kMost = 20 << 20;  // about what the memory reads meanwhile, and less than half of L2
-  uint64_t left = kMost;
-  const uint32_t n_sm = state_.context->n_sm;
-  // The beginning of every block's share, for one token in the order in which its warps will read it.
+  uint64_t left = kMostPrefetch;
   const auto add = [&](model::WeightId id, uint32_t tiles_per_step, uint64_t most) {
-    const model::Weight& weight = state_.weight(id);
-    if (!numerics::is_block_format(weight.type)) return;
-    WeightPrefetch::Piece& piece = out.pieces[out.n_pieces++];
-    const auto n_steps = static_cast<uint32_t>((tiles_of(weight.rows) + tiles_per_step - 1) / tiles_per_step);
-    piece.data = state_.item(state_.plan.weights[id]);
-    piece.size = packed_bytes(weight.type, weight.rows, weight.cols);
-    piece.step_bytes = units_of(weight.cols) * packed_shape(weight.type).unit_bytes * tiles_per_step;
-    piece.n_ranges = std::min(n_sm, n_steps);
-    piece.steps = n_steps / piece.n_ranges;
-    piece.extra_steps = n_steps % piece.n_ranges;
-    const uint64_t share = (piece.steps + (piece.extra_steps != 0 ? 1 : 0)) * piece.step_bytes;
-    piece.bytes = static_cast<uint32_t>(std::min(share, most / piece.n_ranges) / 16 * 16);
+    if (!numerics::is_block_format(state_.weight(id).type)) return;
+    const WeightPrefetch::Piece piece = prefetch_piece(state_, id, tiles_per_step, most);
     left -= std::min<uint64_t>(left, uint64_t{piece.bytes} * piece.n_ranges);
+    out.pieces[out.n_pieces++] = piece;
   };
   if (project_) add(project_->w, 1, left);
   if (gate_up_ && left > 0) {

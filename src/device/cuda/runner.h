@@ -4,19 +4,26 @@
 #include "base/units.h"
 #include "device/cuda/experts.h"
 #include "device/cuda/linear.h"
+#include "device/cuda/persistent.h"
 #include "device/cuda/state.h"
 
 namespace orcd::cuda {
 
 struct StepShape {
   uint32_t n_tokens = 0;
-  uint32_t n_rows = 0;  // of logits
-  bool decode = false;  // one token of each sequence
+  uint32_t n_rows = 0;      // of logits
+  bool decode = false;      // one token of each sequence
+  bool persistent = false;  // all layers by one kernel: one token, where can_persist() says so
 };
 
 class Runner {
  public:
+  // REQUIRES that the weights have been loaded.
   explicit Runner(State& state) : state_(state), calls_(state.calls) {}
+  // Once, before steps.
+  void prepare() { persistent_ = make_persistent(state_); }
+  // Whether a token at this position can go through all layers by one kernel.
+  bool can_persist(uint32_t position) const;
 
   // All kernels of a step whose StepView lies on the device.
   void run(const StepShape& shape);
@@ -93,6 +100,7 @@ class Runner {
 
   State& state_;
   Calls* calls_;
+  std::optional<Persistent> persistent_;
   StepShape shape_;
   RopeArgs rope_;                     // of the layer, from its QKV to its attention
   bool projected_by_blocks_ = false;  // the op after this one is a projection with block-format weights

@@ -22,8 +22,9 @@ struct Context {
   uint32_t index;
   std::unique_ptr<Calls> calls;
   uint32_t n_sm = 0;
-  bool has_clusters = false;  // compute capability 9.0 or more
-  bool has_wgmma = false;     // compute capability 9.0, and its kernels are wanted
+  bool has_clusters = false;    // compute capability 9.0 or more
+  bool has_persistent = false;  // likewise, and that kernel is wanted
+  bool has_wgmma = false;       // compute capability 9.0, and its kernels are wanted
   device::DeviceInfo info;
   std::string pci_bus_id;
 };
@@ -76,6 +77,13 @@ struct State {
   void release() noexcept;
   std::vector<void*> pinned_;  // by plan.host_items(); those of loading stay null
 };
+
+// The beginning of every block's share of a matrix in block format, `most` bytes in all, for one token in the
+// order in which the block's warps will read it.
+WeightPrefetch::Piece prefetch_piece(const State& state, model::WeightId id, uint32_t tiles_per_step,
+                                     uint64_t most);
+// Of that: about what the memory reads during a layer's attention, and less than half of L2.
+inline constexpr uint64_t kMostPrefetch = 20 << 20;
 
 // Reads, uploads and repacks every weight; fills the RoPE tables. Returns the digest of each weight as it
 // lies in VRAM.

@@ -1,0 +1,17 @@
+// Which kernels a process uses where there are several for the same work.
+#pragma once
+
+#include <cstdint>
+
+namespace orcd::cuda {
+
+enum class Kernels : uint8_t {
+  kDefault,
+  kPortable,    // those of every architecture, where there are better ones too
+  kPersistent,  // narrow models decode alone by one kernel for all layers (persistent.h)
+};
+
+// Of ORCD_CUDA_KERNELS: unset, `portable` or `persistent`. Throws Error(kInvalidRequest) on anything else.
+Kernels wanted_kernels();
+
+}  // namespace orcd::cuda

@@ -1,0 +1,278 @@
+#include "device/cuda/persistent.h"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "base/units.h"
+#include "device/cuda/linear_deal.h"
+#include "device/cuda/state.h"
+#include "numerics/attention.h"
+#include "numerics/norm.h"
+
+namespace orcd::cuda {
+namespace {
+
+// The ops of a layer.
+struct LayerOps {
+  const model::QkvOp* qkv;
+  const model::AttentionOp* attention;
+  const model::ProjectOp* project;
+  const model::GateUpOp* gate_up;
+  const model::ProjectOp* down;
+};
+
+constexpr size_t kLayerOps = 5;
+
+// nullopt where layers are made of other ops.
+std::optional<std::vector<LayerOps>> layers_of(const model::Program& program) {
+  const std::vector<model::Op>& ops = program.ops;
+  if (ops.size() != 2 + kLayerOps * program.spec.n_layers || program.spec.n_layers == 0) return std::nullopt;
+  if (!std::holds_alternative<model::EmbedOp>(ops.front()) ||
+      !std::holds_alternative<model::HeadOp>(ops.back()))
+    return std::nullopt;
+  std::vector<LayerOps> layers;
+  for (size_t i = 1; i + 1 < ops.size(); i += kLayerOps) {
+    const LayerOps layer = {std::get_if<model::QkvOp>(&ops[i]), std::get_if<model::AttentionOp>(&ops[i + 1]),
+                            std::get_if<model::ProjectOp>(&ops[i + 2]),
+                            std::get_if<model::GateUpOp>(&ops[i + 3]),
+                            std::get_if<model::ProjectOp>(&ops[i + 4])};
+    if (!layer.qkv || !layer.attention || !layer.project || !layer.gate_up || !layer.down)
+      return std::nullopt;
+    layers.push_back(layer);
+  }
+  return layers;
+}
+
+bool is_rms(const model::Norm& norm) {
+  return norm.weight != model::kNoWeight && norm.bias == model::kNoWeight &&
+         norm.kind == model::NormKind::kRms;
+}
+
+bool is_possible(const model::Program& program, const LayerOps& layer, const LayerOps& first) {
+  const auto in_blocks = [&](model::WeightId id) {
+    return id != model::kNoWeight && numerics::is_block_format(program.weights[id].type);
+  };
+  const model::QkvOp& qkv = *layer.qkv;
+  const model::GateUpOp& gate_up = *layer.gate_up;
+  if (qkv.n_heads != first.qkv->n_heads || qkv.n_kv_heads != first.qkv->n_kv_heads ||
+      qkv.head_dim != first.qkv->head_dim || layer.attention->window != first.attention->window ||
+      layer.attention->softcap != 0.0f || layer.attention->sinks != model::kNoWeight)
+    return false;
+  if (!is_rms(qkv.norm) || !in_blocks(qkv.q) || !in_blocks(qkv.k) || !in_blocks(qkv.v)) return false;
+  if (!is_rms(gate_up.norm) || !in_blocks(gate_up.gate) || !in_blocks(gate_up.up) ||
+      gate_up.gate_bias != model::kNoWeight || gate_up.up_bias != model::kNoWeight)
+    return false;
+  const model::Weight &gate = program.weights[gate_up.gate], &up = program.weights[gate_up.up];
+  if (gate.type != up.type || gate.rows % 32 != 0 || gate.rows != program.weights[first.gate_up->gate].rows)
+    return false;
+  for (const model::ProjectOp* project : {layer.project, layer.down})
+    if (!in_blocks(project->w) || project->post_norm.weight != model::kNoWeight) return false;
+  return !layer.project->from_ffn && layer.down->from_ffn;
+}
+
+uint32_t queries_of(const model::QkvOp& qkv) {
+  const uint32_t per_kv = qkv.n_heads / qkv.n_kv_heads;
+  return qkv.n_kv_heads * ((per_kv + kPersistentQueries - 1) / kPersistentQueries);
+}
+
+const model::QkvOp& first_qkv(const model::Program& program) {
+  return std::get<model::QkvOp>(program.ops[1]);
+}
+
+InputNorm input_norm(const State& state, const model::Norm& norm) {
+  return {NormMode::kRms, norm.eps, state.vector(norm.weight), nullptr};
+}
+
+// A linear layer, dealt to n_blocks blocks.
+PersistentLinear make_linear(const State& state, uint32_t n_blocks,
+                             std::initializer_list<model::WeightId> weights,
+                             std::initializer_list<model::WeightId> biases, bool glu) {
+  LinearArgs args = {};
+  PersistentLinear out = {};
+  uint32_t tile_bytes[3] = {};
+  for (const model::WeightId id : weights) {
+    const model::Weight& weight = state.weight(id);
+    Segment& segment = args.segments[args.n_segments];
+    segment.data = state.item(state.plan.weights[id]);
+    if (args.n_segments < biases.size()) segment.bias = state.vector(biases.begin()[args.n_segments]);
+    segment.rows = static_cast<uint32_t>(weight.rows);
+    out.types[args.n_segments++] = weight.type;
+    args.cols = static_cast<uint32_t>(weight.cols);
+  }
+  args.epilogue = glu ? Epilogue::kGlu : Epilogue::kStore;
+  args.other_segment = args.n_segments;
+  shape_segments(args, [&](uint32_t i) { return out.types[i]; });
+  for (uint32_t i = 0; i < args.n_segments; ++i)
+    tile_bytes[i] = args.n_units * packed_shape(out.types[i]).unit_bytes + args.segments[i].super_stride;
+  deal_tiles(args, n_blocks, tile_bytes);
+  std::copy(std::begin(args.segments), std::end(args.segments), std::begin(out.segments));
+  out.n_segments = args.n_segments;
+  out.cols = args.cols;
+  out.n_units = args.n_units;
+  out.n_groups = args.n_groups;
+  return out;
+}
+
+PersistentLayer make_layer(const State& state, uint32_t n_blocks, const LayerOps& ops) {
+  PersistentLayer layer = {};
+  const model::QkvOp& qkv = *ops.qkv;
+  layer.linears[kQkvStage] =
+      make_linear(state, n_blocks, {qkv.q, qkv.k, qkv.v}, {qkv.q_bias, qkv.k_bias, qkv.v_bias}, false);
+  layer.linears[kQkvStage].norm = input_norm(state, qkv.norm);
+  layer.linears[kProjectStage] = make_linear(state, n_blocks, {ops.project->w}, {ops.project->bias}, false);
+  layer.linears[kProjectStage].scale = ops.project->scale;
+  layer.linears[kGateUpStage] = make_linear(state, n_blocks, {ops.gate_up->gate, ops.gate_up->up}, {}, true);
+  layer.linears[kGateUpStage].norm = input_norm(state, ops.gate_up->norm);
+  layer.linears[kGateUpStage].activation = ops.gate_up->activation;
+  layer.linears[kDownStage] = make_linear(state, n_blocks, {ops.down->w}, {ops.down->bias}, false);
+  layer.linears[kDownStage].scale = ops.down->scale;
+  if (qkv.rope >= 0) {
+    const model::RopeSpec& rope = state.program->ropes[qkv.rope];
+    layer.n_dims = rope.n_dims;
+    layer.halves = rope.style == model::RopeStyle::kHalves;
+    layer.rope_table = state.floats(state.plan.ropes[qkv.rope]);
+  }
+  layer.pages = state.as<uint16_t>(state.plan.kv[qkv.layer]);
+  layer.q_norm = state.vector(qkv.q_norm);
+  layer.k_norm = state.vector(qkv.k_norm);
+  layer.qk_eps = qkv.qk_norm_eps;
+  layer.q_scale = qkv.scale;
+  return layer;
+}
+
+// What a layer's stages take at most of a block.
+struct Needs {
+  uint32_t slots[kLinearStages] = {};
+  uint32_t row = 0, codes = 0, scales = 0, gated = 0, links = 0;
+};
+
+void add_needs(const PersistentLayer& layer, Needs* needs) {
+  for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
+    const PersistentLinear& linear = layer.linears[stage];
+    const bool glu = stage == kGateUpStage;
+    for (uint32_t i = 0; i < (glu ? 1 : linear.n_segments); ++i) {
+      const Segment& s = linear.segments[i];
+      const uint32_t tiles = (s.steps_per_block + (s.extra_steps != 0 ? 1 : 0)) * (glu ? 4 : 1);
+      const uint32_t tile_bytes = linear.n_units * packed_shape(linear.types[i]).unit_bytes + s.super_stride;
+      const uint32_t link_bytes = numerics::has_minimum(linear.types[i]) ? 16 : 8;
+      needs->slots[stage] = std::max(needs->slots[stage], tiles * tile_bytes);
+      if (glu) needs->gated = std::max(needs->gated, tiles / 2 * kTileRows * 4);
+      needs->links = std::max(needs->links, (tiles * linear.n_units * 2 + 8) * (kTileRows + 1) * link_bytes);
+    }
+    if (linear.norm.weight) needs->row = std::max(needs->row, (linear.cols + numerics::kLanes) * 4);
+    needs->codes = std::max(needs->codes, linear.n_units * kUnit);
+    needs->scales = std::max(needs->scales, linear.n_units * 16);
+  }
+}
+
+PersistentShared lay_out(const Needs& needs, uint32_t page_bytes) {
+  PersistentShared out = {};
+  const auto take = [&](uint32_t bytes) {
+    const uint32_t at = out.bytes;
+    out.bytes = static_cast<uint32_t>(align_up(at + bytes, 128));
+    return at;
+  };
+  out.row_at = take(needs.row);
+  out.codes_at = take(needs.codes);
+  out.scales_at = take(needs.scales);
+  out.gated_at = take(needs.gated);
+  out.links_at = take(std::max(needs.links, kAttentionShared));
+  out.slots_at[kQkvStage] = take(needs.slots[kQkvStage]);
+  out.slots_at[kGateUpStage] = take(needs.slots[kGateUpStage]);
+  out.pages_at = out.bytes;
+  out.slots_at[kProjectStage] = take(needs.slots[kProjectStage]);
+  out.slots_at[kDownStage] = take(needs.slots[kDownStage]);
+  out.bytes = std::max(out.bytes, out.pages_at + page_bytes);
+  return out;
+}
+
+}  // namespace
+
+bool is_persistent_program(const model::Program& program) {
+  const std::optional<std::vector<LayerOps>> layers = layers_of(program);
+  return layers && has_persistent_attention(layers->front().qkv->head_dim) &&
+         std::all_of(layers->begin(), layers->end(),
+                     [&](const LayerOps& layer) { return is_possible(program, layer, layers->front()); });
+}
+
+PersistentWords persistent_words(const model::Program& program, uint32_t max_splits) {
+  const model::QkvOp& qkv = first_qkv(program);
+  const uint64_t dim = program.spec.dim, q_dim = uint64_t{qkv.n_heads} * qkv.head_dim,
+                 kv_dim = uint64_t{qkv.n_kv_heads} * qkv.head_dim;
+  PersistentWords out = {};
+  out.n_splits = std::clamp(kPersistentBlocks / queries_of(qkv), 1u, max_splits);
+  const auto take = [&](uint64_t n) { return std::exchange(out.n, out.n + n); };
+  out.input = take(dim);
+  out.middle = take(dim);
+  out.q = take(q_dim);
+  out.k = take(kv_dim);
+  out.v = take(kv_dim);
+  out.partial = take(uint64_t{qkv.n_heads} * out.n_splits * (qkv.head_dim + 2));
+  out.attention = take(q_dim / 32 * 10);
+  out.gated = take(uint64_t{program.max_ffn_dim} / 32 * 10);
+  out.epoch = take(1);
+  return out;
+}
+
+std::optional<Persistent> make_persistent(State& state) {
+  const model::Program& program = *state.program;
+  if (!state.plan.persistent || !state.context->has_persistent) return std::nullopt;
+  const std::vector<LayerOps> ops = *layers_of(program);
+  const uint32_t n_blocks = state.context->n_sm;
+  const model::QkvOp& qkv = *ops.front().qkv;
+  std::vector<PersistentLayer> layers;
+  Needs needs;
+  uint32_t n_adding = 0;  // blocks that have a share of the projections
+  for (const LayerOps& one : ops) {
+    layers.push_back(make_layer(state, n_blocks, one));
+    add_needs(layers.back(), &needs);
+    const Segment &project = layers.back().linears[kProjectStage].segments[0],
+                  &down = layers.back().linears[kDownStage].segments[0],
+                  &first = layers.front().linears[kProjectStage].segments[0];
+    // The owner of a row of the residual keeps it.
+    for (const Segment* s : {&project, &down}) {
+      if (s->n_blocks != first.n_blocks || s->steps_per_block != first.steps_per_block ||
+          s->extra_steps != first.extra_steps)
+        return std::nullopt;
+    }
+    if ((project.steps_per_block + 1) * kTileRows > kMostResiduals) return std::nullopt;
+    n_adding = project.n_blocks;
+  }
+  Persistent out;
+  PersistentArgs& args = out.args;
+  args.shared = lay_out(needs, 2 * numerics::kPagesPerSplit * numerics::kPageKeys * qkv.head_dim * 2);
+  const uint32_t queries = queries_of(qkv);
+  if (args.shared.bytes > kMostPersistentShared || n_adding + queries > n_blocks) return std::nullopt;
+  const PersistentWords words = persistent_words(program, state.plan.max_splits);
+  out.n_blocks = n_blocks;
+  out.max_splits = std::min(words.n_splits, (n_blocks - n_adding) / queries);
+  auto* exchange = state.as<uint64_t>(state.plan.persistent->exchange);
+  args.layers = state.as<const PersistentLayer>(state.plan.persistent->layers);
+  args.n_layers = program.spec.n_layers;
+  args.step = state.step_view();
+  args.x = state.floats(state.plan.x);
+  args.exchange = {exchange + words.input,
+                   exchange + words.middle,
+                   exchange + words.q,
+                   exchange + words.k,
+                   exchange + words.v,
+                   exchange + words.partial,
+                   exchange + words.attention,
+                   exchange + words.gated,
+                   reinterpret_cast<uint32_t*>(exchange + words.epoch)};
+  args.n_heads = qkv.n_heads;
+  args.n_kv_heads = qkv.n_kv_heads;
+  args.head_dim = qkv.head_dim;
+  args.window = ops.front().attention->window;
+  args.max_splits = words.n_splits;
+  const model::WeightId head = std::get<model::HeadOp>(program.ops.back()).w;
+  if (numerics::is_block_format(state.weight(head).type))
+    args.prefetch = prefetch_piece(state, head, 1, kMostPrefetch);
+  state.calls->copy_to_device(state.item(state.plan.persistent->layers), layers.data(),
+                              layers.size() * sizeof(PersistentLayer), "arguments of the layers");
+  state.calls->synchronize("arguments of the layers");
+  return out;
+}
+
+}  // namespace orcd::cuda

@@ -1,0 +1,103 @@
+// One token of one sequence through all layers of a narrow model by one kernel: its blocks stay for the whole
+// step, one a multiprocessor, have the next layer's weights in shared memory before they are needed, and give
+// each other activations as words that carry their own tag. A layer of a chain of kernels is bound by what
+// lies between and at the beginning of them (docs/PERFORMANCE.md). ORCD_CUDA_KERNELS=persistent asks for it.
+#pragma once
+
+#include <optional>
+
+#include "device/cuda/linear.h"
+#include "device/cuda/ops.h"
+#include "model/program.h"
+
+namespace orcd::cuda {
+
+// Of a layer, in order; attention stands between the first two.
+enum PersistentStage : uint32_t { kQkvStage, kProjectStage, kGateUpStage, kDownStage, kLinearStages };
+
+// A linear layer of all blocks. segments: as deal_tiles() has dealt them; their `out` is not used.
+struct PersistentLinear {
+  Segment segments[3];
+  TensorType types[3];
+  uint32_t n_segments;
+  uint32_t cols, n_units, n_groups;
+  InputNorm norm;  // RMS, of the stages that begin with one
+  float scale;     // of what is added to the residual
+  model::Activation activation;
+};
+
+struct alignas(16) PersistentLayer {
+  PersistentLinear linears[kLinearStages];
+  const float* rope_table;  // [context][n_dims / 2][2]
+  uint16_t* pages;
+  const float *q_norm, *k_norm;
+  float qk_eps, q_scale;
+  uint32_t n_dims;
+  bool halves;
+};
+
+// Words through which blocks hand on activations: {value, tag}, written and read whole. Every word of a layer
+// is written once, and a word is written again only when all that need it have read it: what a block writes
+// depends, through the stages between, on the reading of every other.
+struct PersistentExchange {
+  uint64_t *input, *middle;     // [dim] the residual before the layer and before its FFN
+  uint64_t *q, *k, *v;          // [heads * head_dim]
+  uint64_t* partial;            // [n_heads][max_splits][head_dim + 2]: elements, maximum, sum
+  uint64_t *attention, *gated;  // quantised: [groups][8] codes, then [groups][2] {d, d * sum}
+  uint32_t* epoch;              // tags up to this one have been used
+};
+
+// Bytes of shared memory, and where in it the parts lie. A stage's weights have their slot: of the layer to
+// come as soon as this one's have been read. Blocks that have a share of the projections have none of the
+// attention, whose pages stand in the same place.
+struct PersistentShared {
+  uint32_t row_at, codes_at, scales_at, gated_at, links_at;
+  uint32_t slots_at[kLinearStages], pages_at;
+  uint32_t bytes;
+};
+
+struct PersistentArgs {
+  const PersistentLayer* layers;
+  uint32_t n_layers;
+  StepView step;
+  float* x;  // [dim] in and out
+  PersistentExchange exchange;
+  PersistentShared shared;
+  uint32_t n_heads, n_kv_heads, head_dim;
+  uint32_t window, max_splits;
+  WeightPrefetch::Piece prefetch;  // weights that the next launch reads; n_ranges 0: none
+};
+
+// Whether the program is one that the kernel can take on some device: gated, RMS norms, block formats, all
+// layers of one shape; without experts, second norms, sinks or caps on scores.
+bool is_persistent_program(const model::Program& program);
+
+// The exchange of such a program: where its parts begin, splits of a query, words of all.
+struct PersistentWords {
+  uint64_t input, middle, q, k, v, partial, attention, gated, epoch, n;
+  uint32_t n_splits;
+};
+PersistentWords persistent_words(const model::Program& program, uint32_t max_splits);
+
+struct State;
+// nullopt where the program is another, the device has no such kernel, or a block's share of a layer does not
+// fit its shared memory. Writes the layers' arguments into VRAM.
+struct Persistent {
+  PersistentArgs args;
+  uint32_t n_blocks;
+  uint32_t max_splits;  // of a query: longer contexts have more work in attention than blocks
+};
+std::optional<Persistent> make_persistent(State& state);
+
+inline constexpr uint32_t kPersistentQueries = 2;              // query heads of a block in attention
+inline constexpr uint32_t kPersistentBlocks = 160;             // for which the exchange has room
+inline constexpr uint32_t kMostResiduals = 64;                 // rows of the residual that a block owns
+inline constexpr uint32_t kMostPersistentShared = 222 * 1024;  // dynamic; the kernel has 4 KiB besides
+inline constexpr uint32_t kAttentionShared = 17 * 1024;        // of that, what attention shares in a block
+
+// Head dimensions that the kernel was made for.
+inline bool has_persistent_attention(uint32_t head_dim) { return head_dim == 64 || head_dim == 128; }
+void prepare_persistent(Calls* calls);  // once per context
+void launch_persistent(Calls* calls, uint32_t n_blocks, const PersistentArgs& args);
+
+}  // namespace orcd::cuda
