@@ -38,7 +38,7 @@ struct alignas(16) PersistentLayer {
 
 // Words through which blocks hand on activations: {value, tag}, written and read whole. Every word of a layer
 // is written once, and a word is written again only when all that need it have read it: what a block writes
-// depends, through the stages between, on the reading of every other.
+// depends, through the stages between, on the reading of every other. Tags wrap after 2^32 layers.
 struct PersistentExchange {
   uint64_t *input, *middle;     // [dim] the residual before the layer and before its FFN
   uint64_t *q, *k, *v;          // [heads * head_dim]
@@ -79,14 +79,15 @@ struct PersistentWords {
 };
 PersistentWords persistent_words(const model::Program& program, uint32_t max_splits);
 
-struct State;
-// nullopt where the program is another, the device has no such kernel, or a block's share of a layer does not
-// fit its shared memory. Writes the layers' arguments into VRAM.
+// A launch of the kernel for a model on a device.
 struct Persistent {
   PersistentArgs args;
   uint32_t n_blocks;
   uint32_t max_splits;  // of a query: longer contexts have more work in attention than blocks
 };
+struct State;
+// nullopt where the program is another, the kernel is not wanted or the device has none, or a block's share
+// of a layer does not fit its shared memory. Writes the layers' arguments into VRAM.
 std::optional<Persistent> make_persistent(State& state);
 
 inline constexpr uint32_t kPersistentQueries = 2;              // query heads of a block in attention

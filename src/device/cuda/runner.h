@@ -18,9 +18,8 @@ struct StepShape {
 
 class Runner {
  public:
-  // REQUIRES that the weights have been loaded.
   explicit Runner(State& state) : state_(state), calls_(state.calls) {}
-  // Once, before steps.
+  // Once, behind load_weights(), which leaves the activations cleared, and before steps.
   void prepare() { persistent_ = make_persistent(state_); }
   // Whether a token at this position can go through all layers by one kernel.
   bool can_persist(uint32_t position) const;

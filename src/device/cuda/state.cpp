@@ -1,5 +1,6 @@
 #include "device/cuda/state.h"
 
+#include <algorithm>
 #include <string>
 #include <type_traits>
 
@@ -96,6 +97,22 @@ StepView State::step_view() const {
   const StepLayout& l = plan.layout;
   return {words + l.token, words + l.position,  words + l.sequence, words + l.pages,
           l.page_stride,   words + l.row_token, words + l.row_slot};
+}
+
+WeightPrefetch::Piece prefetch_piece(const State& state, model::WeightId id, uint32_t tiles_per_step,
+                                     uint64_t most) {
+  const model::Weight& weight = state.weight(id);
+  WeightPrefetch::Piece piece;
+  const auto n_steps = static_cast<uint32_t>((tiles_of(weight.rows) + tiles_per_step - 1) / tiles_per_step);
+  piece.data = state.item(state.plan.weights[id]);
+  piece.size = packed_bytes(weight.type, weight.rows, weight.cols);
+  piece.step_bytes = units_of(weight.cols) * packed_shape(weight.type).unit_bytes * tiles_per_step;
+  piece.n_ranges = std::min(state.context->n_sm, n_steps);
+  piece.steps = n_steps / piece.n_ranges;
+  piece.extra_steps = n_steps % piece.n_ranges;
+  const uint64_t share = (piece.steps + (piece.extra_steps != 0 ? 1 : 0)) * piece.step_bytes;
+  piece.bytes = static_cast<uint32_t>(std::min(share, most / piece.n_ranges) / 16 * 16);
+  return piece;
 }
 
 }  // namespace orcd::cuda
