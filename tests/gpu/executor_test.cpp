@@ -8,6 +8,7 @@
 #include "device/cpu/cpu_device.h"
 #include "device/cuda_device.h"
 #include "gpu/environment.h"
+#include "gpu/logits.h"
 #include "kv/layout.h"
 #include "support/reference_executor.h"
 #include "support/synthetic_model.h"
@@ -15,8 +16,12 @@
 namespace orcd::device {
 namespace {
 
+using test::all_logits;
 using test::Environment;
+using test::Loaded;
 using test::LoadedModel;
+using test::n_different;
+using test::pages_of;
 using test::SyntheticModel;
 
 Limits small_limits(uint32_t logits_rows) {
@@ -26,49 +31,6 @@ Limits small_limits(uint32_t logits_rows) {
   limits.batch_tokens = 512;
   limits.logits_rows = logits_rows;
   return limits;
-}
-
-struct Loaded {
-  Loaded(std::unique_ptr<Device> on, const LoadedModel& model, const Limits& limits)
-      : device(std::move(on)),
-        resolved(device->resolve(*model.program, limits)),
-        executor(device->load(model.program, resolved, {})) {}
-  Loaded(const LoadedModel& model, const Limits& limits) : Loaded(open_cuda_device(0), model, limits) {}
-  std::unique_ptr<Device> device;
-  ResolvedLimits resolved;
-  std::unique_ptr<Executor> executor;
-};
-
-// A shuffled share of the pool, so that block tables are not the identity.
-std::vector<uint32_t> pages_of(const ResolvedLimits& limits, uint32_t index) {
-  std::vector<uint32_t> pages;
-  for (uint32_t page = index; page < limits.kv_pages; page += limits.slots)
-    pages.push_back(limits.kv_pages - 1 - page);
-  return pages;
-}
-
-std::vector<float> all_logits(Loaded& loaded, std::span<const int32_t> tokens, uint32_t chunk) {
-  const std::vector<uint32_t> pages = pages_of(loaded.resolved, 0);
-  std::vector<float> logits;
-  for (uint32_t at = 0; at < tokens.size(); at += chunk) {
-    SequenceStep step;
-    step.first_position = at;
-    step.tokens = tokens.subspan(at, std::min<size_t>(chunk, tokens.size() - at));
-    step.pages = pages;
-    step.logits = LogitsMode::kAll;
-    step.want_rows = true;
-    loaded.executor->submit({&step, 1});
-    const auto results = loaded.executor->collect();
-    logits.insert(logits.end(), results[0].rows.begin(), results[0].rows.end());
-  }
-  return logits;
-}
-
-// Number of values whose bits differ.
-size_t n_different(const std::vector<float>& want, const std::vector<float>& got) {
-  size_t n = want.size() == got.size() ? 0 : ~size_t{0};
-  for (size_t i = 0; n != ~size_t{0} && i < want.size(); ++i) n += std::memcmp(&want[i], &got[i], 4) != 0;
-  return n;
 }
 
 SyntheticModel shape_of(const char* family, std::vector<TensorType> types, uint32_t dim, uint32_t ffn) {

@@ -2,21 +2,23 @@
 // used.
 #include <gtest/gtest.h>
 
-#include <cstring>
-
 #include "device/cpu/cpu_device.h"
 #include "device/cuda/device.h"
 #include "device/cuda/persistent.h"
 #include "device/cuda/state.h"
 #include "device/cuda_device.h"
 #include "gpu/environment.h"
+#include "gpu/logits.h"
 #include "support/synthetic_model.h"
 
 namespace orcd::cuda {
 namespace {
 
+using test::all_logits;
 using test::Environment;
+using test::Loaded;
 using test::LoadedModel;
+using test::n_different;
 using test::SyntheticModel;
 
 constexpr TensorType kBlockFormats[] = {
@@ -30,34 +32,6 @@ device::Limits limits_of(uint32_t context) {
   limits.slots = 2;
   limits.batch_tokens = 64;
   return limits;
-}
-
-// Logits of `tokens`, one a step: on a GPU each of them is a decode step.
-std::vector<float> step_by_step(device::Device& device, const LoadedModel& model, uint32_t context,
-                                std::span<const int32_t> tokens) {
-  const device::ResolvedLimits limits = device.resolve(*model.program, limits_of(context));
-  const auto executor = device.load(model.program, limits, {});
-  std::vector<uint32_t> pages;
-  for (uint32_t page = 0; page < limits.kv_pages; ++page) pages.push_back(limits.kv_pages - 1 - page);
-  std::vector<float> logits;
-  for (uint32_t i = 0; i < tokens.size(); ++i) {
-    device::SequenceStep step;
-    step.first_position = i;
-    step.tokens = tokens.subspan(i, 1);
-    step.pages = pages;
-    step.logits = device::LogitsMode::kLast;
-    step.want_rows = true;
-    executor->submit({&step, 1});
-    const auto results = executor->collect();
-    logits.insert(logits.end(), results[0].rows.begin(), results[0].rows.end());
-  }
-  return logits;
-}
-
-size_t n_different(const std::vector<float>& want, const std::vector<float>& got) {
-  size_t n = want.size() == got.size() ? 0 : ~size_t{0};
-  for (size_t i = 0; n != ~size_t{0} && i < want.size(); ++i) n += std::memcmp(&want[i], &got[i], 4) != 0;
-  return n;
 }
 
 // What the kernel takes of a model on the device here.
@@ -74,11 +48,9 @@ void expect_cpu_bits(const SyntheticModel& shape, uint32_t n_tokens, const std::
   const uint32_t context = (n_tokens + 63) / 64 * 64;
   if (Context(0).has_persistent) ASSERT_TRUE(taken(model, context)) << what;
   const std::vector<int32_t> tokens = test::random_tokens(n_tokens, shape.n_vocab, 5);
-  const auto cpu = cpu::open_cpu_device(0), cuda = device::open_cuda_device(0);
-  EXPECT_EQ(
-      n_different(step_by_step(*cpu, model, context, tokens), step_by_step(*cuda, model, context, tokens)),
-      0u)
-      << what;
+  Loaded cpu(cpu::open_cpu_device(0), model, limits_of(context)), cuda(model, limits_of(context));
+  // On the GPU each token is a decode step.
+  EXPECT_EQ(n_different(all_logits(cpu, tokens, 1), all_logits(cuda, tokens, 1)), 0u) << what;
 }
 
 class PersistentFormat : public testing::TestWithParam<TensorType> {};
@@ -105,10 +77,14 @@ class PersistentFamily : public testing::TestWithParam<const char*> {};
 TEST_P(PersistentFamily, GivesTheCpusBits) {
   SyntheticModel shape;
   shape.family = GetParam();
-  shape.types = {TensorType::kQ4_K, TensorType::kQ5_0, TensorType::kQ6_K, TensorType::kQ8_0,
-                 TensorType::kQ4_1};
+  // The embedding and every other down projection; then q, k, v, output, gate, up (one format) and down.
+  shape.types = {TensorType::kQ8_0, TensorType::kQ4_K, TensorType::kQ4_K, TensorType::kQ6_K,
+                 TensorType::kQ5_0, TensorType::kQ4_K, TensorType::kQ4_K, TensorType::kQ6_K,
+                 TensorType::kQ5_0, TensorType::kQ5_0, TensorType::kQ8_0, TensorType::kQ4_1,
+                 TensorType::kQ5_1, TensorType::kQ5_1};
   shape.n_layers = 5;
-  shape.n_heads = 6;
+  shape.n_heads = 12;
+  shape.n_kv_heads = 4;
   if (shape.family == "phi3") {
     shape.window = 200;
     shape.types = {TensorType::kQ4_K, TensorType::kQ5_0};
@@ -125,7 +101,7 @@ INSTANTIATE_TEST_SUITE_P(All, PersistentFamily,
 // Two steps of gate and up for some blocks and one for others, as Qwen2.5-0.5B has them.
 TEST(PersistentKernel, BlocksWithMoreToDoThanOthersGiveTheCpusBits) {
   SyntheticModel shape;
-  shape.types = {TensorType::kQ5_0, TensorType::kQ8_0};
+  shape.types = {TensorType::kQ5_0};
   shape.family = "qwen2";
   shape.dim = 896;
   shape.ffn_dim = 4864;
