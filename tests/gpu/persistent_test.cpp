@@ -46,7 +46,9 @@ void expect_cpu_bits(const SyntheticModel& shape, uint32_t n_tokens, const std::
   const Environment wanted("ORCD_CUDA_KERNELS", "persistent");
   const LoadedModel model(shape);
   const uint32_t context = (n_tokens + 63) / 64 * 64;
-  if (Context(0).has_persistent) ASSERT_TRUE(taken(model, context)) << what;
+  if (Context(0).has_persistent) {
+    ASSERT_TRUE(taken(model, context)) << what;
+  }
   const std::vector<int32_t> tokens = test::random_tokens(n_tokens, shape.n_vocab, 5);
   Loaded cpu(cpu::open_cpu_device(0), model, limits_of(context)), cuda(model, limits_of(context));
   // On the GPU each token is a decode step.
@@ -119,7 +121,9 @@ TEST(PersistentKernel, ContextsThatAreTooLongForItGoOnWithTheSameBits) {
   {
     const Environment wanted("ORCD_CUDA_KERNELS", "persistent");
     const std::optional<Persistent> persistent = taken(model, 1024);
-    if (persistent) EXPECT_LT(persistent->max_splits, 4u) << "of 256 keys";
+    if (persistent) {
+      EXPECT_LT(persistent->max_splits, 4u) << "of 256 keys";
+    }
   }
   expect_cpu_bits(shape, 900, "three splits and then four");
 }

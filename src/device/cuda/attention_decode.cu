@@ -5,6 +5,7 @@
 
 #include "device/cuda/attention_page.cuh"
 #include "device/cuda/ptx.cuh"
+#include "device/cuda/weight_prefetch.cuh"
 
 namespace orcd::cuda {
 namespace {
@@ -114,10 +115,7 @@ __device__ __forceinline__ float merge_element(const DecodeArgs& a, const float*
         o = part[0];
         continue;
       }
-      const MergeFactors factors = merge_factors(state.max, other[i].x);
-      state.sum = __fmaf_rn(state.sum, factors.a, __fmul_rn(other[i].y, factors.b));
-      o = __fmaf_rn(o, factors.a, __fmul_rn(part[i], factors.b));
-      state.max = factors.max;
+      merge_split(&state, &o, other[i].x, other[i].y, part[i]);
     }
   }
   if (a.sinks) {
@@ -152,20 +150,15 @@ __device__ __forceinline__ void load_row(const float* from, bool there, uint32_t
 // What blocks without a split do: the weights of the launches to come on their way into L2, behind the pages
 // of this one.
 __device__ __forceinline__ void prefetch_weights(const WeightPrefetch& a, uint32_t block, uint32_t n_blocks) {
-  constexpr uint32_t kChunk = 4096;
   wait_for_inputs();
 #pragma unroll 1
   for (uint32_t i = 0; i < a.n_pieces; ++i) {
     const WeightPrefetch::Piece& piece = a.pieces[i];
-    const uint32_t chunks = (piece.bytes + kChunk - 1) / kChunk;
+    const uint32_t chunks = (piece.bytes + kPrefetchChunk - 1) / kPrefetchChunk;
 #pragma unroll 1
     for (uint32_t at = threadIdx.x * n_blocks + block; at < chunks * piece.n_ranges;
          at += blockDim.x * n_blocks) {
-      const uint32_t range = at % piece.n_ranges, from = at / piece.n_ranges * kChunk;
-      const uint64_t begin = (range * piece.steps + min(range, piece.extra_steps)) * piece.step_bytes + from;
-      const uint64_t end = begin + min(kChunk, piece.bytes - from);
-      if (begin < piece.size)
-        prefetch_l2(piece.data + begin, static_cast<uint32_t>(min(end, piece.size) - begin));
+      prefetch_chunk(piece, at % piece.n_ranges, at / piece.n_ranges * kPrefetchChunk);
     }
   }
 }
@@ -334,12 +327,7 @@ __global__ void __launch_bounds__(kThreads<kDim>, kBlocks<kDim>) decode_kernel(c
 #pragma unroll
     for (uint32_t n = 0; n < kOwn; ++n) {
       const uint32_t head = my_head + n;
-      float max = numerics::bits_float(0xff800000u), sum = 0.0f;
-#pragma unroll 1
-      for (uint32_t page = first_page; page < end_page; ++page) {
-        max = larger(max, s.page_max[head][page]);
-        sum = __fmaf_rn(sum, s.correction[head][page], s.page_sum[head][page]);
-      }
+      const numerics::SoftmaxState state = split_state(s, head, first_page, end_page);
       float* to = a.partial +
                   ((static_cast<uint64_t>(token) * r.n_heads + first_head + head) * a.max_splits + split) *
                       (head_dim + 2);
@@ -349,10 +337,10 @@ __global__ void __launch_bounds__(kThreads<kDim>, kBlocks<kDim>) decode_kernel(c
         const bool inside = d < head_dim && head < n_heads;
         if (direct) {
           if (d / 32 * 32 < head_dim)
-            store_output(a, token, first_head + head, d, o[i][n] * (1.0f / sum), inside);
+            store_output(a, token, first_head + head, d, o[i][n] * (1.0f / state.sum), inside);
         } else if (inside) {
           to[d] = o[i][n];
-          if (d == 0) *reinterpret_cast<float2*>(to + head_dim) = make_float2(max, sum);
+          if (d == 0) *reinterpret_cast<float2*>(to + head_dim) = make_float2(state.max, state.sum);
         }
       }
     }

@@ -27,6 +27,15 @@ __device__ __forceinline__ MergeFactors merge_factors(float a, float b) {
   return {b_leads ? b : a, b_leads ? other : 1.0f, b_leads ? 1.0f : other};
 }
 
+// One element of a head and its softmax, the next split folded in.
+__device__ __forceinline__ void merge_split(numerics::SoftmaxState* state, float* o, float max, float sum,
+                                            float part) {
+  const MergeFactors factors = merge_factors(state->max, max);
+  state->sum = __fmaf_rn(state->sum, factors.a, __fmul_rn(sum, factors.b));
+  *o = __fmaf_rn(*o, factors.a, __fmul_rn(part, factors.b));
+  state->max = factors.max;
+}
+
 // numerics::add_sink of a head whose softmax has come to {max, sum}: what every element is multiplied by, and
 // the sum with the sink. Not inlined: its place is at the end of kernels whose loops need the registers.
 __device__ __noinline__ static float2 add_sink(float sink, float max, float sum) {

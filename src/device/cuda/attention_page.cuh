@@ -113,6 +113,18 @@ __device__ __forceinline__ void page_softmax(DecodeShared& s, const float2 (&sco
   }
 }
 
+// The softmax of a head over the pages of a split.
+__device__ __forceinline__ numerics::SoftmaxState split_state(const DecodeShared& s, uint32_t head,
+                                                              uint32_t first_page, uint32_t end_page) {
+  numerics::SoftmaxState state = {numerics::bits_float(0xff800000u), 0.0f};
+#pragma unroll 1
+  for (uint32_t page = first_page; page < end_page; ++page) {
+    state.max = larger(state.max, s.page_max[head][page]);
+    state.sum = __fmaf_rn(state.sum, s.correction[head][page], s.page_sum[head][page]);
+  }
+  return state;
+}
+
 // Adds keys [first, last) of a page to the chains of one element of kN heads from `head` on.
 template <uint32_t kN>
 __device__ __forceinline__ void page_values(const DecodeShared& s, const uint16_t* v, uint32_t head_dim,

@@ -80,10 +80,6 @@ const model::QkvOp& first_qkv(const model::Program& program) {
   return std::get<model::QkvOp>(program.ops[1]);
 }
 
-InputNorm input_norm(const State& state, const model::Norm& norm) {
-  return {NormMode::kRms, norm.eps, state.vector(norm.weight), nullptr};
-}
-
 // A linear layer, dealt to n_blocks blocks.
 PersistentLinear make_linear(const State& state, uint32_t n_blocks,
                              std::initializer_list<model::WeightId> weights,
@@ -119,11 +115,11 @@ PersistentLayer make_layer(const State& state, uint32_t n_blocks, const LayerOps
   const model::QkvOp& qkv = *ops.qkv;
   layer.linears[kQkvStage] =
       make_linear(state, n_blocks, {qkv.q, qkv.k, qkv.v}, {qkv.q_bias, qkv.k_bias, qkv.v_bias}, false);
-  layer.linears[kQkvStage].norm = input_norm(state, qkv.norm);
+  layer.linears[kQkvStage].norm = state.input_norm(qkv.norm);
   layer.linears[kProjectStage] = make_linear(state, n_blocks, {ops.project->w}, {ops.project->bias}, false);
   layer.linears[kProjectStage].scale = ops.project->scale;
   layer.linears[kGateUpStage] = make_linear(state, n_blocks, {ops.gate_up->gate, ops.gate_up->up}, {}, true);
-  layer.linears[kGateUpStage].norm = input_norm(state, ops.gate_up->norm);
+  layer.linears[kGateUpStage].norm = state.input_norm(ops.gate_up->norm);
   layer.linears[kGateUpStage].activation = ops.gate_up->activation;
   layer.linears[kDownStage] = make_linear(state, n_blocks, {ops.down->w}, {ops.down->bias}, false);
   layer.linears[kDownStage].scale = ops.down->scale;
@@ -158,7 +154,8 @@ void add_needs(const PersistentLayer& layer, Needs* needs) {
       const uint32_t link_bytes = numerics::has_minimum(linear.types[i]) ? 16 : 8;
       needs->slots[stage] = std::max(needs->slots[stage], tiles * tile_bytes);
       if (glu) needs->gated = std::max(needs->gated, tiles / 2 * kTileRows * 4);
-      needs->links = std::max(needs->links, (tiles * linear.n_units * 2 + 8) * (kTileRows + 1) * link_bytes);
+      needs->links =
+          std::max(needs->links, (tiles * linear.n_units * 2 + kSpareGroups) * kGroupLinks * link_bytes);
     }
     if (linear.norm.weight) needs->row = std::max(needs->row, (linear.cols + numerics::kLanes) * 4);
     needs->codes = std::max(needs->codes, linear.n_units * kUnit);

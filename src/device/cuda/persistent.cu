@@ -4,6 +4,7 @@
 #include "device/cuda/attention_page.cuh"
 #include "device/cuda/persistent.h"
 #include "device/cuda/persistent_linear.cuh"
+#include "device/cuda/weight_prefetch.cuh"
 
 namespace orcd::cuda {
 namespace {
@@ -13,10 +14,12 @@ static_assert(sizeof(DecodeShared) <= kAttentionShared && kHeads == kPersistentQ
 // Layers whose arguments are in shared memory: this one, the next, and one on its way.
 constexpr uint32_t kRing = 3;
 
-// What the blocks of a step know of its attention: all layers have the same window.
+// What a block knows of a step's attention: all layers have the same window.
 struct StepAttention {
   uint32_t position, begin, first_split, n_splits;
-  uint32_t item, n_items;  // of this block; item >= n_items: none
+  // The block's item: a split, counted from the first, and two query heads of a KV head.
+  bool attends;
+  uint32_t local_split, kv_head, chunk;
 };
 
 // What a block has in shared memory besides PersistentShared.
@@ -30,6 +33,23 @@ struct BlockShared {
 };
 
 #if __CUDA_ARCH__ >= 900
+// The last blocks attend, an item each.
+__device__ __forceinline__ StepAttention step_attention(const PersistentArgs& a) {
+  StepAttention step;
+  step.position = static_cast<uint32_t>(__ldcg(a.step.position));
+  step.begin = numerics::first_visible(step.position, a.window);
+  step.first_split = step.begin / kSplitKeys;
+  step.n_splits = step.position / kSplitKeys - step.first_split + 1;
+  const uint32_t chunks = (a.n_heads / a.n_kv_heads + kHeads - 1) / kHeads, queries = a.n_kv_heads * chunks;
+  const uint32_t first_block = gridDim.x - queries * step.n_splits;
+  step.attends = blockIdx.x >= first_block;
+  const uint32_t item = blockIdx.x - first_block, query = item % queries;
+  step.local_split = item / queries;
+  step.kv_head = query / chunks;
+  step.chunk = query % chunks;
+  return step;
+}
+
 // Starts the copy of the pages of an item; page_ids: of its split, -1 where nothing is visible.
 template <uint32_t kDim>
 __device__ __forceinline__ void fetch_pages(const PersistentArgs& a, const PersistentLayer& layer,
@@ -59,11 +79,8 @@ __device__ __forceinline__ void attention_stage(const PersistentArgs& a, const P
   constexpr uint32_t kPageBytes = 2 * kDim * kPageKeys * 2, kOutputs = kHeads * kDim;
   const PersistentExchange& words = a.exchange;
   const uint32_t tid = threadIdx.x, warp = __shfl_sync(~0u, tid >> 5, 0), lane = tid & 31;
-  const uint32_t per_kv = a.n_heads / a.n_kv_heads, chunks = (per_kv + kHeads - 1) / kHeads;
-  const uint32_t query = step.item % (a.n_kv_heads * chunks),
-                 local_split = step.item / (a.n_kv_heads * chunks);
-  const uint32_t kv_head = query / chunks, chunk = query % chunks;
-  const uint32_t first_head = kv_head * per_kv + chunk * kHeads;
+  const uint32_t per_kv = a.n_heads / a.n_kv_heads, kv_head = step.kv_head, local_split = step.local_split;
+  const uint32_t first_head = kv_head * per_kv + step.chunk * kHeads;
   const uint32_t n_heads = min(kHeads, (kv_head + 1) * per_kv - first_head);
   const uint32_t split = step.first_split + local_split, base = split * kSplitKeys;
   const uint32_t end = step.position + 1;
@@ -117,7 +134,7 @@ __device__ __forceinline__ void attention_stage(const PersistentArgs& a, const P
       const uint16_t key = numerics::float_to_half(s.k[tid]), value = numerics::float_to_half(s.v[tid]);
       k[tid * kPageKeys + new_key] = key;
       v[new_key * kDim + tid] = value;
-      if (chunk == 0) {
+      if (step.chunk == 0) {
         uint16_t* page = layer.pages + (static_cast<uint64_t>(page_ids[new_page]) * a.n_kv_heads + kv_head) *
                                            2 * kDim * kPageKeys;
         page[tid * kPageKeys + new_key] = key;
@@ -154,21 +171,16 @@ __device__ __forceinline__ void attention_stage(const PersistentArgs& a, const P
       const uint16_t* v = reinterpret_cast<const uint16_t*>(slot + page * kPageBytes) + kDim * kPageKeys;
       page_values<1>(s, v + d, kDim, head, page, first_of(page), last_of(page), o);
     }
-    float max = numerics::bits_float(0xff800000u), sum = 0.0f;
-#pragma unroll 1
-    for (uint32_t page = first_page; page < end_page; ++page) {
-      max = larger(max, s.page_max[head][page]);
-      sum = __fmaf_rn(sum, s.correction[head][page], s.page_sum[head][page]);
-    }
+    const numerics::SoftmaxState state = split_state(s, head, first_page, end_page);
     if (direct) {
       publish_group(words.attention, a.n_heads * kDim / 32, ((first_head + head) * kDim + d) / 32,
-                    quantize_lane(o[0] * (1.0f / sum)), tag);
+                    quantize_lane(o[0] * (1.0f / state.sum)), tag);
     } else {
       uint64_t* to = partial + local_split * (kDim + 2);
       publish(to + d, o[0], tag);
       if (d == 0) {
-        publish(to + kDim, max, tag);
-        publish(to + kDim + 1, sum, tag);
+        publish(to + kDim, state.max, tag);
+        publish(to + kDim + 1, state.sum, tag);
       }
     }
   }
@@ -197,30 +209,11 @@ __device__ __forceinline__ void attention_stage(const PersistentArgs& a, const P
           o = part;
           continue;
         }
-        const MergeFactors factors = merge_factors(state.max, max);
-        state.sum = __fmaf_rn(state.sum, factors.a, __fmul_rn(sum, factors.b));
-        o = __fmaf_rn(o, factors.a, __fmul_rn(part, factors.b));
-        state.max = factors.max;
+        merge_split(&state, &o, max, sum, part);
       }
     }
     publish_group(words.attention, a.n_heads * kDim / 32, ((first_head + head) * kDim + d) / 32,
                   quantize_lane(o * (1.0f / state.sum)), tag);
-  }
-}
-
-// Asks for the beginning of this block's share of the weights behind the layers, while the memory has little
-// else to do.
-__device__ __forceinline__ void prefetch_share(const WeightPrefetch::Piece& piece) {
-  constexpr uint32_t kChunk = 4096;
-  if (blockIdx.x >= piece.n_ranges) return;
-  const uint64_t begin =
-      (static_cast<uint64_t>(blockIdx.x) * piece.steps + min(blockIdx.x, piece.extra_steps)) *
-      piece.step_bytes;
-#pragma unroll 1
-  for (uint32_t at = 0; at < piece.bytes && begin + at < piece.size; at += kChunk) {
-    prefetch_l2(piece.data + begin + at,
-                static_cast<uint32_t>(
-                    min(piece.size - begin - at, static_cast<uint64_t>(min(kChunk, piece.bytes - at)))));
   }
 }
 
@@ -234,16 +227,17 @@ __device__ __forceinline__ void load_layers(const PersistentArgs& a, const StepA
     barrier_expect(&block.layer_ready[n % kRing], sizeof(PersistentLayer));
     bulk_copy(&block.layers[n % kRing], a.layers + n, sizeof(PersistentLayer), &block.layer_ready[n % kRing]);
   };
-  const bool attends = step.item < step.n_items;
-  const uint32_t per_kv = a.n_heads / a.n_kv_heads, chunks = (per_kv + kHeads - 1) / kHeads;
-  const uint32_t kv_head = step.item % (a.n_kv_heads * chunks) / chunks;
   fetch_layer(0);
   fetch_layer(1);
 #pragma unroll 1
   for (uint32_t n = 0; n < a.n_layers; ++n) {
     const PersistentLayer& layer = block.layers[n % kRing];
     barrier_wait(&block.layer_ready[n % kRing], n / kRing & 1);
-    if (n + 1 == a.n_layers) prefetch_share(a.prefetch);
+    if (n + 1 == a.n_layers && blockIdx.x < a.prefetch.n_ranges) {
+      // The memory has little else to do, and the next launch begins with these.
+      for (uint32_t at = 0; at < a.prefetch.bytes; at += kPrefetchChunk)
+        prefetch_chunk(a.prefetch, blockIdx.x, at);
+    }
 #pragma unroll 1
     for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
       // The layer before has read its weights of this stage.
@@ -251,13 +245,13 @@ __device__ __forceinline__ void load_layers(const PersistentArgs& a, const StepA
       // Then it is past the arguments of the layer before it.
       if (stage == kQkvStage && n != 0) fetch_layer(n + 1);
       fetch_share(layer.linears[stage], stage, shared + a.shared.slots_at[stage], &block.ready[stage]);
-      if (stage == kQkvStage && attends) {
+      if (stage == kQkvStage && step.attends) {
         if (n == 0) {
           wait_for_inputs();  // the pages are those of steps before
         } else {
           barrier_wait(&block.read[kLinearStages], (n - 1) & 1);
         }
-        fetch_pages<kDim>(a, layer, block.page_ids, kv_head, shared + a.shared.pages_at,
+        fetch_pages<kDim>(a, layer, block.page_ids, step.kv_head, shared + a.shared.pages_at,
                           &block.ready[kLinearStages]);
       }
     }
@@ -279,18 +273,9 @@ __global__ void __launch_bounds__(kPersistentThreads + 32, 1)
   }
   if (tid < kRing) barrier_init(&block.layer_ready[tid]);
   // The step's words were there before its first kernel.
-  StepAttention step;
-  step.position = static_cast<uint32_t>(__ldcg(a.step.position));
-  step.begin = numerics::first_visible(step.position, a.window);
-  step.first_split = step.begin / kSplitKeys;
-  step.n_splits = step.position / kSplitKeys - step.first_split + 1;
-  const uint32_t per_kv = a.n_heads / a.n_kv_heads, chunks = (per_kv + kHeads - 1) / kHeads;
-  step.n_items = a.n_kv_heads * chunks * step.n_splits;
-  step.item = blockIdx.x - (gridDim.x - step.n_items);  // the last blocks; others wrap to above n_items
-  const bool attends = step.item < step.n_items;
-  if (attends && tid < kPages) {
-    const uint32_t split = step.first_split + step.item / (a.n_kv_heads * chunks);
-    const uint32_t page = split * kPages + tid;
+  const StepAttention step = step_attention(a);
+  if (step.attends && tid < kPages) {
+    const uint32_t page = (step.first_split + step.local_split) * kPages + tid;
     const bool visible = page >= step.begin / kPageKeys && page <= step.position / kPageKeys;
     block.page_ids[tid] =
         visible ? __ldcg(a.step.pages + static_cast<uint64_t>(__ldcg(a.step.sequence)) * a.step.page_stride +
@@ -314,7 +299,7 @@ __global__ void __launch_bounds__(kPersistentThreads + 32, 1)
     for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
       // The links of q, k and v have been read before others come in their place.
       if (stage == kProjectStage) compute_sync();
-      if (stage == kProjectStage && attends) {
+      if (stage == kProjectStage && step.attends) {
         attention_stage<kDim>(
             a, layer, step, block.page_ids, *reinterpret_cast<DecodeShared*>(shared + a.shared.links_at),
             shared + a.shared.pages_at, &block.ready[kLinearStages], n & 1, &block.read[kLinearStages], tag);

@@ -90,8 +90,12 @@ struct State;
 // of a layer does not fit its shared memory. Writes the layers' arguments into VRAM.
 std::optional<Persistent> make_persistent(State& state);
 
-inline constexpr uint32_t kPersistentQueries = 2;              // query heads of a block in attention
-inline constexpr uint32_t kPersistentBlocks = 160;             // for which the exchange has room
+inline constexpr uint32_t kPersistentQueries = 2;   // query heads of a block in attention
+inline constexpr uint32_t kPersistentBlocks = 160;  // for which the exchange has room
+// Links of a tile's group: of 16 rows, and one to spread the groups over the banks; and groups that may be
+// read behind the last.
+inline constexpr uint32_t kGroupLinks = kTileRows + 1;
+inline constexpr uint32_t kSpareGroups = 8;
 inline constexpr uint32_t kMostResiduals = 64;                 // rows of the residual that a block owns
 inline constexpr uint32_t kMostPersistentShared = 222 * 1024;  // dynamic; the kernel has 4 KiB besides
 inline constexpr uint32_t kAttentionShared = 17 * 1024;        // of that, what attention shares in a block

@@ -195,13 +195,9 @@ __device__ __forceinline__ void quantized_input(const PersistentLinear& l, const
   }
 }
 
-// Links of a block's tiles as [tile][group][kGroupLinks]: of 16 rows, and one to spread the groups over the
-// banks. A link is {factor, sum}, with {the minimum's factor, what it multiplies} behind it where the format
-// has one.
-inline constexpr uint32_t kGroupLinks = kTileRows + 1;
-
-// A warp takes one unit of every tile, so that it has the activations in registers: unit after unit, sixteen
-// apart.
+// Links of a block's tiles as [tile][group][kGroupLinks]. A link is {factor, sum}, with {the minimum's
+// factor, what it multiplies} behind it where the format has one. A warp takes one unit of every tile, so
+// that it has the activations in registers: unit after unit, sixteen apart.
 template <TensorType F>
 __device__ __forceinline__ void make_links(uint32_t n_units, uint32_t n_tiles, uint32_t super_stride,
                                            const uint8_t* slot, const uint8_t* codes, const float2* scales,
@@ -273,7 +269,7 @@ __device__ __forceinline__ void make_links(uint32_t n_units, uint32_t n_tiles, u
 // The chain of a row over n groups.
 template <bool kMinimum>
 __device__ __forceinline__ float walk_links(const float2* links, uint32_t n) {
-  constexpr uint32_t kBatch = kMinimum ? 4 : 8, kStride = kGroupLinks * (kMinimum ? 2 : 1);
+  constexpr uint32_t kBatch = kMinimum ? 4 : kSpareGroups, kStride = kGroupLinks * (kMinimum ? 2 : 1);
   float acc = 0.0f;
 #pragma unroll 1
   for (; n != 0; n -= min(n, kBatch), links += kBatch * kStride) {

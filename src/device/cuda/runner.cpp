@@ -48,16 +48,6 @@ bool Runner::can_persist(uint32_t position) const {
   return position / kSplitKeys - begin / kSplitKeys < persistent_->max_splits;
 }
 
-InputNorm Runner::input_norm(const model::Norm& norm) const {
-  InputNorm out;
-  if (norm.weight == model::kNoWeight) return out;
-  out.mode = norm.kind == model::NormKind::kRms ? NormMode::kRms : NormMode::kLayer;
-  out.eps = norm.eps;
-  out.weight = state_.vector(norm.weight);
-  out.bias = state_.vector(norm.bias);
-  return out;
-}
-
 bool Runner::same_block_format(std::span<const Target> targets) const {
   const TensorType type = state_.weight(targets[0].weight).type;
   return numerics::is_block_format(type) &&
@@ -117,7 +107,7 @@ void Runner::quantize(const Input& input, uint32_t cols, uint32_t token_stride) 
   QuantizeArgs args;
   args.x = input.x;
   args.row_index = input.row_index;
-  args.norm = input_norm(input.norm);
+  args.norm = state_.input_norm(input.norm);
   args.cols = cols;
   args.n_units = static_cast<uint32_t>(units_of(cols));
   args.n_groups = cols / 32;
@@ -133,7 +123,7 @@ void Runner::linear_blocks(std::span<const Target> targets, const Input& input, 
   args.n_tokens = input.n;
   if (input.n == 1) {
     args.row_index = input.row_index;
-    args.norm = input_norm(input.norm);
+    args.norm = state_.input_norm(input.norm);
     if (*quantized) {
       args.token_q = state_.item(state_.plan.xq);
       args.token_s = state_.as<const float2>(state_.plan.xs);
@@ -180,7 +170,7 @@ void Runner::norm_rows(const Input& input, uint32_t cols) {
   NormArgs norm;
   norm.x = input.x;
   norm.row_index = input.row_index;
-  norm.norm = input_norm(input.norm);
+  norm.norm = state_.input_norm(input.norm);
   norm.cols = cols;
   norm.y = state_.floats(state_.plan.xn);
   norm.add = false;
@@ -340,7 +330,7 @@ void Runner::add_normed(const model::Norm& norm, float scale) {
   NormArgs args;
   args.x = state_.floats(state_.plan.y);
   args.row_index = nullptr;
-  args.norm = input_norm(norm);
+  args.norm = state_.input_norm(norm);
   args.cols = state_.program->spec.dim;
   args.y = state_.floats(state_.plan.x);
   args.add = true;

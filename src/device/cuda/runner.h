@@ -63,7 +63,6 @@ class Runner {
   void norm_rows(const Input& input, uint32_t cols);  // into xn
   void linear_floats(const Target& target, const Input& input, const Output& output, bool* normed);
   void add_normed(const model::Norm& norm, float scale);  // x += norm(y) * scale
-  InputNorm input_norm(const model::Norm& norm) const;
   bool same_block_format(std::span<const Target> targets) const;
   // How many of the first targets go together: of one block format, or the first alone.
   size_t same_formats(std::span<const Target> targets) const;

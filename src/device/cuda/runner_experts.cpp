@@ -28,7 +28,7 @@ void Runner::route(const model::MoeGateUpOp& op) {
     args.strips = numerics::strip_count(matrix.rows, matrix.cols);
     RouterArgs router;
     router.x = state_.floats(state_.plan.x);
-    router.norm = input_norm(op.norm);
+    router.norm = state_.input_norm(op.norm);
     router.weight = matrix;
     router.strips = args.strips;
     router.xn = state_.floats(state_.plan.xn);
@@ -72,7 +72,7 @@ void Runner::expert_blocks(std::span<const Target> targets, const Input& input, 
   if (work_.by_pair) {
     args.chosen = state_.as<const uint32_t>(plan.chosen);
     args.linear.n_tokens = 1;
-    args.linear.norm = input_norm(input.norm);
+    args.linear.norm = state_.input_norm(input.norm);
     if (input.quantized) {
       args.linear.token_q = state_.item(state_.plan.xq);
       args.linear.token_s = state_.as<const float2>(state_.plan.xs);

@@ -92,6 +92,16 @@ const float* State::vector(model::WeightId id) const {
   return id == model::kNoWeight ? nullptr : as<const float>(plan.weights[id]);
 }
 
+InputNorm State::input_norm(const model::Norm& norm) const {
+  InputNorm out;
+  if (norm.weight == model::kNoWeight) return out;
+  out.mode = norm.kind == model::NormKind::kRms ? NormMode::kRms : NormMode::kLayer;
+  out.eps = norm.eps;
+  out.weight = vector(norm.weight);
+  out.bias = vector(norm.bias);
+  return out;
+}
+
 StepView State::step_view() const {
   const int32_t* words = as<const int32_t>(plan.step);
   const StepLayout& l = plan.layout;

@@ -7,6 +7,7 @@
 
 #include "device/cuda/calls.h"
 #include "device/cuda/layout.h"
+#include "device/cuda/linear.h"
 #include "device/cuda/ops.h"
 #include "device/cuda/plan.h"
 
@@ -53,6 +54,7 @@ struct State {
   const model::Weight& weight(model::WeightId id) const { return program->weights[id]; }
   Matrix matrix(model::WeightId id) const;
   const float* vector(model::WeightId id) const;  // nullptr for kNoWeight
+  InputNorm input_norm(const model::Norm& norm) const;
   StepView step_view() const;
   // Zeroes what kernels leave at zero for the next step: after a step of which only a part ran.
   void clear_between_steps();
