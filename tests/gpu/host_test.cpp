@@ -115,6 +115,14 @@ TEST(HostSide, TheKernelOfAllLayersTakesWhatFitsABlocksSharedMemory) {
   EXPECT_LT(at.gated_at, at.links_at);
   EXPECT_LE(at.links_at + kAttentionShared, at.slots_at[kQkvStage]);
   EXPECT_EQ(at.pages_at, at.slots_at[kProjectStage]);
+  EXPECT_GT(taken->args.prefetch.n_ranges, 0u);
+  // Nothing is asked for early of a head in floats, which is the embedding here.
+  SyntheticModel floats = {.n_layers = 1};
+  floats.types.assign(8, TensorType::kQ8_0);
+  floats.types[0] = TensorType::kF16;
+  const std::optional<Persistent> without = persistent(floats);
+  ASSERT_TRUE(without);
+  EXPECT_EQ(without->args.prefetch.n_ranges, 0u);
   // A layer of the 1B shape is 38 MB: more than all blocks together have.
   SyntheticModel wide = {.n_layers = 1, .dim = 2048, .ffn_dim = 8192, .n_heads = 32, .n_kv_heads = 8};
   wide.types = {TensorType::kQ4_K};

@@ -236,7 +236,7 @@ std::optional<Persistent> make_persistent(State& state) {
     if ((project.steps_per_block + 1) * kTileRows > kMostResiduals) return std::nullopt;
     n_adding = project.n_blocks;
   }
-  Persistent out;
+  Persistent out = {};
   PersistentArgs& args = out.args;
   args.shared = lay_out(needs, 2 * numerics::kPagesPerSplit * numerics::kPageKeys * qkv.head_dim * 2);
   const uint32_t queries = queries_of(qkv);
