@@ -48,12 +48,11 @@ TEST(HostSide, SlotsAreBegunAgainAtAnyTimeWithoutLosingTheirStaging) {
 }
 
 TEST(HostSide, WhichProgramsOneKernelCanTakeThroughAllLayers) {
-  const test::Environment wanted("ORCD_CUDA_KERNELS", "persistent");
   const auto is_taken = [](const SyntheticModel& shape) {
     const test::LoadedModel model(shape);
-    const CudaPlan plan(*model.program, Rig(shape).device->resolve(*model.program, {}));
-    EXPECT_EQ(plan.persistent.has_value(), is_persistent_program(*model.program)) << shape.family;
-    return is_persistent_program(*model.program);
+    const device::ResolvedLimits limits = Rig(shape).device->resolve(*model.program, {});
+    EXPECT_FALSE(CudaPlan(*model.program, limits, 0).persistent);
+    return CudaPlan(*model.program, limits, 132).persistent.has_value();
   };
   for (const char* family : {"llama", "qwen2", "qwen3", "granite", "smollm3", "phi3", "gemma"})
     EXPECT_TRUE(is_taken({.family = family})) << family;
@@ -68,16 +67,18 @@ TEST(HostSide, WhichProgramsOneKernelCanTakeThroughAllLayers) {
 }
 
 TEST(HostSide, KernelsAreChosenByNameAndOthersRefused) {
-  EXPECT_FALSE(Context(0).has_persistent);
+  EXPECT_EQ(Context(0).persistent_blocks, 132u);
   EXPECT_TRUE(Context(0).has_clusters);
   {
     const test::Environment wanted("ORCD_CUDA_KERNELS", "portable");
+    EXPECT_EQ(Context(0).persistent_blocks, 0u);
     EXPECT_FALSE(Context(0).has_clusters);
     EXPECT_FALSE(Context(0).has_wgmma);
   }
   {
-    const test::Environment wanted("ORCD_CUDA_KERNELS", "persistent");
-    EXPECT_TRUE(Context(0).has_persistent);
+    const test::Environment wanted("ORCD_CUDA_KERNELS", "launches");
+    EXPECT_EQ(Context(0).persistent_blocks, 0u);
+    EXPECT_TRUE(Context(0).has_clusters);
     // One request through the executor, with what the plan has for it.
     Rig rig;
     const auto executor = rig.load();
@@ -90,7 +91,6 @@ TEST(HostSide, KernelsAreChosenByNameAndOthersRefused) {
 }
 
 TEST(HostSide, TheKernelOfAllLayersTakesWhatFitsABlocksSharedMemory) {
-  const test::Environment wanted("ORCD_CUDA_KERNELS", "persistent");
   const auto persistent = [](const SyntheticModel& shape) {
     Rig rig(shape);
     rig.limits.context = shape.context;
@@ -170,7 +170,7 @@ TEST(HostSide, OneExpertTakesTheRoomOfAnyOther) {
   SyntheticModel shape{.ffn_dim = 2048, .n_experts = 1, .n_experts_used = 1};
   Rig rig(shape);
   rig.limits.batch_tokens = 128;
-  const CudaPlan plan(*rig.model.program, rig.device->resolve(*rig.model.program, rig.limits));
+  const CudaPlan plan(*rig.model.program, rig.device->resolve(*rig.model.program, rig.limits), 132);
   const uint64_t codes = plan.plan.items()[plan.xq].bytes;
   EXPECT_GE(codes, (most_places(128, 1) + kWideExpertTokens) * uint64_t{shape.ffn_dim});
 }

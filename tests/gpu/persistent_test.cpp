@@ -1,5 +1,5 @@
-// The kernel that takes one token through all layers: the reference's bits where it is used, and that it is
-// used.
+// The kernel that takes one token through all layers, and the launches in whose place it stands: the
+// reference's bits, and that it is used.
 #include <gtest/gtest.h>
 
 #include "device/cpu/cpu_device.h"
@@ -43,16 +43,20 @@ std::optional<Persistent> taken(const LoadedModel& model, uint32_t context) {
 }
 
 void expect_cpu_bits(const SyntheticModel& shape, uint32_t n_tokens, const std::string& what) {
-  const Environment wanted("ORCD_CUDA_KERNELS", "persistent");
   const LoadedModel model(shape);
   const uint32_t context = (n_tokens + 63) / 64 * 64;
-  if (Context(0).has_persistent) {
+  if (Context(0).persistent_blocks != 0) {
     ASSERT_TRUE(taken(model, context)) << what;
   }
   const std::vector<int32_t> tokens = test::random_tokens(n_tokens, shape.n_vocab, 5);
-  Loaded cpu(cpu::open_cpu_device(0), model, limits_of(context)), cuda(model, limits_of(context));
-  // On the GPU each token is a decode step.
-  EXPECT_EQ(n_different(all_logits(cpu, tokens, 1), all_logits(cuda, tokens, 1)), 0u) << what;
+  Loaded cpu(cpu::open_cpu_device(0), model, limits_of(context));
+  const std::vector<float> want = all_logits(cpu, tokens, 1);
+  for (const char* kernels : {"", "launches"}) {
+    const Environment wanted("ORCD_CUDA_KERNELS", kernels);
+    Loaded cuda(model, limits_of(context));
+    // On the GPU each token is a decode step.
+    EXPECT_EQ(n_different(want, all_logits(cuda, tokens, 1)), 0u) << what << " " << kernels;
+  }
 }
 
 class PersistentFormat : public testing::TestWithParam<TensorType> {};
@@ -118,12 +122,8 @@ TEST(PersistentKernel, ContextsThatAreTooLongForItGoOnWithTheSameBits) {
   shape.n_kv_heads = 32;
   shape.n_layers = 1;
   const LoadedModel model(shape);
-  {
-    const Environment wanted("ORCD_CUDA_KERNELS", "persistent");
-    const std::optional<Persistent> persistent = taken(model, 1024);
-    if (persistent) {
-      EXPECT_LT(persistent->max_splits, 4u) << "of 256 keys";
-    }
+  if (Context(0).persistent_blocks != 0) {
+    EXPECT_LT(taken(model, 1024)->max_splits, 4u) << "of 256 keys";
   }
   expect_cpu_bits(shape, 900, "three splits and then four");
 }

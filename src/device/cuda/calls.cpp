@@ -370,7 +370,7 @@ void Calls::launch_raw(const char* op, const void* kernel, const LaunchShape& sh
     config.blockDim = shape.block;
     config.dynamicSmemBytes = shape.shared_bytes;
     config.stream = stream_;
-    cudaLaunchAttribute attributes[2] = {};
+    cudaLaunchAttribute attributes[3] = {};
     config.attrs = attributes;
     if (shape.overlap) {
       cudaLaunchAttribute& overlap = attributes[config.numAttrs++];
@@ -382,6 +382,11 @@ void Calls::launch_raw(const char* op, const void* kernel, const LaunchShape& sh
       cluster.id = cudaLaunchAttributeClusterDimension;
       cluster.val.clusterDim.x = shape.cluster;
       cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+    }
+    if (shape.together) {
+      cudaLaunchAttribute& together = attributes[config.numAttrs++];
+      together.id = cudaLaunchAttributeCooperative;
+      together.val.cooperative = 1;
     }
     return cudaLaunchKernelExC(&config, kernel, args);
   });

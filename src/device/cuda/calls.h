@@ -44,8 +44,9 @@ struct FaultPlan {
 struct LaunchShape {
   dim3 grid, block;
   uint32_t shared_bytes = 0;
-  bool overlap = true;   // programmatic dependent launch: the kernel waits for its predecessor by itself
-  uint32_t cluster = 1;  // blocks along x that read each other's shared memory; compute capability 9.0
+  bool overlap = true;    // programmatic dependent launch: the kernel waits for its predecessor by itself
+  uint32_t cluster = 1;   // blocks along x that read each other's shared memory; compute capability 9.0
+  bool together = false;  // cooperative: the blocks wait for each other, so all are there or none
 };
 
 struct MemoryInfo {

@@ -119,7 +119,7 @@ class CudaDevice final : public device::Device {
   }
 
   memory::Plan plan(const model::Program& program, const device::ResolvedLimits& limits) const override {
-    return make_plan(program, limits).plan;
+    return make_plan(*context_, program, limits).plan;
   }
 
   std::unique_ptr<device::Executor> load(std::shared_ptr<const model::Program> program,
@@ -163,8 +163,10 @@ class CudaDevice final : public device::Device {
     return budget_bytes != 0 ? std::min(budget_bytes, most) : most;
   }
 
-  static device::PlanFunction plan_of(const model::Program& program) {
-    return [&program](const device::ResolvedLimits& limits) { return CudaPlan(program, limits).plan; };
+  device::PlanFunction plan_of(const model::Program& program) const {
+    return [this, &program](const device::ResolvedLimits& limits) {
+      return CudaPlan(program, limits, context_->persistent_blocks).plan;
+    };
   }
 
   // The driver refused what was free when it was asked: told like any plan that does not fit.
@@ -176,7 +178,7 @@ class CudaDevice final : public device::Device {
       max_context = device::largest_context(program, asked, available(0), plan_of(program));
     ErrorValues values = error.values();
     values.emplace_back("model", device::model_label(program));
-    values.emplace_back("planned", make_plan(program, limits).plan.total_bytes());
+    values.emplace_back("planned", make_plan(*context_, program, limits).plan.total_bytes());
     values.emplace_back("max_context", uint64_t{max_context});
     return Error(error.code(), error.message(), std::move(values), error.hint());
   }
@@ -199,7 +201,7 @@ Context::Context(uint32_t index_in, const FaultPlan& fault)
   n_sm = static_cast<uint32_t>(properties.multiProcessorCount);
   const Kernels wanted = wanted_kernels();
   has_clusters = properties.major >= 9 && wanted != Kernels::kPortable;
-  has_persistent = properties.major >= 9 && wanted == Kernels::kPersistent;
+  persistent_blocks = properties.major >= 9 && wanted == Kernels::kDefault ? n_sm : 0;
   has_wgmma = properties.major == 9 &&
               std::string_view(ORCD_COMPILED_ARCHITECTURES).find("90a") != std::string_view::npos &&
               wanted != Kernels::kPortable;
@@ -215,7 +217,7 @@ Context::Context(uint32_t index_in, const FaultPlan& fault)
   prepare_quantize(calls.get());
   prepare_attention(calls.get());
   prepare_decode(calls.get());
-  if (has_persistent) prepare_persistent(calls.get());
+  if (persistent_blocks != 0) prepare_persistent(calls.get());
   prepare_prefill_attention(calls.get());
   const LocalMemory local = calls->local_memory();
   const MemoryInfo memory = calls->memory_info();

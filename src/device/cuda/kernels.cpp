@@ -13,9 +13,9 @@ Kernels wanted_kernels() {
   const std::string_view wanted = value ? value : "";
   if (wanted.empty()) return Kernels::kDefault;
   if (wanted == "portable") return Kernels::kPortable;
-  if (wanted == "persistent") return Kernels::kPersistent;
+  if (wanted == "launches") return Kernels::kLaunches;
   throw Error(ErrorCode::kInvalidRequest, "ORCD_CUDA_KERNELS names no kernels",
-              {{"ORCD_CUDA_KERNELS", std::string(wanted)}}, "use portable or persistent, or unset it");
+              {{"ORCD_CUDA_KERNELS", std::string(wanted)}}, "use portable or launches, or unset it");
 }
 
 }  // namespace orcd::cuda

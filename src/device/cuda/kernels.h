@@ -7,11 +7,11 @@ namespace orcd::cuda {
 
 enum class Kernels : uint8_t {
   kDefault,
-  kPortable,    // those of every architecture, where there are better ones too
-  kPersistent,  // narrow models decode alone by one kernel for all layers (persistent.h)
+  kPortable,  // those of every architecture, where there are better ones too
+  kLaunches,  // the default's, but a kernel for each op where one could take all layers (persistent.h)
 };
 
-// Of ORCD_CUDA_KERNELS: unset, `portable` or `persistent`. Throws Error(kInvalidRequest) on anything else.
+// Of ORCD_CUDA_KERNELS: unset, `portable` or `launches`. Throws Error(kInvalidRequest) on anything else.
 Kernels wanted_kernels();
 
 }  // namespace orcd::cuda

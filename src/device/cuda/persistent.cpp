@@ -80,19 +80,15 @@ const model::QkvOp& first_qkv(const model::Program& program) {
   return std::get<model::QkvOp>(program.ops[1]);
 }
 
-// A linear layer, dealt to n_blocks blocks.
-PersistentLinear make_linear(const State& state, uint32_t n_blocks,
-                             std::initializer_list<model::WeightId> weights,
-                             std::initializer_list<model::WeightId> biases, bool glu) {
+// A linear layer, dealt to n_blocks blocks; where its weights lie is not known yet.
+PersistentLinear shape_linear(const model::Program& program, uint32_t n_blocks,
+                              std::initializer_list<model::WeightId> weights, bool glu) {
   LinearArgs args = {};
   PersistentLinear out = {};
   uint32_t tile_bytes[3] = {};
   for (const model::WeightId id : weights) {
-    const model::Weight& weight = state.weight(id);
-    Segment& segment = args.segments[args.n_segments];
-    segment.data = state.item(state.plan.weights[id]);
-    if (args.n_segments < biases.size()) segment.bias = state.vector(biases.begin()[args.n_segments]);
-    segment.rows = static_cast<uint32_t>(weight.rows);
+    const model::Weight& weight = program.weights[id];
+    args.segments[args.n_segments].rows = static_cast<uint32_t>(weight.rows);
     out.types[args.n_segments++] = weight.type;
     args.cols = static_cast<uint32_t>(weight.cols);
   }
@@ -110,31 +106,53 @@ PersistentLinear make_linear(const State& state, uint32_t n_blocks,
   return out;
 }
 
-PersistentLayer make_layer(const State& state, uint32_t n_blocks, const LayerOps& ops) {
+PersistentLayer shape_layer(const model::Program& program, uint32_t n_blocks, const LayerOps& ops) {
   PersistentLayer layer = {};
   const model::QkvOp& qkv = *ops.qkv;
-  layer.linears[kQkvStage] =
-      make_linear(state, n_blocks, {qkv.q, qkv.k, qkv.v}, {qkv.q_bias, qkv.k_bias, qkv.v_bias}, false);
-  layer.linears[kQkvStage].norm = state.input_norm(qkv.norm);
-  layer.linears[kProjectStage] = make_linear(state, n_blocks, {ops.project->w}, {ops.project->bias}, false);
+  layer.linears[kQkvStage] = shape_linear(program, n_blocks, {qkv.q, qkv.k, qkv.v}, false);
+  layer.linears[kProjectStage] = shape_linear(program, n_blocks, {ops.project->w}, false);
   layer.linears[kProjectStage].scale = ops.project->scale;
-  layer.linears[kGateUpStage] = make_linear(state, n_blocks, {ops.gate_up->gate, ops.gate_up->up}, {}, true);
-  layer.linears[kGateUpStage].norm = state.input_norm(ops.gate_up->norm);
+  layer.linears[kGateUpStage] = shape_linear(program, n_blocks, {ops.gate_up->gate, ops.gate_up->up}, true);
   layer.linears[kGateUpStage].activation = ops.gate_up->activation;
-  layer.linears[kDownStage] = make_linear(state, n_blocks, {ops.down->w}, {ops.down->bias}, false);
+  layer.linears[kDownStage] = shape_linear(program, n_blocks, {ops.down->w}, false);
   layer.linears[kDownStage].scale = ops.down->scale;
-  if (qkv.rope >= 0) {
-    const model::RopeSpec& rope = state.program->ropes[qkv.rope];
-    layer.n_dims = rope.n_dims;
-    layer.halves = rope.style == model::RopeStyle::kHalves;
-    layer.rope_table = state.floats(state.plan.ropes[qkv.rope]);
-  }
-  layer.pages = state.as<uint16_t>(state.plan.kv[qkv.layer]);
-  layer.q_norm = state.vector(qkv.q_norm);
-  layer.k_norm = state.vector(qkv.k_norm);
   layer.qk_eps = qkv.qk_norm_eps;
   layer.q_scale = qkv.scale;
   return layer;
+}
+
+// Where the layer's weights, table, pages and outputs lie.
+void place_layer(const State& state, const LayerOps& ops, const PersistentExchange& words,
+                 PersistentLayer* layer) {
+  const auto place = [&](uint32_t stage, std::initializer_list<model::WeightId> weights,
+                         std::initializer_list<model::WeightId> biases) {
+    Segment* segment = layer->linears[stage].segments;
+    for (const model::WeightId id : weights) segment++->data = state.item(state.plan.weights[id]);
+    segment = layer->linears[stage].segments;
+    for (const model::WeightId id : biases) segment++->bias = state.vector(id);
+  };
+  const model::QkvOp& qkv = *ops.qkv;
+  place(kQkvStage, {qkv.q, qkv.k, qkv.v}, {qkv.q_bias, qkv.k_bias, qkv.v_bias});
+  place(kProjectStage, {ops.project->w}, {ops.project->bias});
+  place(kGateUpStage, {ops.gate_up->gate, ops.gate_up->up}, {});
+  place(kDownStage, {ops.down->w}, {ops.down->bias});
+  layer->linears[kQkvStage].norm = state.input_norm(qkv.norm);
+  layer->linears[kGateUpStage].norm = state.input_norm(ops.gate_up->norm);
+  if (qkv.rope >= 0) {
+    const model::RopeSpec& rope = state.program->ropes[qkv.rope];
+    layer->n_dims = rope.n_dims;
+    layer->halves = rope.style == model::RopeStyle::kHalves;
+    layer->rope_table = state.floats(state.plan.ropes[qkv.rope]);
+  }
+  uint64_t** outputs = layer->linears[kQkvStage].outputs;
+  outputs[0] = words.q;
+  outputs[1] = words.k;
+  outputs[2] = words.v;
+  layer->linears[kProjectStage].outputs[0] = words.middle;
+  layer->linears[kDownStage].outputs[0] = words.input;
+  layer->pages = state.as<uint16_t>(state.plan.kv[qkv.layer]);
+  layer->q_norm = state.vector(qkv.q_norm);
+  layer->k_norm = state.vector(qkv.k_norm);
 }
 
 // What a layer's stages take at most of a block.
@@ -153,11 +171,11 @@ void add_needs(const PersistentLayer& layer, Needs* needs) {
       const uint32_t tile_bytes = linear.n_units * packed_shape(linear.types[i]).unit_bytes + s.super_stride;
       const uint32_t link_bytes = numerics::has_minimum(linear.types[i]) ? 16 : 8;
       needs->slots[stage] = std::max(needs->slots[stage], tiles * tile_bytes);
-      if (glu) needs->gated = std::max(needs->gated, tiles / 2 * kTileRows * 4);
+      if (glu) needs->gated = std::max(needs->gated, tiles * kTileRows * 4);
       needs->links =
           std::max(needs->links, (tiles * linear.n_units * 2 + kSpareGroups) * kGroupLinks * link_bytes);
     }
-    if (linear.norm.weight) needs->row = std::max(needs->row, (linear.cols + numerics::kLanes) * 4);
+    if (stage == kQkvStage || glu) needs->row = std::max(needs->row, (linear.cols + numerics::kLanes) * 4);
     needs->codes = std::max(needs->codes, linear.n_units * kUnit);
     needs->scales = std::max(needs->scales, linear.n_units * 16);
   }
@@ -186,47 +204,21 @@ PersistentShared lay_out(const Needs& needs, uint32_t page_bytes) {
 
 }  // namespace
 
-bool is_persistent_program(const model::Program& program) {
-  const std::optional<std::vector<LayerOps>> layers = layers_of(program);
-  return layers && has_persistent_attention(layers->front().qkv->head_dim) &&
-         std::all_of(layers->begin(), layers->end(),
-                     [&](const LayerOps& layer) { return is_possible(program, layer, layers->front()); });
-}
-
-PersistentWords persistent_words(const model::Program& program, uint32_t max_splits) {
-  const model::QkvOp& qkv = first_qkv(program);
-  const uint64_t dim = program.spec.dim, q_dim = uint64_t{qkv.n_heads} * qkv.head_dim,
-                 kv_dim = uint64_t{qkv.n_kv_heads} * qkv.head_dim;
-  PersistentWords out = {};
-  out.n_splits = std::clamp(kPersistentBlocks / queries_of(qkv), 1u, max_splits);
-  const auto take = [&](uint64_t n) { return std::exchange(out.n, out.n + n); };
-  out.input = take(dim);
-  out.middle = take(dim);
-  out.q = take(q_dim);
-  out.k = take(kv_dim);
-  out.v = take(kv_dim);
-  out.partial = take(uint64_t{qkv.n_heads} * out.n_splits * (qkv.head_dim + 2));
-  out.attention = take(q_dim / 32 * 10);
-  out.gated = take(uint64_t{program.max_ffn_dim} / 32 * 10);
-  out.epoch = take(1);
-  return out;
-}
-
-std::optional<Persistent> make_persistent(State& state) {
-  const model::Program& program = *state.program;
-  if (!state.plan.persistent || !state.context->has_persistent) return std::nullopt;
-  const std::vector<LayerOps> ops = *layers_of(program);
-  const uint32_t n_blocks = state.context->n_sm;
-  const model::QkvOp& qkv = *ops.front().qkv;
-  std::vector<PersistentLayer> layers;
+std::optional<PersistentShape> persistent_shape(const model::Program& program, uint32_t n_blocks) {
+  const std::optional<std::vector<LayerOps>> ops = layers_of(program);
+  if (!ops || n_blocks == 0) return std::nullopt;
+  const LayerOps& first_ops = ops->front();
+  if (!has_persistent_attention(first_ops.qkv->head_dim)) return std::nullopt;
+  PersistentShape out;
   Needs needs;
   uint32_t n_adding = 0;  // blocks that have a share of the projections
-  for (const LayerOps& one : ops) {
-    layers.push_back(make_layer(state, n_blocks, one));
-    add_needs(layers.back(), &needs);
-    const Segment &project = layers.back().linears[kProjectStage].segments[0],
-                  &down = layers.back().linears[kDownStage].segments[0],
-                  &first = layers.front().linears[kProjectStage].segments[0];
+  for (const LayerOps& one : *ops) {
+    if (!is_possible(program, one, first_ops)) return std::nullopt;
+    out.layers.push_back(shape_layer(program, n_blocks, one));
+    add_needs(out.layers.back(), &needs);
+    const Segment &project = out.layers.back().linears[kProjectStage].segments[0],
+                  &down = out.layers.back().linears[kDownStage].segments[0],
+                  &first = out.layers.front().linears[kProjectStage].segments[0];
     // The owner of a row of the residual keeps it.
     for (const Segment* s : {&project, &down}) {
       if (s->n_blocks != first.n_blocks || s->steps_per_block != first.steps_per_block ||
@@ -236,16 +228,47 @@ std::optional<Persistent> make_persistent(State& state) {
     if ((project.steps_per_block + 1) * kTileRows > kMostResiduals) return std::nullopt;
     n_adding = project.n_blocks;
   }
+  out.shared =
+      lay_out(needs, 2 * numerics::kPagesPerSplit * numerics::kPageKeys * first_ops.qkv->head_dim * 2);
+  const uint32_t queries = queries_of(*first_ops.qkv);
+  if (out.shared.bytes > kMostPersistentShared || n_adding + queries > n_blocks) return std::nullopt;
+  out.max_splits = (n_blocks - n_adding) / queries;
+  return out;
+}
+
+PersistentWords persistent_words(const model::Program& program, uint32_t n_splits) {
+  const model::QkvOp& qkv = first_qkv(program);
+  const uint64_t dim = program.spec.dim, q_dim = uint64_t{qkv.n_heads} * qkv.head_dim,
+                 kv_dim = uint64_t{qkv.n_kv_heads} * qkv.head_dim;
+  PersistentWords out = {};
+  const auto take = [&](uint64_t n) { return std::exchange(out.n, out.n + n); };
+  out.input = take(dim);
+  out.middle = take(dim);
+  out.q = take(q_dim);
+  out.k = take(kv_dim);
+  out.v = take(kv_dim);
+  out.partial = take(uint64_t{qkv.n_heads} * n_splits * (qkv.head_dim + 2));
+  out.attention = take(q_dim / 32 * 10);
+  out.gated = take(uint64_t{program.max_ffn_dim} / 32 * 10);
+  out.epoch = take(1);
+  return out;
+}
+
+std::optional<Persistent> make_persistent(State& state) {
+  if (!state.plan.persistent) return std::nullopt;
+  const model::Program& program = *state.program;
+  const CudaPlan::Persistent& items = *state.plan.persistent;
+  PersistentShape shape = *persistent_shape(program, state.context->persistent_blocks);
+  const std::vector<LayerOps> ops = *layers_of(program);
+  const model::QkvOp& qkv = first_qkv(program);
+  const PersistentWords words = persistent_words(program, items.n_splits);
+  auto* exchange = state.as<uint64_t>(items.exchange);
   Persistent out = {};
+  out.n_blocks = state.context->persistent_blocks;
+  out.max_splits = items.n_splits;
   PersistentArgs& args = out.args;
-  args.shared = lay_out(needs, 2 * numerics::kPagesPerSplit * numerics::kPageKeys * qkv.head_dim * 2);
-  const uint32_t queries = queries_of(qkv);
-  if (args.shared.bytes > kMostPersistentShared || n_adding + queries > n_blocks) return std::nullopt;
-  const PersistentWords words = persistent_words(program, state.plan.max_splits);
-  out.n_blocks = n_blocks;
-  out.max_splits = std::min(words.n_splits, (n_blocks - n_adding) / queries);
-  auto* exchange = state.as<uint64_t>(state.plan.persistent->exchange);
-  args.layers = state.as<const PersistentLayer>(state.plan.persistent->layers);
+  args.shared = shape.shared;
+  args.layers = state.as<const PersistentLayer>(items.layers);
   args.n_layers = program.spec.n_layers;
   args.step = state.step_view();
   args.x = state.floats(state.plan.x);
@@ -258,16 +281,17 @@ std::optional<Persistent> make_persistent(State& state) {
                    exchange + words.attention,
                    exchange + words.gated,
                    reinterpret_cast<uint32_t*>(exchange + words.epoch)};
+  for (size_t i = 0; i < ops.size(); ++i) place_layer(state, ops[i], args.exchange, &shape.layers[i]);
   args.n_heads = qkv.n_heads;
   args.n_kv_heads = qkv.n_kv_heads;
   args.head_dim = qkv.head_dim;
   args.window = ops.front().attention->window;
-  args.max_splits = words.n_splits;
+  args.max_splits = items.n_splits;
   const model::WeightId head = std::get<model::HeadOp>(program.ops.back()).w;
   if (numerics::is_block_format(state.weight(head).type))
     args.prefetch = prefetch_piece(state, head, 1, kMostPrefetch);
-  state.calls->copy_to_device(state.item(state.plan.persistent->layers), layers.data(),
-                              layers.size() * sizeof(PersistentLayer), "arguments of the layers");
+  state.calls->copy_to_device(state.item(items.layers), shape.layers.data(),
+                              shape.layers.size() * sizeof(PersistentLayer), "arguments of the layers");
   state.calls->synchronize("arguments of the layers");
   return out;
 }

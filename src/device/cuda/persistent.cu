@@ -11,8 +11,9 @@ namespace {
 
 static_assert(sizeof(DecodeShared) <= kAttentionShared && kHeads == kPersistentQueries);
 
-// Layers whose arguments are in shared memory: this one, the next, and one on its way.
-constexpr uint32_t kRing = 3;
+// Layers whose arguments are in shared memory: this one, the next, one on its way, and the one before, which
+// threads may still read.
+constexpr uint32_t kRing = 4;
 
 // What a block knows of a step's attention: all layers have the same window.
 struct StepAttention {
@@ -174,7 +175,7 @@ __device__ __forceinline__ void attention_stage(const PersistentArgs& a, const P
     const numerics::SoftmaxState state = split_state(s, head, first_page, end_page);
     if (direct) {
       publish_group(words.attention, a.n_heads * kDim / 32, ((first_head + head) * kDim + d) / 32,
-                    quantize_lane(o[0] * (1.0f / state.sum)), tag);
+                    o[0] * (1.0f / state.sum), tag);
     } else {
       uint64_t* to = partial + local_split * (kDim + 2);
       publish(to + d, o[0], tag);
@@ -213,7 +214,7 @@ __device__ __forceinline__ void attention_stage(const PersistentArgs& a, const P
       }
     }
     publish_group(words.attention, a.n_heads * kDim / 32, ((first_head + head) * kDim + d) / 32,
-                  quantize_lane(o * (1.0f / state.sum)), tag);
+                  o * (1.0f / state.sum), tag);
   }
 }
 
@@ -297,7 +298,8 @@ __global__ void __launch_bounds__(kPersistentThreads + 32, 1)
     const uint32_t tag = first_tag + n;
 #pragma unroll 1
     for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
-      // The links of q, k and v have been read before others come in their place.
+      // All threads meet once a layer: the links of q, k and v have been read before others come in their
+      // place, and nobody needs the arguments of the layer before.
       if (stage == kProjectStage) compute_sync();
       if (stage == kProjectStage && step.attends) {
         attention_stage<kDim>(
@@ -308,7 +310,6 @@ __global__ void __launch_bounds__(kPersistentThreads + 32, 1)
       linear_stage(a, layer.linears[stage], stage, n == 0, n + 1 == a.n_layers, tag, &block.ready[stage],
                    n & 1, &block.read[stage], stage_shared);
     }
-    compute_sync();  // the layer's arguments have been read
   }
   if (blockIdx.x == 0 && tid == 0) *a.exchange.epoch = first_tag + a.n_layers;
 #endif
@@ -332,6 +333,7 @@ void launch_persistent(Calls* calls, uint32_t n_blocks, const PersistentArgs& ar
   shape.grid = dim3(n_blocks);
   shape.block = dim3(kPersistentThreads + 32);
   shape.shared_bytes = args.shared.bytes;
+  shape.together = true;
   calls->launch("layers, one token", kernel_for(args.head_dim), shape, args);
 }
 

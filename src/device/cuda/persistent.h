@@ -1,10 +1,11 @@
 // One token of one sequence through all layers of a narrow model by one kernel: its blocks stay for the whole
 // step, one a multiprocessor, have the next layer's weights in shared memory before they are needed, and give
 // each other activations as words that carry their own tag. A layer of a chain of kernels is bound by what
-// lies between and at the beginning of them (docs/PERFORMANCE.md). ORCD_CUDA_KERNELS=persistent asks for it.
+// lies between and at the beginning of them (docs/PERFORMANCE.md).
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "device/cuda/linear.h"
 #include "device/cuda/ops.h"
@@ -19,6 +20,7 @@ enum PersistentStage : uint32_t { kQkvStage, kProjectStage, kGateUpStage, kDownS
 struct PersistentLinear {
   Segment segments[3];
   TensorType types[3];
+  uint64_t* outputs[3];  // words of the exchange; GLU: not used
   uint32_t n_segments;
   uint32_t cols, n_units, n_groups;
   InputNorm norm;  // RMS, of the stages that begin with one
@@ -68,36 +70,40 @@ struct PersistentArgs {
   WeightPrefetch::Piece prefetch;  // weights that the next launch reads; n_ranges 0: none
 };
 
-// Whether the program is one that the kernel can take on some device: gated, RMS norms, block formats, all
-// layers of one shape; without experts, second norms, sinks or caps on scores.
-bool is_persistent_program(const model::Program& program);
+// A model's layers on n_blocks blocks, without the places of what they read.
+struct PersistentShape {
+  std::vector<PersistentLayer> layers;
+  PersistentShared shared;
+  uint32_t max_splits;  // of a query: longer contexts have more work in attention than blocks
+};
+// nullopt where the kernel cannot take the program: it takes gated ones with RMS norms, block formats and
+// layers of one shape; without experts, second norms, sinks or caps on scores; if a block's share of a layer
+// fits its shared memory. n_blocks 0: there is no such kernel.
+std::optional<PersistentShape> persistent_shape(const model::Program& program, uint32_t n_blocks);
 
-// The exchange of such a program: where its parts begin, splits of a query, words of all.
+// The exchange of such a program: where its parts begin, words of all.
 struct PersistentWords {
   uint64_t input, middle, q, k, v, partial, attention, gated, epoch, n;
-  uint32_t n_splits;
 };
-PersistentWords persistent_words(const model::Program& program, uint32_t max_splits);
+PersistentWords persistent_words(const model::Program& program, uint32_t n_splits);
 
 // A launch of the kernel for a model on a device.
 struct Persistent {
   PersistentArgs args;
   uint32_t n_blocks;
-  uint32_t max_splits;  // of a query: longer contexts have more work in attention than blocks
+  uint32_t max_splits;  // of a query
 };
 struct State;
-// nullopt where the program is another, the kernel is not wanted or the device has none, or a block's share
-// of a layer does not fit its shared memory. Writes the layers' arguments into VRAM.
+// nullopt where the plan has none. Writes the layers' arguments into VRAM.
 std::optional<Persistent> make_persistent(State& state);
 
-inline constexpr uint32_t kPersistentQueries = 2;   // query heads of a block in attention
-inline constexpr uint32_t kPersistentBlocks = 160;  // for which the exchange has room
+inline constexpr uint32_t kPersistentQueries = 2;  // query heads of a block in attention
 // Links of a tile's group: of 16 rows, and one to spread the groups over the banks; and groups that may be
 // read behind the last.
 inline constexpr uint32_t kGroupLinks = kTileRows + 1;
 inline constexpr uint32_t kSpareGroups = 8;
 inline constexpr uint32_t kMostResiduals = 64;                 // rows of the residual that a block owns
-inline constexpr uint32_t kMostPersistentShared = 222 * 1024;  // dynamic; the kernel has 4 KiB besides
+inline constexpr uint32_t kMostPersistentShared = 220 * 1024;  // dynamic; the kernel has 6 KiB besides
 inline constexpr uint32_t kAttentionShared = 17 * 1024;        // of that, what attention shares in a block
 
 // Head dimensions that the kernel was made for.

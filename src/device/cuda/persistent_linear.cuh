@@ -4,6 +4,7 @@
 // published.
 #pragma once
 
+#include "device/cuda/exact_math.cuh"
 #include "device/cuda/linear_formats.cuh"
 #include "device/cuda/persistent.h"
 
@@ -61,10 +62,43 @@ __device__ __forceinline__ void poll(Address address, uint32_t n, uint32_t tag, 
   for (uint32_t i = 0; i < kN; ++i) value[i] = numerics::bits_float(bits[i]);
 }
 
-// A group of the n_groups of a row, by a warp: a code a lane.
-__device__ __forceinline__ void publish_group(uint64_t* words, uint32_t n_groups, uint32_t group,
-                                              const QuantizedLane& q, uint32_t tag) {
+// Groups of a warp side by side, a value of each a lane: the same as quantize_lane().
+template <uint32_t kN>
+__device__ __forceinline__ void quantize_lanes(const float (&x)[kN], QuantizedLane (&out)[kN]) {
+  float amax[kN];
+  bool ordinary = true;
+#pragma unroll
+  for (uint32_t i = 0; i < kN; ++i)
+    amax[i] = numerics::bits_float(__reduce_max_sync(~0u, numerics::float_bits(x[i]) & 0x7fffffffu));
+#pragma unroll
+  for (uint32_t i = 0; i < kN; ++i) ordinary = ordinary && (is_ordinary(amax[i]) || amax[i] == 0.0f);
+  if (__builtin_expect(!ordinary, false)) {
+#pragma unroll
+    for (uint32_t i = 0; i < kN; ++i) out[i] = quantize_lane(x[i]);
+    return;
+  }
+  float d[kN];
+#pragma unroll
+  for (uint32_t i = 0; i < kN; ++i) {
+    const float2 scales = code_scales(amax[i]);
+    d[i] = scales.x;
+    const float t = fminf(fmaxf(__fmul_rn(x[i], scales.y), -127.0f), 127.0f);
+    // The integer stands in the last bits of the sum.
+    out[i].q = static_cast<int32_t>(numerics::float_bits(__fadd_rn(t, 12582912.0f)) - 0x4b400000u);
+  }
+#pragma unroll
+  for (uint32_t i = 0; i < kN; ++i)
+    out[i].scale = make_float2(d[i], __fmul_rn(d[i], static_cast<float>(__reduce_add_sync(~0u, out[i].q))));
+}
+
+// A group of the n_groups of a row, quantised by a warp: a value a lane.
+__device__ __forceinline__ void publish_group(uint64_t* words, uint32_t n_groups, uint32_t group, float value,
+                                              uint32_t tag) {
   const uint32_t lane = threadIdx.x & 31;
+  const float x[1] = {value};
+  QuantizedLane of_group[1];
+  quantize_lanes(x, of_group);
+  const QuantizedLane& q = of_group[0];
   uint32_t codes = static_cast<uint32_t>(q.q) & 255u;
   codes |= __shfl_down_sync(~0u, codes, 1) << 8;
   codes |= __shfl_down_sync(~0u, codes, 2) << 16;
@@ -117,24 +151,37 @@ __device__ __forceinline__ void fetch_share(const PersistentLinear& l, uint32_t 
 
 // A stage's input: the residual, normalised; each warp quantises the units that it will work on, and sees
 // them behind a barrier of its own. All threads call it.
-__device__ __forceinline__ void normed_input(const PersistentLinear& l, const float* plain,
-                                             const uint64_t* words, uint32_t tag, float* row, uint8_t* codes,
-                                             float2* scales) {
-  constexpr uint32_t kBatch = 4;
-  float* red = row + l.cols;
-  const uint32_t tid = threadIdx.x, warp = tid >> 5, lane = tid & 31;
-  // The first weights of the norm are on their way while the input is waited for.
-  float weight[2];
+struct Norm {
+  uint32_t cols, n_units;
+  const float* weight;
+  float eps, near_inverse;  // of cols
+  float first[2];           // weights of the warp's first unit
+};
+__device__ __forceinline__ Norm norm_of(const PersistentLinear& l) {
+  Norm norm = {l.cols, l.n_units, l.norm.weight, l.norm.eps, near_reciprocal(static_cast<float>(l.cols))};
 #pragma unroll
   for (uint32_t j = 0; j < 2; ++j) {
-    const uint32_t i = warp * kUnit + j * 32 + lane;
-    weight[j] = i < l.cols ? __ldg(l.norm.weight + i) : 0.0f;
+    const uint32_t i = (threadIdx.x >> 5) * kUnit + j * 32 + (threadIdx.x & 31);
+    norm.first[j] = i < norm.cols ? __ldg(norm.weight + i) : 0.0f;
   }
+  return norm;
+}
+__device__ __forceinline__ float inverse_rms(const Norm& norm, float sum) {
+  const auto n = static_cast<float>(norm.cols);
+  if (__builtin_expect(is_ordinary(sum), true))
+    return inverse_root(divide(sum, n, norm.near_inverse) + norm.eps);
+  return numerics::rms_inverse(sum, norm.cols, norm.eps);
+}
+__device__ __forceinline__ void normed_input(const Norm& norm, const float* plain, const uint64_t* words,
+                                             uint32_t tag, float* row, uint8_t* codes, float2* scales) {
+  constexpr uint32_t kBatch = 4;
+  float* red = row + norm.cols;
+  const uint32_t tid = threadIdx.x, warp = tid >> 5, lane = tid & 31;
   if (tid < numerics::kLanes) {
     float sum = 0.0f;
 #pragma unroll 1
-    for (uint32_t first = tid; first < l.cols; first += kBatch * numerics::kLanes) {
-      const uint32_t n = min(kBatch, (l.cols - 1 - first) / numerics::kLanes + 1);
+    for (uint32_t first = tid; first < norm.cols; first += kBatch * numerics::kLanes) {
+      const uint32_t n = min(kBatch, (norm.cols - 1 - first) / numerics::kLanes + 1);
       float value[kBatch];
       if (plain) {
 #pragma unroll
@@ -153,16 +200,18 @@ __device__ __forceinline__ void normed_input(const PersistentLinear& l, const fl
     red[tid] = sum;
   }
   compute_sync();
-  const float inverse = numerics::rms_inverse(tree_of_shared(red), l.cols, l.norm.eps);
+  const float inverse = inverse_rms(norm, tree_of_shared(red));
 #pragma unroll 1
-  for (uint32_t unit = warp; unit < l.n_units; unit += kPersistentWarps) {
-    QuantizedLane q[2];
+  for (uint32_t unit = warp; unit < norm.n_units; unit += kPersistentWarps) {
+    float x[2];
 #pragma unroll
     for (uint32_t j = 0; j < 2; ++j) {
       const uint32_t i = unit * kUnit + j * 32 + lane;
-      const float w = unit == warp ? weight[j] : i < l.cols ? __ldg(l.norm.weight + i) : 0.0f;
-      q[j] = quantize_lane(i < l.cols ? row[i] * inverse * w : 0.0f);
+      const float w = unit == warp ? norm.first[j] : i < norm.cols ? __ldg(norm.weight + i) : 0.0f;
+      x[j] = i < norm.cols ? row[i] * inverse * w : 0.0f;
     }
+    QuantizedLane q[2];
+    quantize_lanes(x, q);
 #pragma unroll
     for (uint32_t j = 0; j < 2; ++j) {
       codes[unit * kUnit + j * 32 + chunk_byte(lane)] = static_cast<uint8_t>(q[j].q);
@@ -195,75 +244,147 @@ __device__ __forceinline__ void quantized_input(const PersistentLinear& l, const
   }
 }
 
+// Calls of<F>() for a block format. Comparisons, the usual formats first: the table of a switch and the jump
+// through it cost a third of a microsecond when neither is in its cache.
+template <TensorType... Fs, typename Of>
+__device__ __forceinline__ void for_one_of(TensorType type, Of of) {
+  auto value = static_cast<uint32_t>(type);
+  const auto is = [&](TensorType f) {
+    asm volatile("" : "+r"(value));  // or the compiler makes a table of it
+    return value == static_cast<uint32_t>(f);
+  };
+  (void)((is(Fs) && (of.template operator()<Fs>(), true)) || ...);
+}
+template <typename Of>
+__device__ __forceinline__ void for_format(TensorType type, Of of) {
+  using enum TensorType;
+  for_one_of<kQ4_K, kQ6_K, kQ5_0, kQ8_0, kQ4_0, kQ5_K, kMXFP4, kIQ4_XS, kIQ4_NL, kQ3_K, kQ4_1, kQ5_1, kQ2_K>(
+      type, of);
+}
+
 // Links of a block's tiles as [tile][group][kGroupLinks]. A link is {factor, sum}, with {the minimum's
-// factor, what it multiplies} behind it where the format has one. A warp takes one unit of every tile, so
-// that it has the activations in registers: unit after unit, sixteen apart.
+// factor, what it multiplies} behind it where the format has one. A warp takes one unit of every tile, unit
+// after unit, kPersistentWarps apart: an item is a tile's part of a unit.
+struct Items {
+  uint32_t n_units, n_tiles, super_stride;
+  const uint8_t* slot;
+  const uint8_t* codes;
+  const float2* scales;
+  float2* links;
+};
+
+// A lane's part of an item that the activations are not needed for. The first one of a stage is made ready
+// while its input is on its way.
+struct ReadyItem {
+  uint32_t codes[2][4];  // A registers of both groups; Q2_K: what they are made of
+  float factor;          // of the lane's link
+  uint32_t other;        // the minimum's factor, as bits; Q3_K, Q6_K: the scales of the row's halves
+};
+
+// Whose link a lane makes: the row of its tile and the group of its unit.
+__device__ __forceinline__ uint32_t link_row(uint32_t lane) { return (lane >> 2) + 8 * (lane & 1); }
+__device__ __forceinline__ uint32_t link_group(uint32_t lane) { return lane >> 1 & 1; }
+
 template <TensorType F>
-__device__ __forceinline__ void make_links(uint32_t n_units, uint32_t n_tiles, uint32_t super_stride,
-                                           const uint8_t* slot, const uint8_t* codes, const float2* scales,
-                                           float2* links) {
+__device__ __forceinline__ ReadyItem ready_item(const Items& items, uint32_t unit, uint32_t tile) {
   constexpr PackedShape kShape = packed_shape(F);
+  const uint32_t lane = threadIdx.x & 31, row = link_row(lane);
+  const uint8_t* at = items.slot + (tile * items.n_units + unit) * kShape.unit_bytes;
+  const uint8_t* super_at = items.slot + items.n_tiles * items.n_units * kShape.unit_bytes +
+                            tile * items.super_stride + unit / 4 * kShape.super_bytes;
+  ReadyItem out;
+  const LaneBits bits = load_bits<F>(at, lane);
+  const RowScales<F> mine = load_row_scales<F>(at, row);
+  const float2 factors = group_factors<F>(mine, load_row_super<F>(super_at, row), link_group(lane));
+  out.factor = factors.x;
+  out.other = numerics::has_half_scales(F) && F != TensorType::kQ2_K ? mine.words[0]
+                                                                     : numerics::float_bits(factors.y);
+  if constexpr (F == TensorType::kQ2_K) {
+    out.codes[0][0] = bits.high[0];
+    out.codes[0][1] = bits.high[1];
+    out.codes[0][2] = load_row_scales<F>(at, lane >> 2).words[0];
+    out.codes[0][3] = load_row_scales<F>(at, (lane >> 2) + 8).words[0];
+  } else {
+    scaled_codes<F>(bits, 0, out.codes[0]);
+    scaled_codes<F>(bits, 1, out.codes[1]);
+  }
+  return out;
+}
+
+template <TensorType F>
+__device__ __forceinline__ void make_link(const Items& items, const ReadyItem& item, uint32_t unit,
+                                          uint32_t tile) {
   constexpr uint32_t kLinkWords = numerics::has_minimum(F) ? 2 : 1;
-  const uint32_t lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
-  const uint32_t row = g + 8 * (t & 1), h = t >> 1;  // whose link the lane makes
-  const uint8_t* supers = slot + n_tiles * n_units * kShape.unit_bytes;
-#pragma unroll 1
-  for (uint32_t unit = threadIdx.x >> 5; unit < n_units; unit += kPersistentWarps) {
-    const uint8_t* at = slot + unit * kShape.unit_bytes;
-    const uint8_t* super_at = supers + unit / 4 * kShape.super_bytes;
-    float2* link = links + ((unit * 2 + h) * kGroupLinks + row) * kLinkWords;
-    const float2 own_scale = scales[2 * unit + h];
-    const uint2 x[2] = {*reinterpret_cast<const uint2*>(codes + unit * kUnit + t * 8),
-                        *reinterpret_cast<const uint2*>(codes + unit * kUnit + 32 + t * 8)};
-#pragma unroll 1
-    for (uint32_t tile = 0; tile < n_tiles; ++tile) {
-      const LaneBits bits = load_bits<F>(at, lane);
-      const RowScales<F> mine = load_row_scales<F>(at, row);
-      const float2 super = load_row_super<F>(super_at, row);
-      // All columns of a product are the token.
-      int32_t sums[2], seconds[2];
+  const uint32_t lane = threadIdx.x & 31, t = lane & 3, h = link_group(lane);
+  float2 xs = items.scales[2 * unit + h];
+  // All columns of a product are the token.
+  int32_t sums[2], seconds[2];
 #pragma unroll
-      for (uint32_t i = 0; i < 2; ++i) {
-        uint32_t regs[4];
-        int one[4] = {}, other[4] = {};
-        if constexpr (F == TensorType::kQ2_K) {
-          uint32_t minimums[4];
-          weighted_codes(bits, {load_row_scales<F>(at, g).words[0], load_row_scales<F>(at, g + 8).words[0]},
-                         i, regs, minimums);
-          mma_s8(one, regs[0], regs[1], regs[2], regs[3], x[i].x, x[i].y);
-          mma_s8(other, minimums[0], minimums[1], minimums[2], minimums[3], x[i].x, x[i].y);
-        } else if constexpr (numerics::has_half_scales(F)) {
-          scaled_codes<F>(bits, i, regs);
-          mma_s8_half(one, regs[0], regs[1], x[i].x);
-          mma_s8_half(other, regs[2], regs[3], x[i].y);
-        } else {
-          scaled_codes<F>(bits, i, regs);
-          mma_group<F>(one, regs, x[i].x, x[i].y);
-        }
-        sums[i] = t & 1 ? one[2] : one[0];
-        seconds[i] = t & 1 ? other[2] : other[0];
-      }
-      float2 xs = own_scale;
-      int32_t isum = h ? sums[1] : sums[0];
-      const int32_t second = h ? seconds[1] : seconds[0];
-      if constexpr (F == TensorType::kQ2_K) {
-        xs = with_minimums(xs, second);
-      } else if constexpr (numerics::has_half_scales(F)) {
-        isum = half_scale(mine.words[0], h, 0) * isum + half_scale(mine.words[0], h, 1) * second;
-      }
-      isum >>= h ? code_shift<F>(1) : code_shift<F>(0);
-      const float2 factors = group_factors<F>(mine, super, h);
-      const float2 product = make_float2(__fmul_rn(factors.x, xs.x), static_cast<float>(isum));
-      if constexpr (kLinkWords == 2) {
-        *reinterpret_cast<float4*>(link) = make_float4(product.x, product.y, factors.y, xs.y);
-      } else {
-        *link = product;
-      }
-      at += n_units * kShape.unit_bytes;
-      super_at += super_stride;
-      link += n_units * 2 * kGroupLinks * kLinkWords;
+  for (uint32_t i = 0; i < 2; ++i) {
+    const uint2 x = *reinterpret_cast<const uint2*>(items.codes + unit * kUnit + i * 32 + t * 8);
+    int one[4] = {}, other[4] = {};
+    if constexpr (F == TensorType::kQ2_K) {
+      LaneBits bits;
+      bits.high[0] = item.codes[0][0];
+      bits.high[1] = item.codes[0][1];
+      uint32_t regs[4], minimums[4];
+      weighted_codes(bits, {item.codes[0][2], item.codes[0][3]}, i, regs, minimums);
+      mma_s8(one, regs[0], regs[1], regs[2], regs[3], x.x, x.y);
+      mma_s8(other, minimums[0], minimums[1], minimums[2], minimums[3], x.x, x.y);
+    } else if constexpr (numerics::has_half_scales(F)) {
+      mma_s8_half(one, item.codes[i][0], item.codes[i][1], x.x);
+      mma_s8_half(other, item.codes[i][2], item.codes[i][3], x.y);
+    } else {
+      mma_group<F>(one, item.codes[i], x.x, x.y);
+    }
+    sums[i] = t & 1 ? one[2] : one[0];
+    seconds[i] = t & 1 ? other[2] : other[0];
+  }
+  int32_t isum = h ? sums[1] : sums[0];
+  const int32_t second = h ? seconds[1] : seconds[0];
+  if constexpr (F == TensorType::kQ2_K) {
+    xs = with_minimums(xs, second);
+  } else if constexpr (numerics::has_half_scales(F)) {
+    isum = half_scale(item.other, h, 0) * isum + half_scale(item.other, h, 1) * second;
+  }
+  isum >>= h ? code_shift<F>(1) : code_shift<F>(0);
+  float2* link =
+      items.links + (((tile * items.n_units + unit) * 2 + h) * kGroupLinks + link_row(lane)) * kLinkWords;
+  const float2 product = make_float2(__fmul_rn(item.factor, xs.x), static_cast<float>(isum));
+  if constexpr (kLinkWords == 2) {
+    *reinterpret_cast<float4*>(link) =
+        make_float4(product.x, product.y, numerics::bits_float(item.other), xs.y);
+  } else {
+    *link = product;
+  }
+}
+
+// The items of a warp in order.
+struct Place {
+  uint32_t unit = threadIdx.x >> 5, tile = 0;
+  __device__ __forceinline__ void next(const Items& items) {
+    if (++tile == items.n_tiles) {
+      tile = 0;
+      unit += kPersistentWarps;
     }
   }
+};
+
+// The first item of a warp, before the activations are there.
+template <TensorType F>
+__device__ __forceinline__ void ready_first(const Items& items, ReadyItem& first) {
+  const Place place = {};
+  if (place.unit < items.n_units) first = ready_item<F>(items, place.unit, place.tile);
+}
+
+template <TensorType F>
+__device__ __forceinline__ void make_links(const Items& items, ReadyItem item) {
+  Place place = {};
+  if (place.unit >= items.n_units) return;
+  make_link<F>(items, item, place.unit, place.tile);
+#pragma unroll 1
+  for (place.next(items); place.unit < items.n_units; place.next(items))
+    make_link<F>(items, ready_item<F>(items, place.unit, place.tile), place.unit, place.tile);
 }
 
 // The chain of a row over n groups.
@@ -345,91 +466,82 @@ __device__ __forceinline__ void linear_stage(const PersistentArgs& a, const Pers
   float2* links = reinterpret_cast<float2*>(shared.base + shared.at.links_at);
   uint8_t* slot = shared.base + shared.at.slots_at[stage];
   const uint32_t n_tiles = share.n_tiles * (glu ? 2 : 1);
-  // A lane walks the chain of one strip of one row, the strips of a row side by side. The last warps begin,
-  // since the first ones go on to wait for the next stage's input.
-  const uint32_t strips = s.strips, n_rows = share.n_tiles * kTileRows;
-  const uint32_t place = tid ^ (kPersistentThreads / 2), first_row = share.first_tile * kTileRows;
+  // A lane walks the chain of one strip of one row, the strips of a row side by side; GLU: rows of the gate,
+  // then of the up projection. The last warps begin, since the first ones go on to wait for the next stage's
+  // input.
+  const uint32_t n_rows = n_tiles * kTileRows, first_row = share.first_tile * kTileRows;
+  const uint32_t place = tid ^ (kPersistentThreads / 2);
   const uint32_t own_row = first_row + (place >> s.strip_shift);
   const bool has_row = (place >> s.strip_shift) < n_rows && own_row < s.rows;
   const float bias = has_row && s.bias ? __ldg(s.bias + own_row) : 0.0f;
   if (stage == kProjectStage && is_first && tid < n_rows && first_row + tid < s.rows)
     shared.residual[tid] = __ldcg(a.x + first_row + tid);
 
+  const Items items = {l.n_units, n_tiles, s.super_stride, slot, codes, scales, links};
+  barrier_wait(ready, parity);
+  ReadyItem first;
+  for_format(type, [&]<TensorType F>() { ready_first<F>(items, first); });
   if (adds) {
     quantized_input(l, stage == kDownStage ? words.gated : words.attention, tag, codes, scales);
   } else {
-    normed_input(l, stage == kQkvStage && is_first ? a.x : nullptr,
+    normed_input(norm_of(l), stage == kQkvStage && is_first ? a.x : nullptr,
                  stage == kQkvStage ? words.input : words.middle, tag, row, codes, scales);
   }
-  barrier_wait(ready, parity);
   __syncwarp();  // the warp's units are there
-  switch (type) {
-#define ORCD_CASE(name)                                                                              \
-  case TensorType::k##name:                                                                          \
-    make_links<TensorType::k##name>(l.n_units, n_tiles, s.super_stride, slot, codes, scales, links); \
-    break;
-    ORCD_CASE(Q4_0)
-    ORCD_CASE(Q4_1)
-    ORCD_CASE(Q5_0)
-    ORCD_CASE(Q5_1)
-    ORCD_CASE(Q8_0)
-    ORCD_CASE(Q2_K)
-    ORCD_CASE(Q3_K)
-    ORCD_CASE(Q4_K)
-    ORCD_CASE(Q5_K)
-    ORCD_CASE(Q6_K)
-    ORCD_CASE(IQ4_NL)
-    ORCD_CASE(IQ4_XS)
-    ORCD_CASE(MXFP4)
-#undef ORCD_CASE
-    default:
-      break;
-  }
+  for_format(type, [&]<TensorType F>() { make_links<F>(items, first); });
+  // What the chains need of the stage is read while others make their links.
+  const bool has_minimum = numerics::has_minimum(type), has_bias = s.bias;
+  const uint32_t strips = s.strips, strip_shift = s.strip_shift, rows = s.rows, n_units = l.n_units,
+                 n_groups = l.n_groups;
+  const float scale = l.scale;
+  uint64_t* to = l.outputs[share.segment];
+  struct Chain {
+    uint32_t in_share, at, n;
+  };
+  const auto chain_of = [&](uint32_t i) {
+    const uint32_t in_share = min(i >> strip_shift, n_rows - 1), strip = i & (strips - 1);
+    const uint32_t begin = (n_units * strip >> strip_shift) * 2;
+    const uint32_t end = min((n_units * (strip + 1) >> strip_shift) * 2, n_groups);
+    return Chain{in_share, (in_share / kTileRows * n_units * 2 + begin) * kGroupLinks + in_share % kTileRows,
+                 end - begin};
+  };
+  Chain chain = chain_of(place);
   compute_sync();
   if (tid == 0) barrier_arrive(read);
-  const bool has_minimum = numerics::has_minimum(type);
 #pragma unroll 1
-  for (uint32_t first = place & ~31u; first < n_rows << s.strip_shift; first += kPersistentThreads) {
-    const uint32_t i = first + (tid & 31), in_share = min(i >> s.strip_shift, n_rows - 1),
-                   strip = i & (strips - 1);
-    const uint32_t begin = (l.n_units * strip >> s.strip_shift) * 2;
-    const uint32_t n = min((l.n_units * (strip + 1) >> s.strip_shift) * 2, l.n_groups) - begin;
-    const uint32_t at = (in_share / kTileRows * l.n_units * 2 + begin) * kGroupLinks + in_share % kTileRows;
-    float y = has_minimum ? walk_links<true>(links + 2 * at, n) : walk_links<false>(links + at, n);
+  for (uint32_t i = place; (i & ~31u) < n_rows << strip_shift;) {
+    float y = has_minimum ? walk_links<true>(links + 2 * chain.at, chain.n)
+                          : walk_links<false>(links + chain.at, chain.n);
     y = fold_strips(y, strips);
-    const bool leads = strip == 0 && i >> s.strip_shift < n_rows;
-    if (glu) {
-      const uint32_t up_at = at + share.n_tiles * l.n_units * 2 * kGroupLinks;
-      float up = has_minimum ? walk_links<true>(links + 2 * up_at, n) : walk_links<false>(links + up_at, n);
-      up = fold_strips(up, strips);
-      if (leads)
-        gated_rows[in_share] = l.activation == model::Activation::kSilu ? __fmul_rn(numerics::silu(y), up)
-                                                                        : gated(l.activation, y, up);
-      continue;
+    const uint32_t in_share = chain.in_share, out = first_row + in_share;
+    if ((i & (strips - 1)) == 0 && i >> strip_shift < n_rows) {
+      if (glu) {
+        gated_rows[in_share] = y;
+      } else if (out < rows) {
+        if (has_bias) y = __fadd_rn(y, i == place ? bias : __ldg(s.bias + out));
+        if (adds) {
+          y = __fadd_rn(shared.residual[in_share], __fmul_rn(y, scale));
+          shared.residual[in_share] = y;
+        }
+        if (stage == kDownStage && is_last) {
+          a.x[out] = y;
+        } else {
+          publish(to + out, y, stage == kDownStage ? tag + 1 : tag);
+        }
+      }
     }
-    const uint32_t out = first_row + in_share;
-    if (!leads || out >= s.rows) continue;
-    if (s.bias) y = __fadd_rn(y, first == (place & ~31u) ? bias : __ldg(s.bias + out));
-    if (stage == kQkvStage) {
-      uint64_t* to = share.segment == 0 ? words.q : share.segment == 1 ? words.k : words.v;
-      publish(to + out, y, tag);
-      continue;
-    }
-    y = __fadd_rn(shared.residual[in_share], __fmul_rn(y, l.scale));
-    shared.residual[in_share] = y;
-    if (stage == kProjectStage) {
-      publish(words.middle + out, y, tag);
-    } else if (is_last) {
-      a.x[out] = y;
-    } else {
-      publish(words.input + out, y, tag + 1);
-    }
+    i += kPersistentThreads;
+    chain = chain_of(i);
   }
   if (glu) {
     compute_sync();
-    for (uint32_t row_at = place; row_at < n_rows; row_at += kPersistentThreads) {
-      publish_group(words.gated, s.rows / 32, (first_row + row_at) / 32, quantize_lane(gated_rows[row_at]),
-                    tag);
+    const uint32_t n_gated = n_rows / 2;
+#pragma unroll 1
+    for (uint32_t i = place; i < n_gated; i += kPersistentThreads) {
+      const float gate = gated_rows[i], up = gated_rows[n_gated + i];
+      const float value = l.activation == model::Activation::kSilu ? __fmul_rn(numerics::silu(gate), up)
+                                                                   : gated(l.activation, gate, up);
+      publish_group(words.gated, rows / 32, (first_row + i) / 32, value, tag);
     }
   }
 }

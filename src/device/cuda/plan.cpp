@@ -6,7 +6,6 @@
 #include "base/error.h"
 #include "base/units.h"
 #include "device/cuda/experts.h"
-#include "device/cuda/kernels.h"
 #include "device/cuda/layout.h"
 #include "device/cuda/ops.h"
 #include "device/cuda/persistent.h"
@@ -38,7 +37,8 @@ StepLayout step_layout(const device::ResolvedLimits& limits) {
 
 }  // namespace
 
-CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& limits) {
+CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& limits,
+                   uint32_t persistent_blocks) {
   const model::ModelSpec& spec = program.spec;
   const uint64_t tokens = limits.batch_tokens, rows = limits.logits_rows;
   const uint64_t wide = std::max(tokens, rows);  // the head's input has `rows` rows
@@ -101,10 +101,12 @@ CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& 
   step = plan.add("step", Category::kActivations, layout.n_words * 4);
   for (size_t i = 0; i < program.ropes.size(); ++i)
     ropes.push_back(floats("rope." + std::to_string(i), uint64_t{limits.context} * program.ropes[i].n_dims));
-  if (wanted_kernels() == Kernels::kPersistent && is_persistent_program(program)) {
+  if (const auto shape = persistent_shape(program, persistent_blocks)) {
+    const uint32_t n_splits = std::min(shape->max_splits, max_splits);
     persistent = {
         plan.add("decode.layers", Category::kActivations, spec.n_layers * sizeof(PersistentLayer)),
-        plan.add("decode.exchange", Category::kActivations, persistent_words(program, max_splits).n * 8)};
+        plan.add("decode.exchange", Category::kActivations, persistent_words(program, n_splits).n * 8),
+        n_splits};
   }
   if (pairs != 0) {
     const auto word = [&](const char* name, uint64_t n) { return floats(std::string("experts.") + name, n); };

@@ -26,7 +26,8 @@ struct StepLayout {
 
 // Indices into plan.items(). T = batch_tokens, R = logits_rows.
 struct CudaPlan {
-  CudaPlan(const model::Program& program, const device::ResolvedLimits& limits);
+  // persistent_blocks: of Context.
+  CudaPlan(const model::Program& program, const device::ResolvedLimits& limits, uint32_t persistent_blocks);
 
   memory::Plan plan;
   std::vector<uint32_t> weights;           // by WeightId
@@ -42,11 +43,12 @@ struct CudaPlan {
     uint32_t place, token, tiles, n_tiles;  // SortArgs
     uint32_t output;                        // f32 [places, dim]
   } experts = {};
-  // Where a program decodes by one kernel (persistent.h).
-  struct PersistentItems {
+  // Where a program decodes by one kernel (persistent.h), up to n_splits splits of a query.
+  struct Persistent {
     uint32_t layers, exchange;
+    uint32_t n_splits;
   };
-  std::optional<PersistentItems> persistent;
+  std::optional<Persistent> persistent;
   uint32_t step;
   uint32_t slots, seen, last_token, row_best, results, published, values, ids, digests;
   StepLayout layout;

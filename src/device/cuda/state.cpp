@@ -9,8 +9,9 @@
 
 namespace orcd::cuda {
 
-CudaPlan make_plan(const model::Program& program, const device::ResolvedLimits& limits) {
-  CudaPlan out(program, limits);
+CudaPlan make_plan(const Context& context, const model::Program& program,
+                   const device::ResolvedLimits& limits) {
+  CudaPlan out(program, limits, context.persistent_blocks);
   const uint64_t step_bytes = out.layout.n_words * 4, result_bytes = limits.logits_rows * sizeof(RowResult);
   const uint64_t row_bytes = uint64_t{limits.logits_rows} * program.spec.n_vocab * 4;
   // State takes them in this order.
@@ -31,7 +32,7 @@ State::State(std::shared_ptr<Context> context_in, std::shared_ptr<const model::P
     : context(std::move(context_in)),
       program(std::move(program_in)),
       limits(limits_in),
-      plan(make_plan(*program, limits)),
+      plan(make_plan(*context, *program, limits)),
       calls(context->calls.get()),
       begun(limits.slots),
       pinned_(plan.plan.host_items().size()) {

@@ -23,9 +23,10 @@ struct Context {
   uint32_t index;
   std::unique_ptr<Calls> calls;
   uint32_t n_sm = 0;
-  bool has_clusters = false;    // compute capability 9.0 or more
-  bool has_persistent = false;  // likewise, and that kernel is wanted
-  bool has_wgmma = false;       // compute capability 9.0, and its kernels are wanted
+  bool has_clusters = false;  // compute capability 9.0 or more
+  uint32_t persistent_blocks =
+      0;                   // of the kernel of all layers (persistent.h); 0: there is none, or none wanted
+  bool has_wgmma = false;  // compute capability 9.0, and its kernels are wanted
   device::DeviceInfo info;
   std::string pci_bus_id;
 };
@@ -33,7 +34,8 @@ struct Context {
 inline constexpr uint32_t kDepth = 2;  // steps submitted and not yet collected
 
 // The plan with the pinned host buffers that State and loading take.
-CudaPlan make_plan(const model::Program& program, const device::ResolvedLimits& limits);
+CudaPlan make_plan(const Context& context, const model::Program& program,
+                   const device::ResolvedLimits& limits);
 
 struct State {
   State(std::shared_ptr<Context> context, std::shared_ptr<const model::Program> program,
