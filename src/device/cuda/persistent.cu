@@ -11,9 +11,8 @@ namespace {
 
 static_assert(sizeof(DecodeShared) <= kAttentionShared && kHeads == kPersistentQueries);
 
-// Layers whose arguments are in shared memory: this one, the next, one on its way, and the one before, which
-// threads may still read.
-constexpr uint32_t kRing = 4;
+// Layers whose arguments are in shared memory: this one, the next, and one on its way.
+constexpr uint32_t kRing = 3;
 
 // What a block knows of a step's attention: all layers have the same window.
 struct StepAttention {
@@ -28,7 +27,7 @@ struct BlockShared {
   PersistentLayer layers[kRing];  // layer n at n % kRing
   uint64_t layer_ready[kRing];
   // Of the linear stages, and last of the attention.
-  uint64_t ready[kLinearStages + 1], read[kLinearStages + 1];
+  uint64_t ready[kLinearStages + 1];
   int32_t page_ids[kPages];
   float residual[kMostResiduals];
 };
@@ -76,7 +75,7 @@ template <uint32_t kDim>
 __device__ __forceinline__ void attention_stage(const PersistentArgs& a, const PersistentLayer& layer,
                                                 const StepAttention& step, const int32_t* page_ids,
                                                 DecodeShared& s, uint8_t* slot, uint64_t* ready,
-                                                uint32_t parity, uint64_t* read, uint32_t tag) {
+                                                uint32_t parity, uint32_t tag) {
   constexpr uint32_t kPageBytes = 2 * kDim * kPageKeys * 2, kOutputs = kHeads * kDim;
   const PersistentExchange& words = a.exchange;
   const uint32_t tid = threadIdx.x, warp = __shfl_sync(~0u, tid >> 5, 0), lane = tid & 31;
@@ -187,7 +186,7 @@ __device__ __forceinline__ void attention_stage(const PersistentArgs& a, const P
   }
   fence_async_shared();  // the new key and value were written where the next pages go
   compute_sync();
-  if (tid == 0) barrier_arrive(read);
+  tell_loader(kLinearStages);
   // The first block of a head merges.
   if (!direct && local_split == 0 && mine) {
     constexpr uint32_t kBatch = 4;
@@ -219,41 +218,48 @@ __device__ __forceinline__ void attention_stage(const PersistentArgs& a, const P
 }
 
 // One warp has the weights, the pages and the layers' arguments on their way, as soon as what they replace
-// has been read.
+// has been read. Its first lane starts the copies.
 template <uint32_t kDim>
 __device__ __forceinline__ void load_layers(const PersistentArgs& a, const StepAttention& step,
                                             BlockShared& block, uint8_t* shared) {
+  const bool starts = threadIdx.x % 32 == 0;
   const auto fetch_layer = [&](uint32_t n) {
-    if (n >= a.n_layers) return;
+    if (n >= a.n_layers || !starts) return;
     barrier_expect(&block.layer_ready[n % kRing], sizeof(PersistentLayer));
     bulk_copy(&block.layers[n % kRing], a.layers + n, sizeof(PersistentLayer), &block.layer_ready[n % kRing]);
   };
   fetch_layer(0);
   fetch_layer(1);
 #pragma unroll 1
-  for (uint32_t n = 0; n < a.n_layers; ++n) {
+  for (uint32_t n = 0; n <= a.n_layers; ++n) {
     const PersistentLayer& layer = block.layers[n % kRing];
-    barrier_wait(&block.layer_ready[n % kRing], n / kRing & 1);
-    if (n + 1 == a.n_layers && blockIdx.x < a.prefetch.n_ranges) {
+    const bool is_layer = n < a.n_layers;
+    if (is_layer) barrier_wait(&block.layer_ready[n % kRing], n / kRing & 1);
+    if (n + 1 == a.n_layers && blockIdx.x < a.prefetch.n_ranges && starts) {
       // The memory has little else to do, and the next launch begins with these.
       for (uint32_t at = 0; at < a.prefetch.bytes; at += kPrefetchChunk)
         prefetch_chunk(a.prefetch, blockIdx.x, at);
     }
 #pragma unroll 1
     for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
+      __syncwarp();
       // The layer before has read its weights of this stage.
-      if (n != 0) barrier_wait(&block.read[stage], (n - 1) & 1);
-      // Then it is past the arguments of the layer before it.
+      if (n != 0) wait_for_readers(stage);
+      // Then nobody reads the arguments of the layer before that.
       if (stage == kQkvStage && n != 0) fetch_layer(n + 1);
-      fetch_share(layer.linears[stage], stage, shared + a.shared.slots_at[stage], &block.ready[stage]);
+      if (is_layer && starts)
+        fetch_share(layer.linears[stage], stage, shared + a.shared.slots_at[stage], &block.ready[stage]);
       if (stage == kQkvStage && step.attends) {
         if (n == 0) {
           wait_for_inputs();  // the pages are those of steps before
         } else {
-          barrier_wait(&block.read[kLinearStages], (n - 1) & 1);
+          __syncwarp();
+          wait_for_readers(kLinearStages);
         }
-        fetch_pages<kDim>(a, layer, block.page_ids, step.kv_head, shared + a.shared.pages_at,
-                          &block.ready[kLinearStages]);
+        if (is_layer && starts) {
+          fetch_pages<kDim>(a, layer, block.page_ids, step.kv_head, shared + a.shared.pages_at,
+                            &block.ready[kLinearStages]);
+        }
       }
     }
   }
@@ -268,10 +274,7 @@ __global__ void __launch_bounds__(kPersistentThreads + 32, 1)
   __shared__ __align__(16) uint8_t block_bytes[sizeof(BlockShared)];
   BlockShared& block = *reinterpret_cast<BlockShared*>(block_bytes);
   const uint32_t tid = threadIdx.x;
-  if (tid <= kLinearStages) {
-    barrier_init(&block.ready[tid]);
-    barrier_init(&block.read[tid]);
-  }
+  if (tid <= kLinearStages) barrier_init(&block.ready[tid]);
   if (tid < kRing) barrier_init(&block.layer_ready[tid]);
   // The step's words were there before its first kernel.
   const StepAttention step = step_attention(a);
@@ -285,7 +288,8 @@ __global__ void __launch_bounds__(kPersistentThreads + 32, 1)
   }
   __syncthreads();
   if (tid >= kPersistentThreads) {
-    if (tid == kPersistentThreads) load_layers<kDim>(a, step, block, shared);
+    load_layers<kDim>(a, step, block, shared);
+    __syncthreads();
     return;
   }
   wait_for_inputs();
@@ -298,20 +302,20 @@ __global__ void __launch_bounds__(kPersistentThreads + 32, 1)
     const uint32_t tag = first_tag + n;
 #pragma unroll 1
     for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
-      // All threads meet once a layer: the links of q, k and v have been read before others come in their
-      // place, and nobody needs the arguments of the layer before.
+      // The links of q, k and v have been read before others come in their place.
       if (stage == kProjectStage) compute_sync();
       if (stage == kProjectStage && step.attends) {
-        attention_stage<kDim>(
-            a, layer, step, block.page_ids, *reinterpret_cast<DecodeShared*>(shared + a.shared.links_at),
-            shared + a.shared.pages_at, &block.ready[kLinearStages], n & 1, &block.read[kLinearStages], tag);
+        attention_stage<kDim>(a, layer, step, block.page_ids,
+                              *reinterpret_cast<DecodeShared*>(shared + a.shared.links_at),
+                              shared + a.shared.pages_at, &block.ready[kLinearStages], n & 1, tag);
       }
       if (n + 1 == a.n_layers && stage == kDownStage) launch_dependents();
       linear_stage(a, layer.linears[stage], stage, n == 0, n + 1 == a.n_layers, tag, &block.ready[stage],
-                   n & 1, &block.read[stage], stage_shared);
+                   n & 1, stage_shared);
     }
   }
   if (blockIdx.x == 0 && tid == 0) *a.exchange.epoch = first_tag + a.n_layers;
+  __syncthreads();  // nobody leaves before the loading warp has been at the last barriers
 #endif
 }
 

@@ -19,6 +19,15 @@ __device__ __forceinline__ void compute_sync() {
   asm volatile("bar.sync 1, %0;" ::"n"(kPersistentThreads) : "memory");
 }
 
+// Barriers at which all of them tell the loading warp what they have read, without waiting for it: of the
+// linear stages, and last of the attention. It waits there.
+__device__ __forceinline__ void tell_loader(uint32_t stage) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(2 + stage), "n"(kPersistentThreads + 32) : "memory");
+}
+__device__ __forceinline__ void wait_for_readers(uint32_t stage) {
+  asm volatile("bar.sync %0, %1;" ::"r"(2 + stage), "n"(kPersistentThreads + 32) : "memory");
+}
+
 // A word with its tag, whole: whoever sees the tag has the value.
 __device__ __forceinline__ void publish_bits(uint64_t* to, uint32_t bits, uint32_t tag) {
   const uint64_t word = static_cast<uint64_t>(tag) << 32 | bits;
@@ -439,20 +448,16 @@ struct StageShared {
   float* residual;  // of the block's rows
 };
 
-// The block's part of a stage of a layer, whose weights are there when `ready` comes to `parity`; thread 0
-// arrives at `read` when they have been read.
+// The block's part of a stage of a layer, whose weights are there when `ready` comes to `parity`.
 __device__ __forceinline__ void linear_stage(const PersistentArgs& a, const PersistentLinear& l,
                                              uint32_t stage, bool is_first, bool is_last, uint32_t tag,
-                                             uint64_t* ready, uint32_t parity, uint64_t* read,
-                                             const StageShared& shared) {
+                                             uint64_t* ready, uint32_t parity, const StageShared& shared) {
   const bool glu = stage == kGateUpStage, adds = stage == kProjectStage || stage == kDownStage;
   const PersistentShare share = share_of(l, glu);
   if (share.n_tiles == 0) {
-    // One thread alone: a thread that came late to a barrier would miss its phase.
-    if (threadIdx.x == 0) {
-      barrier_wait(ready, parity);
-      barrier_arrive(read);
-    }
+    // The loading warp goes on with the next layer when all have been here, so nobody misses a phase.
+    barrier_wait(ready, parity);
+    tell_loader(stage);
     return;
   }
   const PersistentExchange& words = a.exchange;
@@ -507,7 +512,7 @@ __device__ __forceinline__ void linear_stage(const PersistentArgs& a, const Pers
   };
   Chain chain = chain_of(place);
   compute_sync();
-  if (tid == 0) barrier_arrive(read);
+  tell_loader(stage);
 #pragma unroll 1
   for (uint32_t i = place; (i & ~31u) < n_rows << strip_shift;) {
     float y = has_minimum ? walk_links<true>(links + 2 * chain.at, chain.n)
