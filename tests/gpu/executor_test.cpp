@@ -312,7 +312,7 @@ TEST(CudaExecutor, EveryFamilyGivesTheCpusTokensAndDigestsAloneAndInABatch) {
 // together; with experts, both ways that tokens go to them.
 TEST(CudaExecutor, SmallRunThroughEveryKindOfStep) {
   SyntheticModel dense = shape_of("llama", {TensorType::kQ4_K, TensorType::kQ6_K}, 256, 256);
-  dense.n_layers = 1;
+  dense.n_layers = 2;  // of which the second takes the first one's place in shared memory
   SyntheticModel experts = shape_of("gpt-oss", {TensorType::kMXFP4}, 256, 256);
   experts.n_layers = 1;
   experts.n_experts = 4;
