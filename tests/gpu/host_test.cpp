@@ -105,7 +105,7 @@ TEST(HostSide, TheKernelOfAllLayersTakesWhatFitsABlocksSharedMemory) {
   const std::optional<Persistent> taken = persistent(narrow);
   ASSERT_TRUE(taken);
   EXPECT_EQ(taken->n_blocks, 132u);
-  EXPECT_EQ(taken->max_splits, 9u) << "76 blocks are left for eight pairs of heads";
+  EXPECT_EQ(taken->args.max_splits, 9u) << "76 blocks are left for eight pairs of heads";
   EXPECT_LE(taken->args.shared.bytes, kMostPersistentShared);
   // Parts follow one another; the pages stand where the projections' weights do.
   const PersistentShared& at = taken->args.shared;

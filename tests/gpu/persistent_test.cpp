@@ -123,7 +123,7 @@ TEST(PersistentKernel, ContextsThatAreTooLongForItGoOnWithTheSameBits) {
   shape.n_layers = 1;
   const LoadedModel model(shape);
   if (Context(0).persistent_blocks != 0) {
-    EXPECT_LT(taken(model, 1024)->max_splits, 4u) << "of 256 keys";
+    EXPECT_LT(taken(model, 1024)->args.max_splits, 4u) << "of 256 keys";
   }
   expect_cpu_bits(shape, 900, "three splits and then four");
 }

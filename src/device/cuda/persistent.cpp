@@ -265,7 +265,6 @@ std::optional<Persistent> make_persistent(State& state) {
   auto* exchange = state.as<uint64_t>(items.exchange);
   Persistent out = {};
   out.n_blocks = state.context->persistent_blocks;
-  out.max_splits = items.n_splits;
   PersistentArgs& args = out.args;
   args.shared = shape.shared;
   args.layers = state.as<const PersistentLayer>(items.layers);

@@ -3,6 +3,7 @@
 
 #include "device/cuda/attention_page.cuh"
 #include "device/cuda/persistent.h"
+#include "device/cuda/persistent_exchange.cuh"
 #include "device/cuda/persistent_linear.cuh"
 #include "device/cuda/weight_prefetch.cuh"
 

@@ -91,7 +91,6 @@ PersistentWords persistent_words(const model::Program& program, uint32_t n_split
 struct Persistent {
   PersistentArgs args;
   uint32_t n_blocks;
-  uint32_t max_splits;  // of a query
 };
 struct State;
 // nullopt where the plan has none. Writes the layers' arguments into VRAM.

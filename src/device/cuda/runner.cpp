@@ -45,7 +45,7 @@ bool Runner::can_persist(uint32_t position) const {
   if (!persistent_) return false;
   const uint32_t begin = numerics::first_visible(position, persistent_->args.window);
   constexpr uint32_t kSplitKeys = numerics::kPageKeys * numerics::kPagesPerSplit;
-  return position / kSplitKeys - begin / kSplitKeys < persistent_->max_splits;
+  return position / kSplitKeys - begin / kSplitKeys < persistent_->args.max_splits;
 }
 
 bool Runner::same_block_format(std::span<const Target> targets) const {
