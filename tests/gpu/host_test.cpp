@@ -51,8 +51,8 @@ TEST(HostSide, WhichProgramsOneKernelCanTakeThroughAllLayers) {
   const auto is_taken = [](const SyntheticModel& shape) {
     const test::LoadedModel model(shape);
     const device::ResolvedLimits limits = Rig(shape).device->resolve(*model.program, {});
-    EXPECT_FALSE(CudaPlan(*model.program, limits, 0).persistent);
-    return CudaPlan(*model.program, limits, 132).persistent.has_value();
+    EXPECT_FALSE(CudaPlan(*model.program, limits, {}).persistent);
+    return CudaPlan(*model.program, limits, {.n = 132}).persistent.has_value();
   };
   for (const char* family : {"llama", "qwen2", "qwen3", "granite", "smollm3", "phi3", "gemma"})
     EXPECT_TRUE(is_taken({.family = family})) << family;
@@ -67,17 +67,18 @@ TEST(HostSide, WhichProgramsOneKernelCanTakeThroughAllLayers) {
 }
 
 TEST(HostSide, KernelsAreChosenByNameAndOthersRefused) {
-  EXPECT_EQ(Context(0).persistent_blocks, 132u);
+  EXPECT_EQ(Context(0).persistent.n, 132u);
+  EXPECT_FALSE(Context(0).persistent.streams);
   EXPECT_TRUE(Context(0).has_clusters);
   {
     const test::Environment wanted("ORCD_CUDA_KERNELS", "portable");
-    EXPECT_EQ(Context(0).persistent_blocks, 0u);
+    EXPECT_EQ(Context(0).persistent.n, 0u);
     EXPECT_FALSE(Context(0).has_clusters);
     EXPECT_FALSE(Context(0).has_wgmma);
   }
   {
     const test::Environment wanted("ORCD_CUDA_KERNELS", "launches");
-    EXPECT_EQ(Context(0).persistent_blocks, 0u);
+    EXPECT_EQ(Context(0).persistent.n, 0u);
     EXPECT_TRUE(Context(0).has_clusters);
     // One request through the executor, with what the plan has for it.
     Rig rig;
@@ -85,6 +86,11 @@ TEST(HostSide, KernelsAreChosenByNameAndOthersRefused) {
     EXPECT_EQ(executor->plan().arena_bytes(memory::Category::kActivations),
               executor->ledger().bytes(memory::Category::kActivations));
     test::run_request(*executor);
+  }
+  {
+    const test::Environment wanted("ORCD_CUDA_KERNELS", "streamed");
+    EXPECT_EQ(Context(0).persistent.n, 132u);
+    EXPECT_TRUE(Context(0).persistent.streams);
   }
   const test::Environment wanted("ORCD_CUDA_KERNELS", "fastest");
   EXPECT_THROW(Context(0), Error);
@@ -106,7 +112,9 @@ TEST(HostSide, TheKernelOfAllLayersTakesWhatFitsABlocksSharedMemory) {
   ASSERT_TRUE(taken);
   EXPECT_EQ(taken->n_blocks, 132u);
   EXPECT_EQ(taken->args.max_splits, 9u) << "76 blocks are left for eight pairs of heads";
-  EXPECT_LE(taken->args.shared.bytes, kMostPersistentShared);
+  EXPECT_EQ(taken->args.n_attending, 76u);
+  EXPECT_EQ(taken->args.stream.n_slots, 0u) << "its weights are resident";
+  EXPECT_LE(taken->args.shared.bytes, kMostResidentShared);
   // Parts follow one another; the pages stand where the projections' weights do.
   const PersistentShared& at = taken->args.shared;
   EXPECT_LT(at.row_at, at.codes_at);
@@ -123,10 +131,43 @@ TEST(HostSide, TheKernelOfAllLayersTakesWhatFitsABlocksSharedMemory) {
   const std::optional<Persistent> without = persistent(floats);
   ASSERT_TRUE(without);
   EXPECT_EQ(without->args.prefetch.n_ranges, 0u);
+}
+
+TEST(HostSide, ThroughTheKernelOfAllLayersStreamWeightsThatAreNoBlocksShare) {
+  const auto persistent = [](const SyntheticModel& shape, bool streams = true) {
+    const test::LoadedModel model(shape);
+    return persistent_shape(*model.program, {.n = 132, .streams = streams});
+  };
   // A layer of the 1B shape is 38 MB: more than all blocks together have.
   SyntheticModel wide = {.n_layers = 1, .dim = 2048, .ffn_dim = 8192, .n_heads = 32, .n_kv_heads = 8};
   wide.types = {TensorType::kQ4_K};
-  EXPECT_FALSE(persistent(wide));
+  const std::optional<PersistentShape> taken = persistent(wide);
+  ASSERT_TRUE(taken);
+  EXPECT_FALSE(persistent(wide, false));
+  const StreamShared& at = taken->stream;
+  EXPECT_EQ(at.slot_bytes, 2u * (4 * 576 + 64)) << "four units of two tiles, and what 256 elements share";
+  EXPECT_EQ(at.n_slots, 2u);
+  EXPECT_GE(at.sums_at, at.n_slots * 16 * at.slot_bytes);
+  EXPECT_GE(at.sums_at, 4u * 64 * 64 * 2 * 2) << "the pages of a split in the slots' place";
+  EXPECT_GE(at.parts_at, at.sums_at + (2048 + 256) * 4) << "a row and its sums";
+  EXPECT_LT(at.parts_at, at.codes_at);
+  EXPECT_GE(at.scales_at, at.codes_at + 8192 + 256);
+  EXPECT_GE(at.bytes, at.scales_at + 8192 / 32 * 8);
+  EXPECT_LE(at.bytes, kMostStreamShared);
+  EXPECT_EQ(taken->n_attending, 132u);
+  EXPECT_EQ(taken->max_splits, 132u * kMostItems / 16) << "of eight KV heads with two pairs of heads each";
+  // Small sets leave room for more of them.
+  wide.types = {TensorType::kQ2_K};
+  EXPECT_EQ(persistent(wide)->stream.n_slots, kMostSlots);
+  // What a block could keep streams too.
+  SyntheticModel narrow = {.n_layers = 1};
+  narrow.types = {TensorType::kQ8_0};
+  EXPECT_EQ(persistent(narrow, false)->stream.n_slots, 0u);
+  EXPECT_NE(persistent(narrow)->stream.n_slots, 0u);
+  // Rows of the residual are kept by their block, at most 64.
+  SyntheticModel widest = {.n_layers = 1, .dim = 132 * 64 + 256, .ffn_dim = 256, .n_heads = 4};
+  widest.types = {TensorType::kQ4_K};
+  EXPECT_FALSE(persistent(widest));
 }
 
 TEST(HostSide, ModelsOfExpertsTakeWhatTheirPlanSays) {
@@ -170,7 +211,7 @@ TEST(HostSide, OneExpertTakesTheRoomOfAnyOther) {
   SyntheticModel shape{.ffn_dim = 2048, .n_experts = 1, .n_experts_used = 1};
   Rig rig(shape);
   rig.limits.batch_tokens = 128;
-  const CudaPlan plan(*rig.model.program, rig.device->resolve(*rig.model.program, rig.limits), 132);
+  const CudaPlan plan(*rig.model.program, rig.device->resolve(*rig.model.program, rig.limits), {});
   const uint64_t codes = plan.plan.items()[plan.xq].bytes;
   EXPECT_GE(codes, (most_places(128, 1) + kWideExpertTokens) * uint64_t{shape.ffn_dim});
 }

@@ -1,6 +1,10 @@
-// The kernel that takes one token through all layers, and the launches in whose place it stands: the
-// reference's bits, and that it is used.
+// The kernels that take one token through all layers, resident weights and streamed ones, and the launches in
+// whose place they stand: the reference's bits, and that they are used.
 #include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+#include <vector>
 
 #include "device/cpu/cpu_device.h"
 #include "device/cuda/device.h"
@@ -42,17 +46,30 @@ std::optional<Persistent> taken(const LoadedModel& model, uint32_t context) {
   return make_persistent(state);
 }
 
-void expect_cpu_bits(const SyntheticModel& shape, uint32_t n_tokens, const std::string& what) {
+// Those that the tests were started with, as ORCD_CUDA_KERNELS=streamed; else the default's and the launches.
+std::vector<std::string> compared_kernels() {
+  const char* chosen = std::getenv("ORCD_CUDA_KERNELS");
+  if (chosen && *chosen) return {chosen};
+  return {"", "launches"};
+}
+
+void expect_cpu_bits(const SyntheticModel& shape, uint32_t n_tokens, const std::string& what,
+                     bool narrow = true) {
   const LoadedModel model(shape);
   const uint32_t context = (n_tokens + 63) / 64 * 64;
-  if (Context(0).persistent_blocks != 0) {
-    ASSERT_TRUE(taken(model, context)) << what;
-  }
   const std::vector<int32_t> tokens = test::random_tokens(n_tokens, shape.n_vocab, 5);
   Loaded cpu(cpu::open_cpu_device(0), model, limits_of(context));
   const std::vector<float> want = all_logits(cpu, tokens, 1);
-  for (const char* kernels : {"", "launches"}) {
-    const Environment wanted("ORCD_CUDA_KERNELS", kernels);
+  for (const std::string& kernels : compared_kernels()) {
+    const Environment wanted("ORCD_CUDA_KERNELS", kernels.c_str());
+    const PersistentBlocks blocks = Context(0).persistent;
+    if (blocks.n != 0) {
+      const std::optional<Persistent> persistent = taken(model, context);
+      ASSERT_EQ(persistent.has_value(), narrow || blocks.streams) << what << " " << kernels;
+      if (persistent) {
+        EXPECT_EQ(persistent->args.stream.n_slots != 0, blocks.streams) << what;
+      }
+    }
     Loaded cuda(model, limits_of(context));
     // On the GPU each token is a decode step.
     EXPECT_EQ(n_different(want, all_logits(cuda, tokens, 1)), 0u) << what << " " << kernels;
@@ -115,17 +132,38 @@ TEST(PersistentKernel, BlocksWithMoreToDoThanOthersGiveTheCpusBits) {
   expect_cpu_bits(shape, 40, "0.5B");
 }
 
+// Layers that are no block's share, heads of 128, whose pages stand in the place of the weights, and formats
+// of sets of two units and of four.
+TEST(PersistentKernel, WeightsThatStreamGiveTheCpusBits) {
+  SyntheticModel shape;
+  shape.n_layers = 3;
+  // The embedding; then q, k, v, output, gate, up and down of each layer.
+  using enum TensorType;
+  shape.types = {kQ6_K};
+  for (uint32_t layer = 0; layer < shape.n_layers; ++layer)
+    shape.types.insert(shape.types.end(),
+                       {kQ4_K, kQ4_K, kQ6_K, kQ4_K, kQ4_K, kQ4_K, layer == 1 ? kQ4_K : kQ6_K});
+  shape.dim = 2048;
+  shape.ffn_dim = 7168;
+  shape.n_heads = 16;
+  shape.n_kv_heads = 4;
+  expect_cpu_bits(shape, 40, "2048 x 7168", false);
+}
+
 TEST(PersistentKernel, ContextsThatAreTooLongForItGoOnWithTheSameBits) {
   SyntheticModel shape;
   shape.types = {TensorType::kQ8_0};
   shape.n_heads = 64;
   shape.n_kv_heads = 32;
   shape.n_layers = 1;
+  shape.context = 2048;
   const LoadedModel model(shape);
-  if (Context(0).persistent_blocks != 0) {
+  const PersistentBlocks blocks = Context(0).persistent;
+  if (blocks.n != 0 && !blocks.streams) {
     EXPECT_LT(taken(model, 1024)->args.max_splits, 4u) << "of 256 keys";
   }
-  expect_cpu_bits(shape, 900, "three splits and then four");
+  // Streamed, blocks have two items each from the fifth split on.
+  expect_cpu_bits(shape, 1100, "three splits and then five");
 }
 
 }  // namespace

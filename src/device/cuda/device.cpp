@@ -165,7 +165,7 @@ class CudaDevice final : public device::Device {
 
   device::PlanFunction plan_of(const model::Program& program) const {
     return [this, &program](const device::ResolvedLimits& limits) {
-      return CudaPlan(program, limits, context_->persistent_blocks).plan;
+      return CudaPlan(program, limits, context_->persistent).plan;
     };
   }
 
@@ -201,7 +201,8 @@ Context::Context(uint32_t index_in, const FaultPlan& fault)
   n_sm = static_cast<uint32_t>(properties.multiProcessorCount);
   const Kernels wanted = wanted_kernels();
   has_clusters = properties.major >= 9 && wanted != Kernels::kPortable;
-  persistent_blocks = properties.major >= 9 && wanted == Kernels::kDefault ? n_sm : 0;
+  persistent.streams = wanted == Kernels::kStreamed;
+  if (properties.major >= 9 && (wanted == Kernels::kDefault || persistent.streams)) persistent.n = n_sm;
   has_wgmma = properties.major == 9 &&
               std::string_view(ORCD_COMPILED_ARCHITECTURES).find("90a") != std::string_view::npos &&
               wanted != Kernels::kPortable;
@@ -217,7 +218,7 @@ Context::Context(uint32_t index_in, const FaultPlan& fault)
   prepare_quantize(calls.get());
   prepare_attention(calls.get());
   prepare_decode(calls.get());
-  if (persistent_blocks != 0) prepare_persistent(calls.get());
+  if (persistent.n != 0) prepare_persistent(calls.get());
   prepare_prefill_attention(calls.get());
   const LocalMemory local = calls->local_memory();
   const MemoryInfo memory = calls->memory_info();

@@ -14,8 +14,10 @@ Kernels wanted_kernels() {
   if (wanted.empty()) return Kernels::kDefault;
   if (wanted == "portable") return Kernels::kPortable;
   if (wanted == "launches") return Kernels::kLaunches;
+  if (wanted == "streamed") return Kernels::kStreamed;
   throw Error(ErrorCode::kInvalidRequest, "ORCD_CUDA_KERNELS names no kernels",
-              {{"ORCD_CUDA_KERNELS", std::string(wanted)}}, "use portable or launches, or unset it");
+              {{"ORCD_CUDA_KERNELS", std::string(wanted)}},
+              "use portable, launches or streamed, or unset it");
 }
 
 }  // namespace orcd::cuda

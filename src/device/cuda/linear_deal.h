@@ -29,6 +29,24 @@ inline void shape_segments(LinearArgs& args, TypeOf type_of) {
   args.max_shift = static_cast<uint32_t>(std::countr_zero(args.max_strips));
 }
 
+// How the warps of a block take a matrix for one token: sets of units of two tiles at a time, and room for a
+// set's sums.
+inline constexpr uint32_t kTokenWarps = 16;
+inline constexpr uint32_t kSumStride = 36;  // words of a column of sums: 32 rows, and no bank conflicts
+inline constexpr uint32_t kTokenSumBytes = 8 * kSumStride * 4;
+struct SetBytes {
+  uint32_t unit, super, tile;  // tile: of the set's part of a tile, with its piece of stream 2
+};
+struct SetShape {
+  uint32_t units;
+  SetBytes bytes;
+};
+ORCD_HD constexpr SetShape set_shape(TensorType type) {
+  const PackedShape shape = packed_shape(type);
+  const uint32_t units = numerics::has_half_scales(type) || type == TensorType::kQ8_0 ? 2 : 4;
+  return {units, {shape.unit_bytes, shape.super_bytes, units * shape.unit_bytes + shape.super_bytes}};
+}
+
 // Of a block's weights: a longer kernel lets the next one start early (LinearArgs::early).
 inline constexpr uint32_t kEarlyBytes = 144 * 1024;
 

@@ -13,9 +13,7 @@
 
 namespace orcd::cuda {
 
-inline constexpr uint32_t kTokenWarps = 16;
 inline constexpr uint32_t kTokenThreads = kTokenWarps * 32;
-inline constexpr uint32_t kSumStride = 36;  // words of a column of sums: 32 rows, and no bank conflicts
 static_assert(kTokenWarps % numerics::kMaxStrips == 0, "a warp keeps its strip");
 
 template <TensorType F>
@@ -23,9 +21,9 @@ struct TokenSet {
   static constexpr PackedShape kShape = packed_shape(F);
   // Columns of a group: with scales of halves one a half; Q2_K: one of codes and one of minimums.
   static constexpr uint32_t kColumns = numerics::has_half_scales(F) ? 2 : 1;
-  static constexpr uint32_t kUnits = kColumns == 2 || F == TensorType::kQ8_0 ? 2 : 4;
+  static constexpr uint32_t kUnits = set_shape(F).units;
   static constexpr uint32_t kUnitBytes = kUnits * kShape.unit_bytes;
-  static constexpr uint32_t kBytes = kUnitBytes + kShape.super_bytes;
+  static constexpr uint32_t kBytes = set_shape(F).bytes.tile;
 };
 
 // Shared memory: two sets a warp and a barrier for them, then the sums of all warps and the partial results,
@@ -38,7 +36,7 @@ __host__ __device__ inline TokenShared token_shared(const LinearArgs& a) {
   TokenShared s;
   s.barriers_at = kTokenWarps * 2 * TokenSet<F>::kBytes;
   s.sums_at = s.barriers_at + kTokenWarps * 8;
-  s.parts_at = s.sums_at + kTokenWarps * 8 * kSumStride * 4;
+  s.parts_at = s.sums_at + kTokenWarps * kTokenSumBytes;
   s.codes_at = s.parts_at + a.part_rows * 4;
   const uint32_t row_bytes = a.x ? (a.cols + 256) * 4 : 0;
   if (s.codes_at - s.sums_at < row_bytes) s.codes_at = s.sums_at + row_bytes;
@@ -76,6 +74,7 @@ __device__ __forceinline__ BlockShare share_of(const LinearArgs& a) {
       block -= a.segments[segment++].n_blocks;
   }
   const Segment& s = a.segments[segment];
+  if (block >= s.n_blocks) return {segment, 0, 0};
   const uint32_t step = a.epilogue == Epilogue::kGlu ? 4 : 1;
   return {segment, (block * s.steps_per_block + min(block, s.extra_steps)) * step,
           (s.steps_per_block + (block < s.extra_steps ? 1 : 0)) * step};
@@ -85,8 +84,8 @@ __device__ __forceinline__ BlockShare share_of(const LinearArgs& a) {
 struct PairData {
   const uint8_t *units[2], *super[2];
 };
-template <TensorType F>
-__device__ __forceinline__ PairData pair_data(const LinearArgs& a, const BlockShare& share, uint32_t pair) {
+__device__ __forceinline__ PairData pair_data(const LinearArgs& a, const BlockShare& share, uint32_t pair,
+                                              uint32_t unit_bytes) {
   PairData data;
 #pragma unroll
   for (uint32_t half = 0; half < 2; ++half) {
@@ -94,8 +93,7 @@ __device__ __forceinline__ PairData pair_data(const LinearArgs& a, const BlockSh
     if (a.epilogue == Epilogue::kGlu) at = {pair & 1, share.first_tile / 2 + (pair & ~1u) + half};
     const Segment& s = a.segments[at.segment];
     const bool there = 2 * pair + half < share.n_tiles && at.tile < s.n_tiles;
-    data.units[half] =
-        there ? s.data + static_cast<uint64_t>(at.tile) * a.n_units * packed_shape(F).unit_bytes : nullptr;
+    data.units[half] = there ? s.data + static_cast<uint64_t>(at.tile) * a.n_units * unit_bytes : nullptr;
     data.super[half] = s.data + s.super_at + static_cast<uint64_t>(at.tile) * s.super_stride;
   }
   return data;
@@ -103,39 +101,31 @@ __device__ __forceinline__ PairData pair_data(const LinearArgs& a, const BlockSh
 
 // Starts the copy of n units from `unit` on, of both tiles of a pair, into the warp's slot. All arguments are
 // the same in the whole warp.
-template <TensorType F>
-__device__ __forceinline__ void fetch_set(const PairData& data, uint32_t unit, uint32_t n, uint8_t* slot,
-                                          uint64_t* barrier) {
-  using T = TokenSet<F>;
+__device__ __forceinline__ void fetch_set(SetBytes t, const PairData& data, uint32_t unit, uint32_t n,
+                                          uint8_t* slot, uint64_t* barrier) {
+  const uint32_t super_at = t.tile - t.super;
 #if __CUDA_ARCH__ >= 900
   if (!elect_one()) return;
-  const uint32_t bytes = n * T::kShape.unit_bytes;
-  barrier_expect(barrier, (bytes + T::kShape.super_bytes) * (data.units[1] ? 2 : 1));
+  const uint32_t bytes = n * t.unit;
+  barrier_expect(barrier, (bytes + t.super) * (data.units[1] ? 2 : 1));
 #pragma unroll
   for (uint32_t half = 0; half < 2; ++half) {
     if (half == 1 && !data.units[1]) return;
-    uint8_t* to = slot + half * T::kBytes;
-    bulk_copy(to, data.units[half] + static_cast<uint64_t>(unit) * T::kShape.unit_bytes, bytes, barrier);
-    if constexpr (T::kShape.super_bytes != 0) {
-      bulk_copy(to + T::kUnitBytes, data.super[half] + (unit / 4) * T::kShape.super_bytes,
-                T::kShape.super_bytes, barrier);
-    }
+    uint8_t* to = slot + half * t.tile;
+    bulk_copy(to, data.units[half] + static_cast<uint64_t>(unit) * t.unit, bytes, barrier);
+    if (t.super != 0) bulk_copy(to + super_at, data.super[half] + (unit / 4) * t.super, t.super, barrier);
   }
 #else
-  const uint32_t lane = threadIdx.x & 31, n_chunks = n * (T::kShape.unit_bytes / 16);
+  const uint32_t lane = threadIdx.x & 31, n_chunks = n * (t.unit / 16);
 #pragma unroll 1
   for (uint32_t half = 0; half < 2; ++half) {
     if (!data.units[half]) break;
-    const uint8_t* from = data.units[half] + static_cast<uint64_t>(unit) * T::kShape.unit_bytes;
-    const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(slot + half * T::kBytes));
+    const uint8_t* from = data.units[half] + static_cast<uint64_t>(unit) * t.unit;
+    const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(slot + half * t.tile));
 #pragma unroll 1
     for (uint32_t i = lane; i < n_chunks; i += 32) copy_async16(to + i * 16, from + i * 16);
-    if constexpr (T::kShape.super_bytes != 0) {
-      if (lane < T::kShape.super_bytes / 16) {
-        copy_async16(to + T::kUnitBytes + lane * 16,
-                     data.super[half] + (unit / 4) * T::kShape.super_bytes + lane * 16);
-      }
-    }
+    if (t.super != 0 && lane < t.super / 16)
+      copy_async16(to + super_at + lane * 16, data.super[half] + (unit / 4) * t.super + lane * 16);
   }
   copy_async_commit();
 #endif
@@ -221,9 +211,8 @@ struct SetRegisters {
   uint32_t weights[F == TensorType::kQ2_K ? 2 : 1][TokenSet<F>::kUnits][2];
 };
 template <TensorType F>
-__device__ __forceinline__ void load_set(const uint8_t* slot, SetRegisters<F>* set) {
+__device__ __forceinline__ void load_set(const uint8_t* slot, uint32_t lane, SetRegisters<F>* set) {
   using T = TokenSet<F>;
-  const uint32_t lane = threadIdx.x & 31;
   const uint8_t* mine = slot + lane / 16 * T::kBytes;
 #pragma unroll
   for (uint32_t u = 0; u < T::kUnits; ++u) {
@@ -245,9 +234,9 @@ __device__ __forceinline__ void load_set(const uint8_t* slot, SetRegisters<F>* s
 // are of what lay there before, and nobody reads them.
 template <TensorType F>
 __device__ __forceinline__ void sum_set(uint32_t unit, const SetRegisters<F>& set, const uint8_t* codes,
-                                        int32_t* sums) {
+                                        uint32_t lane, int32_t* sums) {
   using T = TokenSet<F>;
-  const uint32_t lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+  const uint32_t g = lane >> 2, t = lane & 3;
   // Lane column g of B holds the group that this column belongs to, and is zero for the others.
   const uint32_t group = g / T::kColumns;
   uint2 x = *reinterpret_cast<const uint2*>(codes + (unit * 2 + group) * 32 + t * 8);
@@ -392,8 +381,8 @@ __device__ __forceinline__ void token_block(const LinearArgs& a, uint8_t* shared
   uint32_t pair = warp >> segment.strip_shift, unit = begin;
   PairData data = {};
   if (pair < n_pairs) {
-    data = pair_data<F>(a, share, pair);
-    fetch_set<F>(data, unit, units_from(unit), slot, barrier);
+    data = pair_data(a, share, pair, T::kShape.unit_bytes);
+    fetch_set(set_shape(F).bytes, data, unit, units_from(unit), slot, barrier);
   }
   NormWeights weights;
   if (a.x) weights = load_norm_weights(a.norm, threadIdx.x * 8 < a.cols ? threadIdx.x * 8 : 0);
@@ -418,15 +407,15 @@ __device__ __forceinline__ void token_block(const LinearArgs& a, uint8_t* shared
     const bool last = unit == end;
     wait_set(barrier, round & 1);
     SetRegisters<F> set;
-    load_set<F>(slot, &set);
+    load_set<F>(slot, lane, &set);
     __syncwarp();  // the slot has been read
     if (last) {
       unit = begin;
       pair += pair_step;
-      if (pair < n_pairs) data = pair_data<F>(a, share, pair);
+      if (pair < n_pairs) data = pair_data(a, share, pair, T::kShape.unit_bytes);
     }
-    if (pair < n_pairs) fetch_set<F>(data, unit, units_from(unit), slot, barrier);
-    sum_set<F>(this_unit, set, codes, sums);
+    if (pair < n_pairs) fetch_set(set_shape(F).bytes, data, unit, units_from(unit), slot, barrier);
+    sum_set<F>(this_unit, set, codes, lane, sums);
     __syncwarp();  // the sums are there
     acc = chain_set<F>(set, min(2 * n, a.n_groups - 2 * this_unit), scales + 2 * this_unit, sums + lane, acc);
     if (last) {

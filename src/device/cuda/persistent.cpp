@@ -89,6 +89,7 @@ PersistentLinear shape_linear(const model::Program& program, uint32_t n_blocks,
   for (const model::WeightId id : weights) {
     const model::Weight& weight = program.weights[id];
     args.segments[args.n_segments].rows = static_cast<uint32_t>(weight.rows);
+    out.sets[args.n_segments] = set_shape(weight.type);
     out.types[args.n_segments++] = weight.type;
     args.cols = static_cast<uint32_t>(weight.cols);
   }
@@ -202,9 +203,47 @@ PersistentShared lay_out(const Needs& needs, uint32_t page_bytes) {
   return out;
 }
 
+// Where weights stream. page_bytes: of a split.
+StreamShared lay_out_stream(const std::vector<PersistentLayer>& layers, uint32_t page_bytes) {
+  StreamShared out = {};
+  uint32_t sums = kTokenWarps * kTokenSumBytes, parts = 0, codes = 0, scales = 0;
+  for (const PersistentLayer& layer : layers) {
+    for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
+      const PersistentLinear& linear = layer.linears[stage];
+      const bool glu = stage == kGateUpStage;
+      if (glu || stage == kQkvStage) sums = std::max(sums, (linear.cols + numerics::kLanes) * 4);
+      codes = std::max(codes, linear.n_units * kUnit + 256);  // a set may be read past the end of the row
+      scales = std::max(scales, (linear.n_units + 4) * 16);
+      for (uint32_t i = 0; i < (glu ? 1 : linear.n_segments); ++i) {
+        const Segment& s = linear.segments[i];
+        const uint32_t steps = s.steps_per_block + (s.extra_steps != 0 ? 1 : 0);
+        const uint32_t tiles = glu ? steps * 4 : (steps + 1) / 2 * 2;
+        parts = std::max(parts, (tiles << s.strip_shift) * kTileRows * 4);
+        out.slot_bytes = std::max(out.slot_bytes, 2 * linear.sets[i].bytes.tile);
+      }
+    }
+  }
+  const auto take = [&](uint32_t bytes) {
+    return std::exchange(out.bytes, static_cast<uint32_t>(align_up(out.bytes + bytes, 128)));
+  };
+  take(0);
+  out.sums_at = take(sums);
+  out.parts_at = take(parts);
+  out.codes_at = take(codes);
+  out.scales_at = take(scales);
+  if (out.bytes > kMostStreamShared) return {};
+  const uint32_t warps_slot = kTokenWarps * out.slot_bytes;
+  out.n_slots = std::min(kMostSlots, (kMostStreamShared - out.bytes) / warps_slot);
+  const uint32_t ring = std::max(out.n_slots * warps_slot, page_bytes);
+  for (uint32_t* at : {&out.sums_at, &out.parts_at, &out.codes_at, &out.scales_at, &out.bytes}) *at += ring;
+  if (out.n_slots < 2 || out.bytes > kMostStreamShared) return {};
+  return out;
+}
+
 }  // namespace
 
-std::optional<PersistentShape> persistent_shape(const model::Program& program, uint32_t n_blocks) {
+std::optional<PersistentShape> persistent_shape(const model::Program& program, PersistentBlocks blocks) {
+  const uint32_t n_blocks = blocks.n;
   const std::optional<std::vector<LayerOps>> ops = layers_of(program);
   if (!ops || n_blocks == 0) return std::nullopt;
   const LayerOps& first_ops = ops->front();
@@ -228,11 +267,21 @@ std::optional<PersistentShape> persistent_shape(const model::Program& program, u
     if ((project.steps_per_block + 1) * kTileRows > kMostResiduals) return std::nullopt;
     n_adding = project.n_blocks;
   }
-  out.shared =
-      lay_out(needs, 2 * numerics::kPagesPerSplit * numerics::kPageKeys * first_ops.qkv->head_dim * 2);
   const uint32_t queries = queries_of(*first_ops.qkv);
-  if (out.shared.bytes > kMostPersistentShared || n_adding + queries > n_blocks) return std::nullopt;
-  out.max_splits = (n_blocks - n_adding) / queries;
+  const uint32_t page_bytes =
+      2 * numerics::kPagesPerSplit * numerics::kPageKeys * first_ops.qkv->head_dim * 2;
+  out.shared = lay_out(needs, page_bytes);
+  out.n_attending = n_blocks - std::min(n_blocks, n_adding);
+  out.max_splits = out.n_attending / queries;
+  if (!blocks.streams) {
+    if (out.shared.bytes > kMostResidentShared || out.max_splits == 0) return std::nullopt;
+    return out;
+  }
+  out.shared = {};
+  out.stream = lay_out_stream(out.layers, page_bytes);
+  out.n_attending = n_blocks;
+  out.max_splits = n_blocks * kMostItems / queries;
+  if (out.stream.n_slots == 0 || out.max_splits == 0) return std::nullopt;
   return out;
 }
 
@@ -254,19 +303,30 @@ PersistentWords persistent_words(const model::Program& program, uint32_t n_split
   return out;
 }
 
+void prepare_persistent(Calls* calls) {
+  prepare_resident(calls);
+  prepare_streamed(calls);
+}
+
+void launch_persistent(Calls* calls, uint32_t n_blocks, const PersistentArgs& args) {
+  (args.stream.n_slots != 0 ? launch_streamed : launch_resident)(calls, n_blocks, args);
+}
+
 std::optional<Persistent> make_persistent(State& state) {
   if (!state.plan.persistent) return std::nullopt;
   const model::Program& program = *state.program;
   const CudaPlan::Persistent& items = *state.plan.persistent;
-  PersistentShape shape = *persistent_shape(program, state.context->persistent_blocks);
+  PersistentShape shape = *persistent_shape(program, state.context->persistent);
   const std::vector<LayerOps> ops = *layers_of(program);
   const model::QkvOp& qkv = first_qkv(program);
   const PersistentWords words = persistent_words(program, items.n_splits);
   auto* exchange = state.as<uint64_t>(items.exchange);
   Persistent out = {};
-  out.n_blocks = state.context->persistent_blocks;
+  out.n_blocks = state.context->persistent.n;
   PersistentArgs& args = out.args;
   args.shared = shape.shared;
+  args.stream = shape.stream;
+  args.n_attending = shape.n_attending;
   args.layers = state.as<const PersistentLayer>(items.layers);
   args.n_layers = program.spec.n_layers;
   args.step = state.step_view();

@@ -1,14 +1,20 @@
-// One token of one sequence through all layers of a narrow model by one kernel: its blocks stay for the whole
-// step, one a multiprocessor, have the next layer's weights in shared memory before they are needed, and give
-// each other activations as words that carry their own tag. A layer of a chain of kernels is bound by what
-// lies between and at the beginning of them (docs/PERFORMANCE.md).
+// One token of one sequence through all layers by one kernel: its blocks stay for the whole step, one a
+// multiprocessor, have weights in shared memory before they are needed, and give each other activations as
+// words that carry their own tag. A layer of a chain of kernels is bound by what lies between and at the
+// beginning of them (docs/PERFORMANCE.md).
+//
+// There are two. In one a block's share of a whole layer is resident in shared memory, one layer ahead
+// (persistent.cu): the default of the narrow models that have room for it. Through the other it streams, to
+// each warp the units that it will work on (persistent_streamed.cu): any width, where ORCD_CUDA_KERNELS asks
+// for it.
 #pragma once
 
 #include <optional>
 #include <vector>
 
-#include "device/cuda/linear.h"
+#include "device/cuda/linear_deal.h"
 #include "device/cuda/ops.h"
+#include "device/cuda/plan.h"
 #include "model/program.h"
 
 namespace orcd::cuda {
@@ -20,6 +26,7 @@ enum PersistentStage : uint32_t { kQkvStage, kProjectStage, kGateUpStage, kDownS
 struct PersistentLinear {
   Segment segments[3];
   TensorType types[3];
+  SetShape sets[3];
   uint64_t* outputs[3];  // words of the exchange; GLU: not used
   uint32_t n_segments;
   uint32_t cols, n_units, n_groups;
@@ -49,12 +56,21 @@ struct PersistentExchange {
   uint32_t* epoch;              // tags up to this one have been used
 };
 
-// Bytes of shared memory, and where in it the parts lie. A stage's weights have their slot: of the layer to
-// come as soon as this one's have been read. Blocks that have a share of the projections have none of the
-// attention, whose pages stand in the same place.
+// Of resident weights: bytes of shared memory, and where in it the parts lie. A stage's weights have their
+// slot: of the layer to come as soon as this one's have been read. Blocks that have a share of the
+// projections have none of the attention, whose pages stand in the same place.
 struct PersistentShared {
   uint32_t row_at, codes_at, scales_at, gated_at, links_at;
   uint32_t slots_at[kLinearStages], pages_at;
+  uint32_t bytes;
+};
+
+// Of streamed weights: first the sets of units on their way, n_slots of slot_bytes a warp, in whose place the
+// pages stand during attention; then the sums of the warps, in whose place rows are normalised and attention
+// has what a block shares; partial results; the quantised row. n_slots 0: weights are resident.
+struct StreamShared {
+  uint32_t n_slots, slot_bytes;
+  uint32_t sums_at, parts_at, codes_at, scales_at;
   uint32_t bytes;
 };
 
@@ -65,8 +81,9 @@ struct PersistentArgs {
   float* x;  // [dim] in and out
   PersistentExchange exchange;
   PersistentShared shared;
+  StreamShared stream;
   uint32_t n_heads, n_kv_heads, head_dim;
-  uint32_t window, max_splits;
+  uint32_t window, max_splits, n_attending;
   WeightPrefetch::Piece prefetch;  // weights that the next launch reads; n_ranges 0: none
 };
 
@@ -74,12 +91,14 @@ struct PersistentArgs {
 struct PersistentShape {
   std::vector<PersistentLayer> layers;
   PersistentShared shared;
-  uint32_t max_splits;  // of a query: longer contexts have more work in attention than blocks
+  StreamShared stream;
+  uint32_t n_attending;  // blocks that attend at most
+  uint32_t max_splits;   // of a query: longer contexts have more work in attention than blocks
 };
-// nullopt where the kernel cannot take the program: it takes gated ones with RMS norms, block formats and
-// layers of one shape; without experts, second norms, sinks or caps on scores; if a block's share of a layer
-// fits its shared memory. n_blocks 0: there is no such kernel.
-std::optional<PersistentShape> persistent_shape(const model::Program& program, uint32_t n_blocks);
+// nullopt where no kernel can take the program: they take gated ones with RMS norms, block formats and layers
+// of one shape; without experts, second norms, sinks or caps on scores; if what a block keeps of a layer, or
+// has on its way, fits its shared memory.
+std::optional<PersistentShape> persistent_shape(const model::Program& program, PersistentBlocks blocks);
 
 // The exchange of such a program: where its parts begin, words of all.
 struct PersistentWords {
@@ -101,13 +120,22 @@ inline constexpr uint32_t kPersistentQueries = 2;  // query heads of a block in 
 // read behind the last.
 inline constexpr uint32_t kGroupLinks = kTileRows + 1;
 inline constexpr uint32_t kSpareGroups = 8;
-inline constexpr uint32_t kMostResiduals = 64;                 // rows of the residual that a block owns
-inline constexpr uint32_t kMostPersistentShared = 220 * 1024;  // dynamic; the kernel has 6 KiB besides
-inline constexpr uint32_t kAttentionShared = 17 * 1024;        // of that, what attention shares in a block
+inline constexpr uint32_t kMostResiduals = 64;  // rows of the residual that a block owns
+// Of shared memory: dynamic; beside it the kernels have 6 and 8 KiB; and of it what attention shares in a
+// block.
+inline constexpr uint32_t kMostResidentShared = 220 * 1024, kMostStreamShared = 215 * 1024;
+inline constexpr uint32_t kAttentionShared = 17 * 1024;
+inline constexpr uint32_t kMostSlots = 4;  // of a warp
+inline constexpr uint32_t kMostItems = 2;  // of a block in attention, where weights stream
 
 // Head dimensions that the kernel was made for.
 inline bool has_persistent_attention(uint32_t head_dim) { return head_dim == 64 || head_dim == 128; }
 void prepare_persistent(Calls* calls);  // once per context
 void launch_persistent(Calls* calls, uint32_t n_blocks, const PersistentArgs& args);
+// Of each.
+void prepare_resident(Calls* calls);
+void prepare_streamed(Calls* calls);
+void launch_resident(Calls* calls, uint32_t n_blocks, const PersistentArgs& args);
+void launch_streamed(Calls* calls, uint32_t n_blocks, const PersistentArgs& args);
 
 }  // namespace orcd::cuda

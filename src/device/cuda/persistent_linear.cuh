@@ -5,27 +5,21 @@
 #pragma once
 
 #include "device/cuda/exact_math.cuh"
+#include "device/cuda/exchange.cuh"
 #include "device/cuda/linear_formats.cuh"
 #include "device/cuda/persistent.h"
-#include "device/cuda/persistent_exchange.cuh"
+#include "device/cuda/persistent_share.cuh"
 
 namespace orcd::cuda {
 
 #if __CUDA_ARCH__ >= 900
-// A block's part of a stage: tiles of one segment; GLU: as many of the gate and then of the up projection.
-struct PersistentShare {
-  uint32_t segment, first_tile, n_tiles;
-};
-__device__ __forceinline__ PersistentShare share_of(const PersistentLinear& l, bool glu) {
-  uint32_t segment = 0, block = blockIdx.x;
-  while (segment + 1 < (glu ? 1 : l.n_segments) && block >= l.segments[segment].n_blocks)
-    block -= l.segments[segment++].n_blocks;
-  const Segment& s = l.segments[segment];
-  if (block >= s.n_blocks) return {segment, 0, 0};
-  const uint32_t step = glu ? 2 : 1;
-  const uint32_t first = (block * s.steps_per_block + min(block, s.extra_steps)) * step;
-  const uint32_t n = (s.steps_per_block + (block < s.extra_steps ? 1 : 0)) * step;
-  return {segment, first, min(n, s.n_tiles - first)};
+// Barriers at which all of them tell the loading warp what they have read, without waiting for it: of the
+// linear stages, and last of the attention. It waits there.
+__device__ __forceinline__ void tell_loader(uint32_t stage) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(2 + stage), "n"(kComputeThreads + 32) : "memory");
+}
+__device__ __forceinline__ void wait_for_readers(uint32_t stage) {
+  asm volatile("bar.sync %0, %1;" ::"r"(2 + stage), "n"(kComputeThreads + 32) : "memory");
 }
 
 // Starts the copy of the block's share into its slot: stream 1 of all tiles, then stream 2. Without a share
@@ -54,122 +48,9 @@ __device__ __forceinline__ void fetch_share(const PersistentLinear& l, uint32_t 
   }
 }
 
-// A stage's input: the residual, normalised; each warp quantises the units that it will work on, and sees
-// them behind a barrier of its own. All threads call it.
-struct Norm {
-  uint32_t cols, n_units;
-  const float* weight;
-  float eps, near_inverse;  // of cols
-  float first[2];           // weights of the warp's first unit
-};
-__device__ __forceinline__ Norm norm_of(const PersistentLinear& l) {
-  Norm norm = {l.cols, l.n_units, l.norm.weight, l.norm.eps, near_reciprocal(static_cast<float>(l.cols))};
-#pragma unroll
-  for (uint32_t j = 0; j < 2; ++j) {
-    const uint32_t i = (threadIdx.x >> 5) * kUnit + j * 32 + (threadIdx.x & 31);
-    norm.first[j] = i < norm.cols ? __ldg(norm.weight + i) : 0.0f;
-  }
-  return norm;
-}
-__device__ __forceinline__ float inverse_rms(const Norm& norm, float sum) {
-  const auto n = static_cast<float>(norm.cols);
-  if (__builtin_expect(is_ordinary(sum), true))
-    return inverse_root(divide(sum, n, norm.near_inverse) + norm.eps);
-  return numerics::rms_inverse(sum, norm.cols, norm.eps);
-}
-__device__ __forceinline__ void normed_input(const Norm& norm, const float* plain, const uint64_t* words,
-                                             uint32_t tag, float* row, uint8_t* codes, float2* scales) {
-  constexpr uint32_t kBatch = 4;
-  float* red = row + norm.cols;
-  const uint32_t tid = threadIdx.x, warp = tid >> 5, lane = tid & 31;
-  if (tid < numerics::kLanes) {
-    float sum = 0.0f;
-#pragma unroll 1
-    for (uint32_t first = tid; first < norm.cols; first += kBatch * numerics::kLanes) {
-      const uint32_t n = min(kBatch, (norm.cols - 1 - first) / numerics::kLanes + 1);
-      float value[kBatch];
-      if (plain) {
-#pragma unroll
-        for (uint32_t j = 0; j < kBatch; ++j)
-          value[j] = __ldcg(plain + first + min(j, n - 1) * numerics::kLanes);
-      } else {
-        poll<kBatch>([&](uint32_t j) { return words + first + j * numerics::kLanes; }, n, tag, value);
-      }
-#pragma unroll
-      for (uint32_t j = 0; j < kBatch; ++j) {
-        if (j >= n) break;
-        row[first + j * numerics::kLanes] = value[j];
-        sum = numerics::fma_rn(value[j], value[j], sum);
-      }
-    }
-    red[tid] = sum;
-  }
-  compute_sync();
-  const float inverse = inverse_rms(norm, tree_of_shared(red));
-#pragma unroll 1
-  for (uint32_t unit = warp; unit < norm.n_units; unit += kPersistentWarps) {
-    float x[2];
-#pragma unroll
-    for (uint32_t j = 0; j < 2; ++j) {
-      const uint32_t i = unit * kUnit + j * 32 + lane;
-      const float w = unit == warp ? norm.first[j] : i < norm.cols ? __ldg(norm.weight + i) : 0.0f;
-      x[j] = i < norm.cols ? row[i] * inverse * w : 0.0f;
-    }
-    QuantizedLane q[2];
-    quantize_lanes(x, q);
-#pragma unroll
-    for (uint32_t j = 0; j < 2; ++j) {
-      codes[unit * kUnit + j * 32 + chunk_byte(lane)] = static_cast<uint8_t>(q[j].q);
-      if (lane == 0) scales[unit * 2 + j] = q[j].scale;
-    }
-  }
-}
-
-// The same where it was published quantised: a lane one of the words of each of the warp's units.
-__device__ __forceinline__ void quantized_input(const PersistentLinear& l, const uint64_t* words,
-                                                uint32_t tag, uint8_t* codes, float2* scales) {
-  constexpr uint32_t kBatch = 5, kCodeWords = 16, kScaleWords = 4;
-  const uint32_t warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-  if (lane >= kCodeWords + kScaleWords) return;
-  const bool is_code = lane < kCodeWords;
-  const uint32_t of_unit = is_code ? kCodeWords : kScaleWords, word = is_code ? lane : lane - kCodeWords;
-  const uint32_t n_words = l.n_groups * (of_unit / 2);  // of its kind; a last unit may have one group
-  const uint64_t* from = words + (is_code ? 0 : l.n_groups * 8);
-  uint32_t* to = is_code ? reinterpret_cast<uint32_t*>(codes) : reinterpret_cast<uint32_t*>(scales);
-  const uint32_t stride = kPersistentWarps * of_unit;
-#pragma unroll 1
-  for (uint32_t first = warp * of_unit + word; first < n_words; first += kBatch * stride) {
-    uint32_t bits[kBatch];
-    const uint32_t n = min(kBatch, (n_words - 1 - first) / stride + 1);
-    poll_bits<kBatch>([&](uint32_t i) { return from + first + i * stride; }, n, tag, bits);
-#pragma unroll
-    for (uint32_t j = 0; j < kBatch; ++j) {
-      if (j < n) to[first + j * stride] = bits[j];
-    }
-  }
-}
-
-// Calls of<F>() for a block format. Comparisons, the usual formats first: the table of a switch and the jump
-// through it cost a third of a microsecond when neither is in its cache.
-template <TensorType... Fs, typename Of>
-__device__ __forceinline__ void for_one_of(TensorType type, Of of) {
-  auto value = static_cast<uint32_t>(type);
-  const auto is = [&](TensorType f) {
-    asm volatile("" : "+r"(value));  // or the compiler makes a table of it
-    return value == static_cast<uint32_t>(f);
-  };
-  (void)((is(Fs) && (of.template operator()<Fs>(), true)) || ...);
-}
-template <typename Of>
-__device__ __forceinline__ void for_format(TensorType type, Of of) {
-  using enum TensorType;
-  for_one_of<kQ4_K, kQ6_K, kQ5_0, kQ8_0, kQ4_0, kQ5_K, kMXFP4, kIQ4_XS, kIQ4_NL, kQ3_K, kQ4_1, kQ5_1, kQ2_K>(
-      type, of);
-}
-
 // Links of a block's tiles as [tile][group][kGroupLinks]. A link is {factor, sum}, with {the minimum's
 // factor, what it multiplies} behind it where the format has one. A warp takes one unit of every tile, unit
-// after unit, kPersistentWarps apart: an item is a tile's part of a unit.
+// after unit, kComputeWarps apart: an item is a tile's part of a unit.
 struct Items {
   uint32_t n_units, n_tiles, super_stride;
   const uint8_t* slot;
@@ -270,7 +151,7 @@ struct Place {
   __device__ __forceinline__ void next(const Items& items) {
     if (++tile == items.n_tiles) {
       tile = 0;
-      unit += kPersistentWarps;
+      unit += kComputeWarps;
     }
   }
 };
@@ -371,7 +252,7 @@ __device__ __forceinline__ void linear_stage(const PersistentArgs& a, const Pers
   // then of the up projection. The last warps begin, since the first ones go on to wait for the next stage's
   // input.
   const uint32_t n_rows = n_tiles * kTileRows, first_row = share.first_tile * kTileRows;
-  const uint32_t place = tid ^ (kPersistentThreads / 2);
+  const uint32_t place = tid ^ (kComputeThreads / 2);
   const uint32_t own_row = first_row + (place >> s.strip_shift);
   const bool has_row = (place >> s.strip_shift) < n_rows && own_row < s.rows;
   const float bias = has_row && s.bias ? __ldg(s.bias + own_row) : 0.0f;
@@ -383,10 +264,10 @@ __device__ __forceinline__ void linear_stage(const PersistentArgs& a, const Pers
   ReadyItem first;
   for_format(type, [&]<TensorType F>() { ready_first<F>(items, first); });
   if (adds) {
-    quantized_input(l, stage == kDownStage ? words.gated : words.attention, tag, codes, scales);
+    quantized_input<5>(l.n_groups, stage == kDownStage ? words.gated : words.attention, tag, codes, scales);
   } else {
-    normed_input(norm_of(l), stage == kQkvStage && is_first ? a.x : nullptr,
-                 stage == kQkvStage ? words.input : words.middle, tag, row, codes, scales);
+    normed_input<4>(norm_input<1>(l.cols, l.n_units, l.norm), stage == kQkvStage && is_first ? a.x : nullptr,
+                    stage == kQkvStage ? words.input : words.middle, tag, row, codes, scales);
   }
   __syncwarp();  // the warp's units are there
   for_format(type, [&]<TensorType F>() { make_links<F>(items, first); });
@@ -431,14 +312,14 @@ __device__ __forceinline__ void linear_stage(const PersistentArgs& a, const Pers
         }
       }
     }
-    i += kPersistentThreads;
+    i += kComputeThreads;
     chain = chain_of(i);
   }
   if (glu) {
     compute_sync();
     const uint32_t n_gated = n_rows / 2;
 #pragma unroll 1
-    for (uint32_t i = place; i < n_gated; i += kPersistentThreads) {
+    for (uint32_t i = place; i < n_gated; i += kComputeThreads) {
       const float gate = gated_rows[i], up = gated_rows[n_gated + i];
       const float value = l.activation == model::Activation::kSilu ? __fmul_rn(numerics::silu(gate), up)
                                                                    : gated(l.activation, gate, up);

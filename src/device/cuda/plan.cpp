@@ -38,7 +38,7 @@ StepLayout step_layout(const device::ResolvedLimits& limits) {
 }  // namespace
 
 CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& limits,
-                   uint32_t persistent_blocks) {
+                   PersistentBlocks blocks) {
   const model::ModelSpec& spec = program.spec;
   const uint64_t tokens = limits.batch_tokens, rows = limits.logits_rows;
   const uint64_t wide = std::max(tokens, rows);  // the head's input has `rows` rows
@@ -101,7 +101,7 @@ CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& 
   step = plan.add("step", Category::kActivations, layout.n_words * 4);
   for (size_t i = 0; i < program.ropes.size(); ++i)
     ropes.push_back(floats("rope." + std::to_string(i), uint64_t{limits.context} * program.ropes[i].n_dims));
-  if (const auto shape = persistent_shape(program, persistent_blocks)) {
+  if (const auto shape = persistent_shape(program, blocks)) {
     const uint32_t n_splits = std::min(shape->max_splits, max_splits);
     persistent = {
         plan.add("decode.layers", Category::kActivations, spec.n_layers * sizeof(PersistentLayer)),

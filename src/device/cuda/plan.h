@@ -9,6 +9,12 @@
 
 namespace orcd::cuda {
 
+// Of the kernel of all layers (persistent.h).
+struct PersistentBlocks {
+  uint32_t n = 0;        // 0: there is no such kernel, or none is wanted
+  bool streams = false;  // weights stream through it; else they are resident
+};
+
 // Tokens of a step up to which several blocks share the splits of one query.
 inline constexpr uint32_t kSplitTokens = 64;
 // Their partial results take at most this much, but for as many tokens as the decode graphs are made for.
@@ -26,8 +32,7 @@ struct StepLayout {
 
 // Indices into plan.items(). T = batch_tokens, R = logits_rows.
 struct CudaPlan {
-  // persistent_blocks: of Context.
-  CudaPlan(const model::Program& program, const device::ResolvedLimits& limits, uint32_t persistent_blocks);
+  CudaPlan(const model::Program& program, const device::ResolvedLimits& limits, PersistentBlocks blocks);
 
   memory::Plan plan;
   std::vector<uint32_t> weights;           // by WeightId

@@ -22,6 +22,14 @@ __device__ __forceinline__ void wait_for_inputs() {
 #endif
 }
 
+// The thread's index, for kernels that stay for many stages: what is made of it is made anew where it is
+// called, and not kept in registers, or spilled, from the kernel's beginning on.
+__device__ __forceinline__ uint32_t thread_here() {
+  uint32_t thread = threadIdx.x;
+  asm volatile("" : "+r"(thread));
+  return thread;
+}
+
 __device__ __forceinline__ void copy_async16(uint32_t shared, const void* global) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
 }
@@ -43,10 +51,10 @@ __device__ __forceinline__ bool elect_one() {
                : "=r"(elected)::"memory");
   return elected != 0;
 }
-// Barriers in shared memory that count the bytes of bulk copies: one arrival a phase.
-__device__ __forceinline__ void barrier_init(uint64_t* barrier) {
+// Barriers in shared memory that count arrivals, and the bytes of bulk copies.
+__device__ __forceinline__ void barrier_init(uint64_t* barrier, uint32_t n_arrivals = 1) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(barrier));
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(address) : "memory");
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(address), "r"(n_arrivals) : "memory");
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
@@ -63,6 +71,17 @@ __device__ __forceinline__ void barrier_wait(uint64_t* barrier, uint32_t parity)
       "DONE:\n}" ::"r"(address),
       "r"(parity)
       : "memory");
+}
+// Whether the phase of this parity is over: true of parity 1 before the first is.
+__device__ __forceinline__ bool barrier_test(uint64_t* barrier, uint32_t parity) {
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(barrier));
+  uint32_t over;
+  asm volatile(
+      "{\n.reg .pred p;\nmbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
+      : "=r"(over)
+      : "r"(address), "r"(parity)
+      : "memory");
+  return over != 0;
 }
 __device__ __forceinline__ void barrier_arrive(uint64_t* barrier) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(barrier));

@@ -11,7 +11,7 @@ namespace orcd::cuda {
 
 CudaPlan make_plan(const Context& context, const model::Program& program,
                    const device::ResolvedLimits& limits) {
-  CudaPlan out(program, limits, context.persistent_blocks);
+  CudaPlan out(program, limits, context.persistent);
   const uint64_t step_bytes = out.layout.n_words * 4, result_bytes = limits.logits_rows * sizeof(RowResult);
   const uint64_t row_bytes = uint64_t{limits.logits_rows} * program.spec.n_vocab * 4;
   // State takes them in this order.

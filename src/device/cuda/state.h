@@ -24,8 +24,7 @@ struct Context {
   std::unique_ptr<Calls> calls;
   uint32_t n_sm = 0;
   bool has_clusters = false;  // compute capability 9.0 or more
-  uint32_t persistent_blocks =
-      0;                   // of the kernel of all layers (persistent.h); 0: there is none, or none wanted
+  PersistentBlocks persistent;
   bool has_wgmma = false;  // compute capability 9.0, and its kernels are wanted
   device::DeviceInfo info;
   std::string pci_bus_id;
