@@ -1,6 +1,5 @@
-// The persistent kernel of models whose layers do not fit shared memory (persistent.h): the weights of all
-// stages stream through it, to each warp those that it works on. Rules N3, N4 and N5, in the same chains as
-// the kernels of a step's launches.
+// The persistent kernel through which weights stream (persistent.h), to each warp those that it works on, of
+// all stages and layers. Rules N3, N4 and N5, in the same chains as the kernels of a step's launches.
 #include "device/cuda/linear_token.cuh"
 #include "device/cuda/persistent.h"
 #include "device/cuda/persistent_attention.cuh"
@@ -34,7 +33,6 @@ struct BlockShared {
   uint64_t layer_begun, attention_over;
   uint64_t pages_ready;
   uint64_t set_ready[kTokenWarps][kMostSlots], set_read[kTokenWarps][kMostSlots];
-  WarpShare shares[kTokenWarps];  // of the stage
   StepAttention step;
   uint32_t n_own;  // items of the block
   AttentionItem own[kMostItems];
