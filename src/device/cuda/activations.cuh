@@ -2,6 +2,7 @@
 #pragma once
 
 #include "device/cuda/linear.h"
+#include "device/cuda/ptx.cuh"
 #include "numerics/functions.h"
 #include "numerics/norm.h"
 #include "numerics/quantize.h"
@@ -189,6 +190,15 @@ __device__ __forceinline__ QuantizedPart<kValues> quantize_part(const float (&x)
   return out;
 }
 
+// Stores octet `octet` of one token's row: its codes in the order of chunk_byte(), and the group's scale.
+__device__ __forceinline__ void store_octet(const QuantizedPart<8>& q, uint32_t octet, uint8_t* codes,
+                                            float2* scales) {
+  uint8_t* group = codes + octet / 4 * 32;
+  *reinterpret_cast<uint32_t*>(group + chunk_byte(octet % 4 * 8)) = q.words[0];
+  *reinterpret_cast<uint32_t*>(group + chunk_byte(octet % 4 * 8 + 4)) = q.words[1];
+  if (octet % 4 == 0) scales[octet / 4] = q.scale;
+}
+
 // Where element e of a group stands in its unit's 16 bytes of fragment, and of which quarter t.
 __device__ __forceinline__ uint32_t fragment_byte(uint32_t group, uint32_t e, uint32_t lane_base) {
   return (lane_base + (e % 16) / 4) * 16 + ((group & 1) * 2 + e / 16) * 4 + e % 4;
@@ -209,6 +219,12 @@ __device__ __noinline__ static float clamped_swiglu_call(float gate, float up) {
 __device__ __forceinline__ float gated(model::Activation activation, float gate, float up) {
   if (activation == model::Activation::kClampedSwiglu) return clamped_swiglu_call(gate, up);
   return __fmul_rn(activate(activation, gate), up);
+}
+
+// The same with the commonest activation in line, for a kernel that calls it at one place.
+__device__ __forceinline__ float gated_in_line(model::Activation activation, float gate, float up) {
+  return activation == model::Activation::kSilu ? __fmul_rn(numerics::silu(gate), up)
+                                                : gated(activation, gate, up);
 }
 
 // gate becomes the gated output of four values. Kernels that have many call this: the commonest activation is

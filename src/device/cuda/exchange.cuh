@@ -4,14 +4,10 @@
 
 #include "device/cuda/activations.cuh"
 #include "device/cuda/exact_math.cuh"
-#include "device/cuda/linear.h"
+#include "device/cuda/persistent.h"
 #include "device/cuda/ptx.cuh"
 
 namespace orcd::cuda {
-
-// Of a block, those that compute.
-inline constexpr uint32_t kComputeWarps = 16;
-inline constexpr uint32_t kComputeThreads = kComputeWarps * 32;
 
 #if __CUDA_ARCH__ >= 900
 // The barrier of the warps that compute.
@@ -62,6 +58,13 @@ __device__ __forceinline__ void poll(Address address, uint32_t n, uint32_t tag, 
   for (uint32_t i = 0; i < kN; ++i) value[i] = numerics::bits_float(bits[i]);
 }
 
+// The code of x, which the inverse of its group's scale brings to at most 127 or a little more: the same as
+// quantize_value(). The integer stands in the last bits of the sum.
+__device__ __forceinline__ int32_t code_of(float x, float inverse) {
+  const float t = fminf(fmaxf(__fmul_rn(x, inverse), -127.0f), 127.0f);
+  return static_cast<int32_t>(numerics::float_bits(__fadd_rn(t, 12582912.0f)) - 0x4b400000u);
+}
+
 // Groups of a warp side by side, a value of each a lane: the same as quantize_lane().
 template <uint32_t kN>
 __device__ __forceinline__ void quantize_lanes(const float (&x)[kN], QuantizedLane (&out)[kN]) {
@@ -82,9 +85,7 @@ __device__ __forceinline__ void quantize_lanes(const float (&x)[kN], QuantizedLa
   for (uint32_t i = 0; i < kN; ++i) {
     const float2 scales = code_scales(amax[i]);
     d[i] = scales.x;
-    const float t = fminf(fmaxf(__fmul_rn(x[i], scales.y), -127.0f), 127.0f);
-    // The integer stands in the last bits of the sum.
-    out[i].q = static_cast<int32_t>(numerics::float_bits(__fadd_rn(t, 12582912.0f)) - 0x4b400000u);
+    out[i].q = code_of(x[i], scales.y);
   }
 #pragma unroll
   for (uint32_t i = 0; i < kN; ++i)
@@ -107,213 +108,11 @@ __device__ __forceinline__ void publish_group(uint64_t* words, uint32_t n_groups
     publish(words + n_groups * 8 + group * 2 + lane / 4, lane < 4 ? q.scale.x : q.scale.y, tag);
 }
 
-// A stage's input: the residual, normalised; each warp quantises the units that it will work on, and sees
-// them behind a barrier of its own. All threads call it.
-template <uint32_t kAhead>
-struct RowNormInput {
-  uint32_t cols, n_units;
-  const float* weight;
-  float eps, near_inverse;  // of cols
-  float ahead[2 * kAhead];  // weights of the warp's first units
-};
-template <uint32_t kAhead>
-__device__ __forceinline__ RowNormInput<kAhead> norm_input(uint32_t cols, uint32_t n_units,
-                                                           const InputNorm& of) {
-  RowNormInput<kAhead> norm = {cols, n_units, of.weight, of.eps, near_reciprocal(static_cast<float>(cols))};
-  const uint32_t tid = thread_here();
-#pragma unroll
-  for (uint32_t j = 0; j < 2 * kAhead; ++j) {
-    const uint32_t i = ((tid >> 5) + j / 2 * kComputeWarps) * kUnit + j % 2 * 32 + (tid & 31);
-    norm.ahead[j] = i < norm.cols ? __ldg(norm.weight + i) : 0.0f;
-  }
-  return norm;
-}
+// 1 / rms of a row; near_inverse: near_reciprocal(cols).
 __device__ __forceinline__ float inverse_rms(float sum, uint32_t cols, float near_inverse, float eps) {
   if (__builtin_expect(is_ordinary(sum), true))
     return inverse_root(divide(sum, static_cast<float>(cols), near_inverse) + eps);
   return numerics::rms_inverse(sum, cols, eps);
-}
-template <uint32_t kBatch, uint32_t kAhead>
-__device__ __forceinline__ void normed_input(const RowNormInput<kAhead>& norm, const float* plain,
-                                             const uint64_t* words, uint32_t tag, float* row, uint8_t* codes,
-                                             float2* scales) {
-  float* red = row + norm.cols;
-  const uint32_t tid = thread_here(), warp = tid >> 5, lane = tid & 31;
-  if (tid < numerics::kLanes) {
-    float sum = 0.0f;
-#pragma unroll 1
-    for (uint32_t first = tid; first < norm.cols; first += kBatch * numerics::kLanes) {
-      const uint32_t n = min(kBatch, (norm.cols - 1 - first) / numerics::kLanes + 1);
-      float value[kBatch];
-      if (plain) {
-#pragma unroll
-        for (uint32_t j = 0; j < kBatch; ++j)
-          value[j] = __ldcg(plain + first + min(j, n - 1) * numerics::kLanes);
-      } else {
-        poll<kBatch>([&](uint32_t j) { return words + first + j * numerics::kLanes; }, n, tag, value);
-      }
-#pragma unroll
-      for (uint32_t j = 0; j < kBatch; ++j) {
-        if (j >= n) break;
-        row[first + j * numerics::kLanes] = value[j];
-        sum = numerics::fma_rn(value[j], value[j], sum);
-      }
-    }
-    red[tid] = sum;
-  }
-  compute_sync();
-  const float inverse = inverse_rms(tree_of_shared(red), norm.cols, norm.near_inverse, norm.eps);
-  const auto quantise = [&](uint32_t unit, float w0, float w1) {
-    const uint32_t i = unit * kUnit + lane;
-    const float x[2] = {i < norm.cols ? row[i] * inverse * w0 : 0.0f,
-                        i + 32 < norm.cols ? row[i + 32] * inverse * w1 : 0.0f};
-    QuantizedLane q[2];
-    quantize_lanes(x, q);
-#pragma unroll
-    for (uint32_t j = 0; j < 2; ++j) {
-      codes[unit * kUnit + j * 32 + chunk_byte(lane)] = static_cast<uint8_t>(q[j].q);
-      if (lane == 0) scales[unit * 2 + j] = q[j].scale;
-    }
-  };
-#pragma unroll
-  for (uint32_t j = 0; j < kAhead; ++j) {
-    const uint32_t unit = warp + j * kComputeWarps;
-    if (unit < norm.n_units) quantise(unit, norm.ahead[2 * j], norm.ahead[2 * j + 1]);
-  }
-#pragma unroll 1
-  for (uint32_t unit = warp + kAhead * kComputeWarps; unit < norm.n_units; unit += kComputeWarps) {
-    const uint32_t i = unit * kUnit + lane;
-    quantise(unit, i < norm.cols ? __ldg(norm.weight + i) : 0.0f,
-             i + 32 < norm.cols ? __ldg(norm.weight + i + 32) : 0.0f);
-  }
-}
-
-// Eight elements of a group a lane, beside the three lanes that hold the rest of it: the same as
-// quantize_part(). Whole warps.
-__device__ __forceinline__ QuantizedPart<8> quantize_octet(const float (&x)[8]) {
-  uint32_t bits = 0;
-#pragma unroll
-  for (uint32_t i = 0; i < 8; ++i) bits = max(bits, numerics::float_bits(x[i]) & 0x7fffffffu);
-#pragma unroll
-  for (uint32_t lane = 1; lane < 4; lane *= 2) bits = max(bits, __shfl_xor_sync(~0u, bits, lane));
-  const float amax = numerics::bits_float(bits);
-  if (__builtin_expect(!__all_sync(~0u, is_ordinary(amax) || amax == 0.0f), false)) return quantize_part(x);
-  const float2 scales = code_scales(amax);
-  QuantizedPart<8> out = {};
-  int32_t sum = 0;
-#pragma unroll
-  for (uint32_t i = 0; i < 8; ++i) {
-    const float t = fminf(fmaxf(__fmul_rn(x[i], scales.y), -127.0f), 127.0f);
-    // The integer stands in the last bits of the sum.
-    const auto q = static_cast<int32_t>(numerics::float_bits(__fadd_rn(t, 12582912.0f)) - 0x4b400000u);
-    sum += q;
-    out.words[i / 4] |= (static_cast<uint32_t>(q) & 255u) << (8 * (i % 4));
-  }
-#pragma unroll
-  for (uint32_t lane = 1; lane < 4; lane *= 2) sum += __shfl_xor_sync(~0u, sum, lane);
-  out.scale = make_float2(scales.x, __fmul_rn(scales.x, static_cast<float>(sum)));
-  return out;
-}
-
-// normed_input() of wide rows: a thread eight elements. All see them behind a barrier.
-__device__ __forceinline__ void normed_octets(uint32_t cols, const InputNorm& norm, const float* plain,
-                                              const uint64_t* words, uint32_t tag, float* row, uint8_t* codes,
-                                              float2* scales) {
-  float* red = row + cols;
-  const uint32_t tid = thread_here(), n_octets = cols / 8;
-  const NormWeights ahead = load_norm_weights(norm, tid < n_octets ? tid * 8 : 0);
-  const float near_inverse = near_reciprocal(static_cast<float>(cols));
-  constexpr uint32_t kBatch = 8;  // words that a thread asks for together
-#pragma unroll 1
-  for (uint32_t first = tid; first < cols; first += kBatch * kComputeThreads) {
-    const uint32_t n = min(kBatch, (cols - 1 - first) / kComputeThreads + 1);
-    float value[kBatch];
-    if (plain) {
-#pragma unroll
-      for (uint32_t j = 0; j < kBatch; ++j)
-        value[j] = __ldcg(plain + first + min(j, n - 1) * kComputeThreads);
-    } else {
-      poll<kBatch>([&](uint32_t j) { return words + first + j * kComputeThreads; }, n, tag, value);
-    }
-#pragma unroll
-    for (uint32_t j = 0; j < kBatch; ++j) {
-      if (j < n) row[first + j * kComputeThreads] = value[j];
-    }
-  }
-  compute_sync();
-  if (tid < numerics::kLanes) {
-    float sum = 0.0f;
-#pragma unroll 8
-    for (uint32_t i = tid; i < cols; i += numerics::kLanes) sum = numerics::fma_rn(row[i], row[i], sum);
-    red[tid] = sum;
-  }
-  compute_sync();
-  const float inverse = inverse_rms(tree_of_shared(red), cols, near_inverse, norm.eps);
-#pragma unroll 1
-  for (uint32_t first = tid & ~31u; first < n_octets; first += kComputeThreads) {
-    const uint32_t octet = first + (tid & 31);
-    const bool inside = octet < n_octets;
-    float v[8] = {};
-    if (inside) {
-      const NormWeights weights = first < kComputeThreads ? ahead : load_norm_weights(norm, octet * 8);
-#pragma unroll
-      for (uint32_t j = 0; j < 8; ++j) v[j] = row[octet * 8 + j] * inverse * weights.w[j];
-    }
-    const QuantizedPart<8> q = quantize_octet(v);
-    if (!inside) continue;
-    uint8_t* group = codes + octet / 4 * 32;
-    *reinterpret_cast<uint32_t*>(group + chunk_byte(octet % 4 * 8)) = q.words[0];
-    *reinterpret_cast<uint32_t*>(group + chunk_byte(octet % 4 * 8 + 4)) = q.words[1];
-    if (octet % 4 == 0) scales[octet / 4] = q.scale;
-  }
-}
-
-// The same where it was published quantised: a lane one of the words of each of the warp's units.
-template <uint32_t kBatch>
-__device__ __forceinline__ void quantized_input(uint32_t n_groups, const uint64_t* words, uint32_t tag,
-                                                uint8_t* codes, float2* scales) {
-  constexpr uint32_t kCodeWords = 16, kScaleWords = 4;
-  const uint32_t tid = thread_here(), warp = tid >> 5, lane = tid & 31;
-  if (lane >= kCodeWords + kScaleWords) return;
-  const bool is_code = lane < kCodeWords;
-  const uint32_t of_unit = is_code ? kCodeWords : kScaleWords, word = is_code ? lane : lane - kCodeWords;
-  const uint32_t n_words = n_groups * (of_unit / 2);  // of its kind; a last unit may have one group
-  const uint64_t* from = words + (is_code ? 0 : n_groups * 8);
-  uint32_t* to = is_code ? reinterpret_cast<uint32_t*>(codes) : reinterpret_cast<uint32_t*>(scales);
-  const uint32_t stride = kComputeWarps * of_unit;
-#pragma unroll 1
-  for (uint32_t first = warp * of_unit + word; first < n_words; first += kBatch * stride) {
-    uint32_t bits[kBatch];
-    const uint32_t n = min(kBatch, (n_words - 1 - first) / stride + 1);
-    poll_bits<kBatch>([&](uint32_t i) { return from + first + i * stride; }, n, tag, bits);
-#pragma unroll
-    for (uint32_t j = 0; j < kBatch; ++j) {
-      if (j < n) to[first + j * stride] = bits[j];
-    }
-  }
-}
-
-// The same of wide rows, whichever thread. All see them behind a barrier.
-__device__ __forceinline__ void quantized_words(uint32_t n_groups, const uint64_t* words, uint32_t tag,
-                                                uint8_t* codes, float2* scales) {
-  constexpr uint32_t kBatch = 10;
-  const uint32_t n_codes = n_groups * 8, n_words = n_groups * 10;
-#pragma unroll 1
-  for (uint32_t first = thread_here(); first < n_words; first += kBatch * kComputeThreads) {
-    uint32_t bits[kBatch];
-    const uint32_t n = min(kBatch, (n_words - 1 - first) / kComputeThreads + 1);
-    poll_bits<kBatch>([&](uint32_t i) { return words + first + i * kComputeThreads; }, n, tag, bits);
-#pragma unroll
-    for (uint32_t j = 0; j < kBatch; ++j) {
-      const uint32_t i = first + j * kComputeThreads;
-      if (j >= n) break;
-      if (i < n_codes) {
-        reinterpret_cast<uint32_t*>(codes)[i] = bits[j];
-      } else {
-        reinterpret_cast<uint32_t*>(scales)[i - n_codes] = bits[j];
-      }
-    }
-  }
 }
 #endif
 

@@ -34,17 +34,15 @@ inline void shape_segments(LinearArgs& args, TypeOf type_of) {
 inline constexpr uint32_t kTokenWarps = 16;
 inline constexpr uint32_t kSumStride = 36;  // words of a column of sums: 32 rows, and no bank conflicts
 inline constexpr uint32_t kTokenSumBytes = 8 * kSumStride * 4;
-struct SetBytes {
-  uint32_t unit, super, tile;  // tile: of the set's part of a tile, with its piece of stream 2
-};
 struct SetShape {
   uint32_t units;
-  SetBytes bytes;
+  uint32_t unit_bytes, super_bytes,
+      tile_bytes;  // tile_bytes: of a whole set in one tile, with its piece of stream 2
 };
 ORCD_HD constexpr SetShape set_shape(TensorType type) {
   const PackedShape shape = packed_shape(type);
   const uint32_t units = numerics::has_half_scales(type) || type == TensorType::kQ8_0 ? 2 : 4;
-  return {units, {shape.unit_bytes, shape.super_bytes, units * shape.unit_bytes + shape.super_bytes}};
+  return {units, shape.unit_bytes, shape.super_bytes, units * shape.unit_bytes + shape.super_bytes};
 }
 
 // Of a block's weights: a longer kernel lets the next one start early (LinearArgs::early).

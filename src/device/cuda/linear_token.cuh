@@ -23,7 +23,7 @@ struct TokenSet {
   static constexpr uint32_t kColumns = numerics::has_half_scales(F) ? 2 : 1;
   static constexpr uint32_t kUnits = set_shape(F).units;
   static constexpr uint32_t kUnitBytes = kUnits * kShape.unit_bytes;
-  static constexpr uint32_t kBytes = set_shape(F).bytes.tile;
+  static constexpr uint32_t kBytes = set_shape(F).tile_bytes;
 };
 
 // Shared memory: two sets a warp and a barrier for them, then the sums of all warps and the partial results,
@@ -74,7 +74,6 @@ __device__ __forceinline__ BlockShare share_of(const LinearArgs& a) {
       block -= a.segments[segment++].n_blocks;
   }
   const Segment& s = a.segments[segment];
-  if (block >= s.n_blocks) return {segment, 0, 0};
   const uint32_t step = a.epilogue == Epilogue::kGlu ? 4 : 1;
   return {segment, (block * s.steps_per_block + min(block, s.extra_steps)) * step,
           (s.steps_per_block + (block < s.extra_steps ? 1 : 0)) * step};
@@ -84,8 +83,8 @@ __device__ __forceinline__ BlockShare share_of(const LinearArgs& a) {
 struct PairData {
   const uint8_t *units[2], *super[2];
 };
-__device__ __forceinline__ PairData pair_data(const LinearArgs& a, const BlockShare& share, uint32_t pair,
-                                              uint32_t unit_bytes) {
+template <TensorType F>
+__device__ __forceinline__ PairData pair_data(const LinearArgs& a, const BlockShare& share, uint32_t pair) {
   PairData data;
 #pragma unroll
   for (uint32_t half = 0; half < 2; ++half) {
@@ -93,7 +92,8 @@ __device__ __forceinline__ PairData pair_data(const LinearArgs& a, const BlockSh
     if (a.epilogue == Epilogue::kGlu) at = {pair & 1, share.first_tile / 2 + (pair & ~1u) + half};
     const Segment& s = a.segments[at.segment];
     const bool there = 2 * pair + half < share.n_tiles && at.tile < s.n_tiles;
-    data.units[half] = there ? s.data + static_cast<uint64_t>(at.tile) * a.n_units * unit_bytes : nullptr;
+    data.units[half] =
+        there ? s.data + static_cast<uint64_t>(at.tile) * a.n_units * packed_shape(F).unit_bytes : nullptr;
     data.super[half] = s.data + s.super_at + static_cast<uint64_t>(at.tile) * s.super_stride;
   }
   return data;
@@ -101,31 +101,39 @@ __device__ __forceinline__ PairData pair_data(const LinearArgs& a, const BlockSh
 
 // Starts the copy of n units from `unit` on, of both tiles of a pair, into the warp's slot. All arguments are
 // the same in the whole warp.
-__device__ __forceinline__ void fetch_set(SetBytes t, const PairData& data, uint32_t unit, uint32_t n,
-                                          uint8_t* slot, uint64_t* barrier) {
-  const uint32_t super_at = t.tile - t.super;
+template <TensorType F>
+__device__ __forceinline__ void fetch_set(const PairData& data, uint32_t unit, uint32_t n, uint8_t* slot,
+                                          uint64_t* barrier) {
+  using T = TokenSet<F>;
 #if __CUDA_ARCH__ >= 900
   if (!elect_one()) return;
-  const uint32_t bytes = n * t.unit;
-  barrier_expect(barrier, (bytes + t.super) * (data.units[1] ? 2 : 1));
+  const uint32_t bytes = n * T::kShape.unit_bytes;
+  barrier_expect(barrier, (bytes + T::kShape.super_bytes) * (data.units[1] ? 2 : 1));
 #pragma unroll
   for (uint32_t half = 0; half < 2; ++half) {
     if (half == 1 && !data.units[1]) return;
-    uint8_t* to = slot + half * t.tile;
-    bulk_copy(to, data.units[half] + static_cast<uint64_t>(unit) * t.unit, bytes, barrier);
-    if (t.super != 0) bulk_copy(to + super_at, data.super[half] + (unit / 4) * t.super, t.super, barrier);
+    uint8_t* to = slot + half * T::kBytes;
+    bulk_copy(to, data.units[half] + static_cast<uint64_t>(unit) * T::kShape.unit_bytes, bytes, barrier);
+    if constexpr (T::kShape.super_bytes != 0) {
+      bulk_copy(to + T::kUnitBytes, data.super[half] + (unit / 4) * T::kShape.super_bytes,
+                T::kShape.super_bytes, barrier);
+    }
   }
 #else
-  const uint32_t lane = threadIdx.x & 31, n_chunks = n * (t.unit / 16);
+  const uint32_t lane = threadIdx.x & 31, n_chunks = n * (T::kShape.unit_bytes / 16);
 #pragma unroll 1
   for (uint32_t half = 0; half < 2; ++half) {
     if (!data.units[half]) break;
-    const uint8_t* from = data.units[half] + static_cast<uint64_t>(unit) * t.unit;
-    const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(slot + half * t.tile));
+    const uint8_t* from = data.units[half] + static_cast<uint64_t>(unit) * T::kShape.unit_bytes;
+    const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(slot + half * T::kBytes));
 #pragma unroll 1
     for (uint32_t i = lane; i < n_chunks; i += 32) copy_async16(to + i * 16, from + i * 16);
-    if (t.super != 0 && lane < t.super / 16)
-      copy_async16(to + super_at + lane * 16, data.super[half] + (unit / 4) * t.super + lane * 16);
+    if constexpr (T::kShape.super_bytes != 0) {
+      if (lane < T::kShape.super_bytes / 16) {
+        copy_async16(to + T::kUnitBytes + lane * 16,
+                     data.super[half] + (unit / 4) * T::kShape.super_bytes + lane * 16);
+      }
+    }
   }
   copy_async_commit();
 #endif
@@ -193,10 +201,7 @@ __device__ __forceinline__ void normalise_and_quantize(const LinearArgs& a, cons
     }
     const QuantizedPart<8> q = quantize_part(v);
     if (!inside) continue;
-    uint8_t* group = codes + octet / 4 * 32;
-    *reinterpret_cast<uint32_t*>(group + chunk_byte(octet % 4 * 8)) = q.words[0];
-    *reinterpret_cast<uint32_t*>(group + chunk_byte(octet % 4 * 8 + 4)) = q.words[1];
-    if (octet % 4 == 0) scales[octet / 4] = q.scale;
+    store_octet(q, octet, codes, scales);
   }
 }
 
@@ -381,8 +386,8 @@ __device__ __forceinline__ void token_block(const LinearArgs& a, uint8_t* shared
   uint32_t pair = warp >> segment.strip_shift, unit = begin;
   PairData data = {};
   if (pair < n_pairs) {
-    data = pair_data(a, share, pair, T::kShape.unit_bytes);
-    fetch_set(set_shape(F).bytes, data, unit, units_from(unit), slot, barrier);
+    data = pair_data<F>(a, share, pair);
+    fetch_set<F>(data, unit, units_from(unit), slot, barrier);
   }
   NormWeights weights;
   if (a.x) weights = load_norm_weights(a.norm, threadIdx.x * 8 < a.cols ? threadIdx.x * 8 : 0);
@@ -412,9 +417,9 @@ __device__ __forceinline__ void token_block(const LinearArgs& a, uint8_t* shared
     if (last) {
       unit = begin;
       pair += pair_step;
-      if (pair < n_pairs) data = pair_data(a, share, pair, T::kShape.unit_bytes);
+      if (pair < n_pairs) data = pair_data<F>(a, share, pair);
     }
-    if (pair < n_pairs) fetch_set(set_shape(F).bytes, data, unit, units_from(unit), slot, barrier);
+    if (pair < n_pairs) fetch_set<F>(data, unit, units_from(unit), slot, barrier);
     sum_set<F>(this_unit, set, codes, lane, sums);
     __syncwarp();  // the sums are there
     acc = chain_set<F>(set, min(2 * n, a.n_groups - 2 * this_unit), scales + 2 * this_unit, sums + lane, acc);

@@ -182,13 +182,17 @@ void add_needs(const PersistentLayer& layer, Needs* needs) {
   }
 }
 
-PersistentShared lay_out(const Needs& needs, uint32_t page_bytes) {
+// Where a part of so many bytes begins, of which `end` have been given out.
+uint32_t take_part(uint32_t* end, uint32_t bytes) {
+  return std::exchange(*end, static_cast<uint32_t>(align_up(*end + bytes, 128)));
+}
+
+// Where weights are resident. page_bytes: of a split.
+PersistentShared lay_out(const std::vector<PersistentLayer>& layers, uint32_t page_bytes) {
+  Needs needs;
+  for (const PersistentLayer& layer : layers) add_needs(layer, &needs);
   PersistentShared out = {};
-  const auto take = [&](uint32_t bytes) {
-    const uint32_t at = out.bytes;
-    out.bytes = static_cast<uint32_t>(align_up(at + bytes, 128));
-    return at;
-  };
+  const auto take = [&](uint32_t bytes) { return take_part(&out.bytes, bytes); };
   out.row_at = take(needs.row);
   out.codes_at = take(needs.codes);
   out.scales_at = take(needs.scales);
@@ -219,23 +223,21 @@ StreamShared lay_out_stream(const std::vector<PersistentLayer>& layers, uint32_t
         const uint32_t steps = s.steps_per_block + (s.extra_steps != 0 ? 1 : 0);
         const uint32_t tiles = glu ? steps * 4 : (steps + 1) / 2 * 2;
         parts = std::max(parts, (tiles << s.strip_shift) * kTileRows * 4);
-        out.slot_bytes = std::max(out.slot_bytes, 2 * linear.sets[i].bytes.tile);
+        out.slot_bytes = std::max(out.slot_bytes, 2 * linear.sets[i].tile_bytes);
       }
     }
   }
-  const auto take = [&](uint32_t bytes) {
-    return std::exchange(out.bytes, static_cast<uint32_t>(align_up(out.bytes + bytes, 128)));
-  };
-  take(0);
+  uint32_t others = 0;
+  for (const uint32_t bytes : {sums, parts, codes, scales}) take_part(&others, bytes);
+  if (others > kMostStreamShared) return {};
+  const uint32_t warps_slot = kTokenWarps * out.slot_bytes;
+  out.n_slots = std::min(kMostSlots, (kMostStreamShared - others) / warps_slot);
+  const auto take = [&](uint32_t bytes) { return take_part(&out.bytes, bytes); };
+  take(std::max(out.n_slots * warps_slot, page_bytes));
   out.sums_at = take(sums);
   out.parts_at = take(parts);
   out.codes_at = take(codes);
   out.scales_at = take(scales);
-  if (out.bytes > kMostStreamShared) return {};
-  const uint32_t warps_slot = kTokenWarps * out.slot_bytes;
-  out.n_slots = std::min(kMostSlots, (kMostStreamShared - out.bytes) / warps_slot);
-  const uint32_t ring = std::max(out.n_slots * warps_slot, page_bytes);
-  for (uint32_t* at : {&out.sums_at, &out.parts_at, &out.codes_at, &out.scales_at, &out.bytes}) *at += ring;
   if (out.n_slots < 2 || out.bytes > kMostStreamShared) return {};
   return out;
 }
@@ -248,13 +250,11 @@ std::optional<PersistentShape> persistent_shape(const model::Program& program, P
   if (!ops || n_blocks == 0) return std::nullopt;
   const LayerOps& first_ops = ops->front();
   if (!has_persistent_attention(first_ops.qkv->head_dim)) return std::nullopt;
-  PersistentShape out;
-  Needs needs;
+  PersistentShape out = {};
   uint32_t n_adding = 0;  // blocks that have a share of the projections
   for (const LayerOps& one : *ops) {
     if (!is_possible(program, one, first_ops)) return std::nullopt;
     out.layers.push_back(shape_layer(program, n_blocks, one));
-    add_needs(out.layers.back(), &needs);
     const Segment &project = out.layers.back().linears[kProjectStage].segments[0],
                   &down = out.layers.back().linears[kDownStage].segments[0],
                   &first = out.layers.front().linears[kProjectStage].segments[0];
@@ -270,18 +270,18 @@ std::optional<PersistentShape> persistent_shape(const model::Program& program, P
   const uint32_t queries = queries_of(*first_ops.qkv);
   const uint32_t page_bytes =
       2 * numerics::kPagesPerSplit * numerics::kPageKeys * first_ops.qkv->head_dim * 2;
-  out.shared = lay_out(needs, page_bytes);
-  out.n_attending = n_blocks - std::min(n_blocks, n_adding);
-  out.max_splits = out.n_attending / queries;
-  if (!blocks.streams) {
-    if (out.shared.bytes > kMostResidentShared || out.max_splits == 0) return std::nullopt;
-    return out;
+  if (blocks.streams) {
+    out.stream = lay_out_stream(out.layers, page_bytes);
+    out.n_attending = n_blocks;
+    out.max_splits = n_blocks * kMostItems / queries;
+    if (out.stream.n_slots == 0) return std::nullopt;
+  } else {
+    out.shared = lay_out(out.layers, page_bytes);
+    out.n_attending = n_blocks - std::min(n_blocks, n_adding);
+    out.max_splits = out.n_attending / queries;
+    if (out.shared.bytes > kMostResidentShared) return std::nullopt;
   }
-  out.shared = {};
-  out.stream = lay_out_stream(out.layers, page_bytes);
-  out.n_attending = n_blocks;
-  out.max_splits = n_blocks * kMostItems / queries;
-  if (out.stream.n_slots == 0 || out.max_splits == 0) return std::nullopt;
+  if (out.max_splits == 0) return std::nullopt;
   return out;
 }
 
@@ -304,12 +304,21 @@ PersistentWords persistent_words(const model::Program& program, uint32_t n_split
 }
 
 void prepare_persistent(Calls* calls) {
-  prepare_resident(calls);
-  prepare_streamed(calls);
+  for (const uint32_t head_dim : {64u, 128u}) {
+    calls->allow_shared(reinterpret_cast<const void*>(resident_kernel(head_dim)), kMostResidentShared);
+    calls->allow_shared(reinterpret_cast<const void*>(streamed_kernel(head_dim)), kMostStreamShared);
+  }
 }
 
 void launch_persistent(Calls* calls, uint32_t n_blocks, const PersistentArgs& args) {
-  (args.stream.n_slots != 0 ? launch_streamed : launch_resident)(calls, n_blocks, args);
+  const bool streams = args.stream.n_slots != 0;
+  LaunchShape shape;
+  shape.grid = dim3(n_blocks);
+  shape.block = dim3(streams ? kStreamThreads : kResidentThreads);
+  shape.shared_bytes = streams ? args.stream.bytes : args.shared.bytes;
+  shape.together = true;
+  calls->launch("layers, one token", (streams ? streamed_kernel : resident_kernel)(args.head_dim), shape,
+                args);
 }
 
 std::optional<Persistent> make_persistent(State& state) {

@@ -11,8 +11,7 @@ namespace {
 
 // What a block has in shared memory besides PersistentShared.
 struct BlockShared {
-  PersistentLayer layers[kRing];  // layer n at n % kRing
-  uint64_t layer_ready[kRing];
+  LayerRing layers;
   // Of the linear stages, and last of the attention.
   uint64_t ready[kLinearStages + 1];
   int32_t page_ids[kPages];
@@ -27,17 +26,15 @@ __device__ __forceinline__ void load_layers(const PersistentArgs& a, bool attend
                                             BlockShared& block, uint8_t* shared) {
   const bool starts = threadIdx.x % 32 == 0;
   const auto fetch_layer = [&](uint32_t n) {
-    if (n >= a.n_layers || !starts) return;
-    barrier_expect(&block.layer_ready[n % kRing], sizeof(PersistentLayer));
-    bulk_copy(&block.layers[n % kRing], a.layers + n, sizeof(PersistentLayer), &block.layer_ready[n % kRing]);
+    if (n < a.n_layers && starts) block.layers.fetch(a, n);
   };
   fetch_layer(0);
   fetch_layer(1);
 #pragma unroll 1
   for (uint32_t n = 0; n <= a.n_layers; ++n) {
-    const PersistentLayer& layer = block.layers[n % kRing];
+    const PersistentLayer& layer = block.layers[n];
     const bool is_layer = n < a.n_layers;
-    if (is_layer) barrier_wait(&block.layer_ready[n % kRing], n / kRing & 1);
+    if (is_layer) block.layers.wait(n);
     if (n + 1 == a.n_layers && blockIdx.x < a.prefetch.n_ranges && starts) {
       // The memory has little else to do, and the next launch begins with these.
       for (uint32_t at = 0; at < a.prefetch.bytes; at += kPrefetchChunk)
@@ -67,6 +64,7 @@ __device__ __forceinline__ void load_layers(const PersistentArgs& a, bool attend
     }
   }
 }
+
 // What the other warps do: all stages of all layers.
 template <uint32_t kDim>
 __device__ __forceinline__ void compute_layers(const PersistentArgs& a, const StepAttention& step,
@@ -77,8 +75,8 @@ __device__ __forceinline__ void compute_layers(const PersistentArgs& a, const St
   const StageShared stage_shared = {shared, a.shared, block.residual};
 #pragma unroll 1
   for (uint32_t n = 0; n < a.n_layers; ++n) {
-    barrier_wait(&block.layer_ready[n % kRing], n / kRing & 1);
-    const PersistentLayer& layer = block.layers[n % kRing];
+    block.layers.wait(n);
+    const PersistentLayer& layer = block.layers[n];
     const uint32_t tag = first_tag + n;
 #pragma unroll 1
     for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
@@ -102,7 +100,7 @@ __device__ __forceinline__ void compute_layers(const PersistentArgs& a, const St
 #endif
 
 template <uint32_t kDim>
-__global__ void __launch_bounds__(kComputeThreads + 32, 1)
+__global__ void __launch_bounds__(kResidentThreads, 1)
     persistent_kernel(const __grid_constant__ PersistentArgs a) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) uint8_t shared[];
@@ -110,7 +108,7 @@ __global__ void __launch_bounds__(kComputeThreads + 32, 1)
   BlockShared& block = *reinterpret_cast<BlockShared*>(block_bytes);
   const uint32_t tid = threadIdx.x;
   if (tid <= kLinearStages) barrier_init(&block.ready[tid]);
-  if (tid < kRing) barrier_init(&block.layer_ready[tid]);
+  if (tid < LayerRing::kLayers) barrier_init(&block.layers.ready[tid]);
   // The step's words were there before its first kernel.
   const StepAttention step = step_attention(a);
   const bool attends = first_item() < step.n_items;
@@ -126,26 +124,10 @@ __global__ void __launch_bounds__(kComputeThreads + 32, 1)
 #endif
 }
 
-using PersistentKernel = void (*)(PersistentArgs);
-
-PersistentKernel kernel_for(uint32_t head_dim) {
-  return head_dim == 64 ? persistent_kernel<64> : persistent_kernel<128>;
-}
-
 }  // namespace
 
-void prepare_resident(Calls* calls) {
-  for (const uint32_t head_dim : {64u, 128u})
-    calls->allow_shared(reinterpret_cast<const void*>(kernel_for(head_dim)), kMostResidentShared);
-}
-
-void launch_resident(Calls* calls, uint32_t n_blocks, const PersistentArgs& args) {
-  LaunchShape shape;
-  shape.grid = dim3(n_blocks);
-  shape.block = dim3(kComputeThreads + 32);
-  shape.shared_bytes = args.shared.bytes;
-  shape.together = true;
-  calls->launch("layers, one token", kernel_for(args.head_dim), shape, args);
+PersistentKernel resident_kernel(uint32_t head_dim) {
+  return head_dim == 64 ? persistent_kernel<64> : persistent_kernel<128>;
 }
 
 }  // namespace orcd::cuda

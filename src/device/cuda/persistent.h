@@ -115,6 +115,12 @@ struct State;
 // nullopt where the plan has none. Writes the layers' arguments into VRAM.
 std::optional<Persistent> make_persistent(State& state);
 
+// Of a block, those that compute; beside them one warp or four load.
+inline constexpr uint32_t kComputeWarps = 16;
+inline constexpr uint32_t kComputeThreads = kComputeWarps * 32;
+inline constexpr uint32_t kResidentThreads = kComputeThreads + 32;
+inline constexpr uint32_t kLoadingWarps = 4;
+inline constexpr uint32_t kStreamThreads = kComputeThreads + 32 * kLoadingWarps;
 inline constexpr uint32_t kPersistentQueries = 2;  // query heads of a block in attention
 // Links of a tile's group: of 16 rows, and one to spread the groups over the banks; and groups that may be
 // read behind the last.
@@ -132,10 +138,9 @@ inline constexpr uint32_t kMostItems = 2;  // of a block in attention, where wei
 inline bool has_persistent_attention(uint32_t head_dim) { return head_dim == 64 || head_dim == 128; }
 void prepare_persistent(Calls* calls);  // once per context
 void launch_persistent(Calls* calls, uint32_t n_blocks, const PersistentArgs& args);
-// Of each.
-void prepare_resident(Calls* calls);
-void prepare_streamed(Calls* calls);
-void launch_resident(Calls* calls, uint32_t n_blocks, const PersistentArgs& args);
-void launch_streamed(Calls* calls, uint32_t n_blocks, const PersistentArgs& args);
+// Each of them, for a head dimension.
+using PersistentKernel = void (*)(PersistentArgs);
+PersistentKernel resident_kernel(uint32_t head_dim);  // kResidentThreads
+PersistentKernel streamed_kernel(uint32_t head_dim);  // kStreamThreads
 
 }  // namespace orcd::cuda

@@ -1,5 +1,5 @@
-// The attention of the persistent kernels (persistent.h, rule N4): a block takes one split of two query heads
-// of a KV head at a time.
+// The attention of the persistent kernels (persistent.h, rule N4): a block takes one split of one or two
+// query heads of a KV head at a time.
 #pragma once
 
 #include "device/cuda/attention_page.cuh"
@@ -53,8 +53,8 @@ __device__ __forceinline__ int32_t page_id(const PersistentArgs& a, const StepAt
 template <uint32_t kDim>
 inline constexpr uint32_t kPageBytes = 2 * kDim* kPageKeys * 2;
 template <uint32_t kDim>
-__device__ __forceinline__ const uint16_t* page_data(const PersistentArgs& a, const PersistentLayer& layer,
-                                                     int32_t page_id, uint32_t kv_head) {
+__device__ __forceinline__ uint16_t* page_data(const PersistentArgs& a, const PersistentLayer& layer,
+                                               int32_t page_id, uint32_t kv_head) {
   return layer.pages + (static_cast<uint64_t>(page_id) * a.n_kv_heads + kv_head) * 2 * kDim * kPageKeys;
 }
 
@@ -110,20 +110,16 @@ __device__ __forceinline__ void attend(const PersistentArgs& a, const Persistent
     if (layer.k_norm) s.k_norm[d] = __ldg(layer.k_norm + d);
   }
   compute_sync();
-  // The heads, a warp each: two of q, one of k, one of v.
-  if (warp < kHeads + 2) {
-    const bool is_q = warp < kHeads;
+  // The heads, a warp each: one or two of q, one of k, one of v.
+  const bool is_q = warp < kHeads;
+  if (is_q ? warp < n_heads : warp < kHeads + 2) {
     float* mine = is_q ? s.q[warp] : warp == kHeads ? s.k : s.v;
-    if (!is_q || warp < n_heads) {
-      const uint64_t* from =
-          is_q ? words.q + (first_head + warp) * kDim : (warp == kHeads ? words.k : words.v) + kv_head * kDim;
-      float value[kDim / 32];
-      poll<kDim / 32>([&](uint32_t i) { return from + lane + 32 * i; }, kDim / 32, tag, value);
+    const uint64_t* from =
+        is_q ? words.q + (first_head + warp) * kDim : (warp == kHeads ? words.k : words.v) + kv_head * kDim;
+    float value[kDim / 32];
+    poll<kDim / 32>([&](uint32_t i) { return from + lane + 32 * i; }, kDim / 32, tag, value);
 #pragma unroll
-      for (uint32_t i = 0; i < kDim / 32; ++i) mine[lane + 32 * i] = value[i];
-    } else {
-      for (uint32_t d = lane; d < kDim; d += 32) mine[d] = 0.0f;
-    }
+    for (uint32_t i = 0; i < kDim / 32; ++i) mine[lane + 32 * i] = value[i];
     __syncwarp();
     if (is_q) {
       finish_head(r, mine, layer.q_norm ? s.q_norm : nullptr, s.angles);
@@ -142,8 +138,7 @@ __device__ __forceinline__ void attend(const PersistentArgs& a, const Persistent
       k[tid * kPageKeys + new_key] = key;
       v[new_key * kDim + tid] = value;
       if (item.chunk == 0) {
-        uint16_t* page = layer.pages + (static_cast<uint64_t>(page_ids[new_page]) * a.n_kv_heads + kv_head) *
-                                           2 * kDim * kPageKeys;
+        uint16_t* page = page_data<kDim>(a, layer, page_ids[new_page], kv_head);
         page[tid * kPageKeys + new_key] = key;
         page[(kPageKeys + new_key) * kDim + tid] = value;
       }

@@ -48,6 +48,96 @@ __device__ __forceinline__ void fetch_share(const PersistentLinear& l, uint32_t 
   }
 }
 
+// A stage's input: the residual, normalised; each warp quantises the units that it will work on, and sees
+// them behind a barrier of its own. All threads call it.
+struct Norm {
+  uint32_t cols, n_units;
+  const float* weight;
+  float eps, near_inverse;  // of cols
+  float first[2];           // weights of the warp's first unit
+};
+__device__ __forceinline__ Norm norm_of(const PersistentLinear& l) {
+  Norm norm = {l.cols, l.n_units, l.norm.weight, l.norm.eps, near_reciprocal(static_cast<float>(l.cols))};
+  const uint32_t tid = thread_here();
+#pragma unroll
+  for (uint32_t j = 0; j < 2; ++j) {
+    const uint32_t i = (tid >> 5) * kUnit + j * 32 + (tid & 31);
+    norm.first[j] = i < norm.cols ? __ldg(norm.weight + i) : 0.0f;
+  }
+  return norm;
+}
+__device__ __forceinline__ void normed_input(const Norm& norm, const float* plain, const uint64_t* words,
+                                             uint32_t tag, float* row, uint8_t* codes, float2* scales) {
+  constexpr uint32_t kBatch = 4;
+  float* red = row + norm.cols;
+  const uint32_t tid = thread_here(), warp = tid >> 5, lane = tid & 31;
+  if (tid < numerics::kLanes) {
+    float sum = 0.0f;
+#pragma unroll 1
+    for (uint32_t first = tid; first < norm.cols; first += kBatch * numerics::kLanes) {
+      const uint32_t n = min(kBatch, (norm.cols - 1 - first) / numerics::kLanes + 1);
+      float value[kBatch];
+      if (plain) {
+#pragma unroll
+        for (uint32_t j = 0; j < kBatch; ++j)
+          value[j] = __ldcg(plain + first + min(j, n - 1) * numerics::kLanes);
+      } else {
+        poll<kBatch>([&](uint32_t j) { return words + first + j * numerics::kLanes; }, n, tag, value);
+      }
+#pragma unroll
+      for (uint32_t j = 0; j < kBatch; ++j) {
+        if (j >= n) break;
+        row[first + j * numerics::kLanes] = value[j];
+        sum = numerics::fma_rn(value[j], value[j], sum);
+      }
+    }
+    red[tid] = sum;
+  }
+  compute_sync();
+  const float inverse = inverse_rms(tree_of_shared(red), norm.cols, norm.near_inverse, norm.eps);
+#pragma unroll 1
+  for (uint32_t unit = warp; unit < norm.n_units; unit += kComputeWarps) {
+    float x[2];
+#pragma unroll
+    for (uint32_t j = 0; j < 2; ++j) {
+      const uint32_t i = unit * kUnit + j * 32 + lane;
+      const float w = unit == warp ? norm.first[j] : i < norm.cols ? __ldg(norm.weight + i) : 0.0f;
+      x[j] = i < norm.cols ? row[i] * inverse * w : 0.0f;
+    }
+    QuantizedLane q[2];
+    quantize_lanes(x, q);
+#pragma unroll
+    for (uint32_t j = 0; j < 2; ++j) {
+      codes[unit * kUnit + j * 32 + chunk_byte(lane)] = static_cast<uint8_t>(q[j].q);
+      if (lane == 0) scales[unit * 2 + j] = q[j].scale;
+    }
+  }
+}
+
+// The same where it was published quantised: a lane one of the words of each of the warp's units.
+__device__ __forceinline__ void quantized_input(uint32_t n_groups, const uint64_t* words, uint32_t tag,
+                                                uint8_t* codes, float2* scales) {
+  constexpr uint32_t kBatch = 5, kCodeWords = 16, kScaleWords = 4;
+  const uint32_t tid = thread_here(), warp = tid >> 5, lane = tid & 31;
+  if (lane >= kCodeWords + kScaleWords) return;
+  const bool is_code = lane < kCodeWords;
+  const uint32_t of_unit = is_code ? kCodeWords : kScaleWords, word = is_code ? lane : lane - kCodeWords;
+  const uint32_t n_words = n_groups * (of_unit / 2);  // of its kind; a last unit may have one group
+  const uint64_t* from = words + (is_code ? 0 : n_groups * 8);
+  uint32_t* to = is_code ? reinterpret_cast<uint32_t*>(codes) : reinterpret_cast<uint32_t*>(scales);
+  const uint32_t stride = kComputeWarps * of_unit;
+#pragma unroll 1
+  for (uint32_t first = warp * of_unit + word; first < n_words; first += kBatch * stride) {
+    uint32_t bits[kBatch];
+    const uint32_t n = min(kBatch, (n_words - 1 - first) / stride + 1);
+    poll_bits<kBatch>([&](uint32_t i) { return from + first + i * stride; }, n, tag, bits);
+#pragma unroll
+    for (uint32_t j = 0; j < kBatch; ++j) {
+      if (j < n) to[first + j * stride] = bits[j];
+    }
+  }
+}
+
 // Links of a block's tiles as [tile][group][kGroupLinks]. A link is {factor, sum}, with {the minimum's
 // factor, what it multiplies} behind it where the format has one. A warp takes one unit of every tile, unit
 // after unit, kComputeWarps apart: an item is a tile's part of a unit.
@@ -264,10 +354,10 @@ __device__ __forceinline__ void linear_stage(const PersistentArgs& a, const Pers
   ReadyItem first;
   for_format(type, [&]<TensorType F>() { ready_first<F>(items, first); });
   if (adds) {
-    quantized_input<5>(l.n_groups, stage == kDownStage ? words.gated : words.attention, tag, codes, scales);
+    quantized_input(l.n_groups, stage == kDownStage ? words.gated : words.attention, tag, codes, scales);
   } else {
-    normed_input<4>(norm_input<1>(l.cols, l.n_units, l.norm), stage == kQkvStage && is_first ? a.x : nullptr,
-                    stage == kQkvStage ? words.input : words.middle, tag, row, codes, scales);
+    normed_input(norm_of(l), stage == kQkvStage && is_first ? a.x : nullptr,
+                 stage == kQkvStage ? words.input : words.middle, tag, row, codes, scales);
   }
   __syncwarp();  // the warp's units are there
   for_format(type, [&]<TensorType F>() { make_links<F>(items, first); });
@@ -321,8 +411,7 @@ __device__ __forceinline__ void linear_stage(const PersistentArgs& a, const Pers
 #pragma unroll 1
     for (uint32_t i = place; i < n_gated; i += kComputeThreads) {
       const float gate = gated_rows[i], up = gated_rows[n_gated + i];
-      const float value = l.activation == model::Activation::kSilu ? __fmul_rn(numerics::silu(gate), up)
-                                                                   : gated(l.activation, gate, up);
+      const float value = gated_in_line(l.activation, gate, up);
       publish_group(words.gated, rows / 32, (first_row + i) / 32, value, tag);
     }
   }

@@ -12,9 +12,6 @@ namespace {
 static_assert(kComputeThreads == kTokenThreads);
 static_assert(sizeof(DecodeShared) <= kTokenWarps * kTokenSumBytes, "it lies where the sums do");
 
-constexpr uint32_t kLoadingWarps = 4;
-constexpr uint32_t kStreamThreads = kComputeThreads + 32 * kLoadingWarps;
-
 // What a warp reads of a stage: items, each one strip of a pair of tiles, every pair_step-th pair. Pairs of
 // the gate, then as many of the up projection.
 struct WarpShare {
@@ -26,8 +23,7 @@ struct WarpShare {
 
 // What a block has in shared memory besides StreamShared.
 struct BlockShared {
-  PersistentLayer layers[kRing];  // layer n at n % kRing
-  uint64_t layer_ready[kRing];
+  LayerRing layers;
   // All warps are in a layer, and read no arguments of the one before; the attention of a layer is over, and
   // sets may come where its pages were.
   uint64_t layer_begun, attention_over;
@@ -91,11 +87,11 @@ __device__ __forceinline__ void prefetch_first(const PersistentLinear& l, uint32
   const WarpShare share = warp_share(l, false, warp);
   if (share.first_pair >= share.n_pairs) return;
   const SetShape shape = l.sets[share.block.segment];
-  const PairData data = pair_at(l, share, share.first_pair, shape.bytes.unit);
-  const uint32_t bytes = units_from(share.begin, share.end, shape.units) * shape.bytes.unit;
+  const PairData data = pair_at(l, share, share.first_pair, shape.unit_bytes);
+  const uint32_t bytes = units_from(share.begin, share.end, shape.units) * shape.unit_bytes;
 #pragma unroll
   for (uint32_t half = 0; half < 2; ++half) {
-    if (data.units[half]) prefetch_l2(data.units[half] + share.begin * shape.bytes.unit, bytes);
+    if (data.units[half]) prefetch_l2(data.units[half] + share.begin * shape.unit_bytes, bytes);
   }
 }
 
@@ -115,30 +111,30 @@ __device__ __forceinline__ void load_layers(const PersistentArgs& a, bool attend
   bool has_share = false;
   WarpShare share;
   // The item whose sets come next: one strip of a pair of tiles.
-  uint32_t unit = 0, end = 0, super_bytes = 0;
-  SetShape shape;
+  uint32_t unit = 0, end = 0;
+  SetShape shape = {};
   const uint8_t *units[2], *super[2];
   Slots next = {a.stream.n_slots, 0, 1};  // parity 1: slots begin as read
   for (;;) {
     const bool fetches = unit != end && barrier_test(&block.set_read[warp][next.slot], next.parity);
     if (fetches) {
-      const uint32_t n = units_from(unit, end, shape.units), bytes = n * shape.bytes.unit;
+      const uint32_t n = units_from(unit, end, shape.units), bytes = n * shape.unit_bytes;
       uint64_t* ready = &block.set_ready[warp][next.slot];
       uint8_t* to = slots + next.slot * a.stream.slot_bytes;
-      barrier_expect(ready, (bytes + super_bytes) << (units[1] ? 1 : 0));
+      barrier_expect(ready, (bytes + shape.super_bytes) << (units[1] ? 1 : 0));
       bulk_copy(to, units[0], bytes, ready);
-      if (units[1]) bulk_copy(to + shape.bytes.tile, units[1], bytes, ready);
-      if (super_bytes != 0) {
-        to += shape.bytes.tile - super_bytes;
-        bulk_copy(to, super[0], super_bytes, ready);
-        if (units[1]) bulk_copy(to + shape.bytes.tile, super[1], super_bytes, ready);
+      if (units[1]) bulk_copy(to + shape.tile_bytes, units[1], bytes, ready);
+      if (shape.super_bytes != 0) {
+        to += shape.tile_bytes - shape.super_bytes;
+        bulk_copy(to, super[0], shape.super_bytes, ready);
+        if (units[1]) bulk_copy(to + shape.tile_bytes, super[1], shape.super_bytes, ready);
       }
       unit += n;
       units[0] += bytes;
       if (units[1]) units[1] += bytes;
       if (unit % 4 == 0) {
-        super[0] += super_bytes;
-        super[1] += super_bytes;
+        super[0] += shape.super_bytes;
+        super[1] += shape.super_bytes;
       }
       next.next();
     }
@@ -149,23 +145,22 @@ __device__ __forceinline__ void load_layers(const PersistentArgs& a, bool attend
         over = true;
         break;
       }
-      const PersistentLinear& l = block.layers[layer % kRing].linears[stage];
+      const PersistentLinear& l = block.layers[layer].linears[stage];
       if (!has_share) {
-        if (!barrier_test(&block.layer_ready[layer % kRing], layer / kRing & 1)) break;
+        if (!block.layers.is_there(layer)) break;
         // The pages of a block that attends stand where the sets do.
         if (attends && stage == kProjectStage && !barrier_test(&block.attention_over, layer & 1)) break;
         share = warp_share(l, stage == kGateUpStage, warp);
         shape = l.sets[share.block.segment];
-        super_bytes = shape.bytes.super;
         pair = share.first_pair;
         has_share = true;
       }
       if (pair < share.n_pairs) {
-        const PairData data = pair_at(l, share, pair, shape.bytes.unit);
+        const PairData data = pair_at(l, share, pair, shape.unit_bytes);
 #pragma unroll
         for (uint32_t half = 0; half < 2; ++half) {
-          units[half] = data.units[half] ? data.units[half] + share.begin * shape.bytes.unit : nullptr;
-          super[half] = data.super[half] + share.begin / 4 * super_bytes;
+          units[half] = data.units[half] ? data.units[half] + share.begin * shape.unit_bytes : nullptr;
+          super[half] = data.super[half] + share.begin / 4 * shape.super_bytes;
         }
         pair += share.pair_step;
         unit = share.begin;
@@ -176,17 +171,13 @@ __device__ __forceinline__ void load_layers(const PersistentArgs& a, bool attend
           stage = 0;
           ++layer;
         } else if (stage == kProjectStage && attends) {
-          prefetch_first(block.layers[layer % kRing].linears[stage], warp);
+          prefetch_first(block.layers[layer].linears[stage], warp);
         }
       }
     }
     __syncwarp();
     if (n_fetched < a.n_layers && (n_fetched < 2 || barrier_test(&block.layer_begun, n_fetched & 1))) {
-      uint64_t* ready = &block.layer_ready[n_fetched % kRing];
-      if (lane == 0) {
-        barrier_expect(ready, sizeof(PersistentLayer));
-        bulk_copy(&block.layers[n_fetched % kRing], a.layers + n_fetched, sizeof(PersistentLayer), ready);
-      }
+      if (lane == 0) block.layers.fetch(a, n_fetched);
       ++n_fetched;
     }
     if (n_begun < a.n_layers && __all_sync(~0u, over || layer >= n_begun) &&
@@ -196,6 +187,105 @@ __device__ __forceinline__ void load_layers(const PersistentArgs& a, bool attend
     }
     if (n_begun == a.n_layers && __all_sync(~0u, over)) break;
     __syncwarp();
+  }
+}
+
+// Eight elements of a group a lane, beside the three lanes that hold the rest of it: the same as
+// quantize_part(). Whole warps.
+__device__ __forceinline__ QuantizedPart<8> quantize_octet(const float (&x)[8]) {
+  uint32_t bits = 0;
+#pragma unroll
+  for (uint32_t i = 0; i < 8; ++i) bits = max(bits, numerics::float_bits(x[i]) & 0x7fffffffu);
+#pragma unroll
+  for (uint32_t lane = 1; lane < 4; lane *= 2) bits = max(bits, __shfl_xor_sync(~0u, bits, lane));
+  const float amax = numerics::bits_float(bits);
+  if (__builtin_expect(!__all_sync(~0u, is_ordinary(amax) || amax == 0.0f), false)) return quantize_part(x);
+  const float2 scales = code_scales(amax);
+  QuantizedPart<8> out = {};
+  int32_t sum = 0;
+#pragma unroll
+  for (uint32_t i = 0; i < 8; ++i) {
+    const int32_t q = code_of(x[i], scales.y);
+    sum += q;
+    out.words[i / 4] |= (static_cast<uint32_t>(q) & 255u) << (8 * (i % 4));
+  }
+#pragma unroll
+  for (uint32_t lane = 1; lane < 4; lane *= 2) sum += __shfl_xor_sync(~0u, sum, lane);
+  out.scale = make_float2(scales.x, __fmul_rn(scales.x, static_cast<float>(sum)));
+  return out;
+}
+
+// A stage's input: the residual, normalised and quantised, a thread eight elements. All see it behind a
+// barrier.
+__device__ __forceinline__ void normed_octets(uint32_t cols, const InputNorm& norm, const float* plain,
+                                              const uint64_t* words, uint32_t tag, float* row, uint8_t* codes,
+                                              float2* scales) {
+  float* red = row + cols;
+  const uint32_t tid = thread_here(), n_octets = cols / 8;
+  const NormWeights ahead = load_norm_weights(norm, tid < n_octets ? tid * 8 : 0);
+  const float near_inverse = near_reciprocal(static_cast<float>(cols));
+  constexpr uint32_t kBatch = 8;  // words that a thread asks for together
+#pragma unroll 1
+  for (uint32_t first = tid; first < cols; first += kBatch * kComputeThreads) {
+    const uint32_t n = min(kBatch, (cols - 1 - first) / kComputeThreads + 1);
+    float value[kBatch];
+    if (plain) {
+#pragma unroll
+      for (uint32_t j = 0; j < kBatch; ++j)
+        value[j] = __ldcg(plain + first + min(j, n - 1) * kComputeThreads);
+    } else {
+      poll<kBatch>([&](uint32_t j) { return words + first + j * kComputeThreads; }, n, tag, value);
+    }
+#pragma unroll
+    for (uint32_t j = 0; j < kBatch; ++j) {
+      if (j < n) row[first + j * kComputeThreads] = value[j];
+    }
+  }
+  compute_sync();
+  if (tid < numerics::kLanes) {
+    float sum = 0.0f;
+#pragma unroll 8
+    for (uint32_t i = tid; i < cols; i += numerics::kLanes) sum = numerics::fma_rn(row[i], row[i], sum);
+    red[tid] = sum;
+  }
+  compute_sync();
+  const float inverse = inverse_rms(tree_of_shared(red), cols, near_inverse, norm.eps);
+#pragma unroll 1
+  for (uint32_t first = tid & ~31u; first < n_octets; first += kComputeThreads) {
+    const uint32_t octet = first + (tid & 31);
+    const bool inside = octet < n_octets;
+    float v[8] = {};
+    if (inside) {
+      const NormWeights weights = first < kComputeThreads ? ahead : load_norm_weights(norm, octet * 8);
+#pragma unroll
+      for (uint32_t j = 0; j < 8; ++j) v[j] = row[octet * 8 + j] * inverse * weights.w[j];
+    }
+    const QuantizedPart<8> q = quantize_octet(v);
+    if (!inside) continue;
+    store_octet(q, octet, codes, scales);
+  }
+}
+
+// The same where it was published quantised.
+__device__ __forceinline__ void quantized_words(uint32_t n_groups, const uint64_t* words, uint32_t tag,
+                                                uint8_t* codes, float2* scales) {
+  constexpr uint32_t kBatch = 10;
+  const uint32_t n_codes = n_groups * 8, n_words = n_groups * 10;
+#pragma unroll 1
+  for (uint32_t first = thread_here(); first < n_words; first += kBatch * kComputeThreads) {
+    uint32_t bits[kBatch];
+    const uint32_t n = min(kBatch, (n_words - 1 - first) / kComputeThreads + 1);
+    poll_bits<kBatch>([&](uint32_t i) { return words + first + i * kComputeThreads; }, n, tag, bits);
+#pragma unroll
+    for (uint32_t j = 0; j < kBatch; ++j) {
+      const uint32_t i = first + j * kComputeThreads;
+      if (j >= n) break;
+      if (i < n_codes) {
+        reinterpret_cast<uint32_t*>(codes)[i] = bits[j];
+      } else {
+        reinterpret_cast<uint32_t*>(scales)[i - n_codes] = bits[j];
+      }
+    }
   }
 }
 
@@ -292,9 +382,8 @@ __device__ __forceinline__ void finish_stage(const PersistentArgs& a, const Pers
       float y[2];  // of the gate and of the up projection
       fold_rows(shared.parts + (i / kTileRows << shift) * kTileRows + i % kTileRows, n_rows << shift, strips,
                 y);
-      const float value = l.activation == model::Activation::kSilu ? __fmul_rn(numerics::silu(y[0]), y[1])
-                                                                   : gated(l.activation, y[0], y[1]);
-      publish_group(a.exchange.gated, rows / 32, (first_row + i) / 32, value, tag);
+      publish_group(a.exchange.gated, rows / 32, (first_row + i) / 32,
+                    gated_in_line(l.activation, y[0], y[1]), tag);
     }
     return;
   }
@@ -331,15 +420,15 @@ __device__ __forceinline__ void prefetch_norm(const PersistentLinear& l) {
 __device__ __forceinline__ void linear_stage(const PersistentArgs& a, BlockShared& block, uint8_t* shared,
                                              uint32_t n, uint32_t stage, uint32_t tag, Slots& slots) {
   const bool is_first = n == 0, is_last = n + 1 == a.n_layers;
-  const PersistentLinear& l = block.layers[n % kRing].linears[stage];
+  const PersistentLinear& l = block.layers[n].linears[stage];
   const WarpShare share = warp_share(l, stage == kGateUpStage, thread_here() >> 5);
   const TensorType type = l.types[share.block.segment];
   {
     const uint32_t tid = thread_here();
     // Norms' weights that will be wanted soon after the row that they are of: a piece a block.
     if (stage == kProjectStage && tid == kComputeThreads - 1) {
-      prefetch_norm(block.layers[n % kRing].linears[kGateUpStage]);
-      if (!is_last) prefetch_norm(block.layers[(n + 1) % kRing].linears[kQkvStage]);
+      prefetch_norm(block.layers[n].linears[kGateUpStage]);
+      if (!is_last) prefetch_norm(block.layers[(n + 1)].linears[kQkvStage]);
     }
     if (share.block.n_tiles == 0) return;
     if (stage == kProjectStage && is_first) {
@@ -374,14 +463,13 @@ __device__ __forceinline__ void linear_stage(const PersistentArgs& a, BlockShare
 #endif
 
 template <uint32_t kDim>
-__global__ void __launch_bounds__(kStreamThreads, 1)
-    streamed_kernel(const __grid_constant__ PersistentArgs a) {
+__global__ void __launch_bounds__(kStreamThreads, 1) stream_kernel(const __grid_constant__ PersistentArgs a) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) uint8_t shared[];
   __shared__ __align__(16) uint8_t block_bytes[sizeof(BlockShared)];
   BlockShared& block = *reinterpret_cast<BlockShared*>(block_bytes);
   const uint32_t tid = threadIdx.x;
-  if (tid < kRing) barrier_init(&block.layer_ready[tid]);
+  if (tid < LayerRing::kLayers) barrier_init(&block.layers.ready[tid]);
   if (tid < kTokenWarps * kMostSlots) {
     barrier_init(&block.set_ready[0][0] + tid);
     barrier_init(&block.set_read[0][0] + tid, 32);
@@ -410,14 +498,14 @@ __global__ void __launch_bounds__(kStreamThreads, 1)
   compute_sync();
   auto& of_attention = *reinterpret_cast<DecodeShared*>(shared + a.stream.sums_at);
   Slots slots = {a.stream.n_slots};
-  barrier_wait(&block.layer_ready[0], 0);
+  block.layers.wait(0);
   wait_for_inputs();
   const uint32_t first_tag = __ldcg(a.exchange.epoch) + 1;
 #pragma unroll 1
   for (uint32_t n = 0; n < a.n_layers; ++n) {
     // Arguments of the layer to come are there, and those of the layer before are not read any more. Nobody
     // tells of a layer before all have told of the one before.
-    if (n + 1 < a.n_layers) barrier_wait(&block.layer_ready[(n + 1) % kRing], (n + 1) / kRing & 1);
+    if (n + 1 < a.n_layers) block.layers.wait(n + 1);
     if (n != 0) barrier_wait(&block.layer_begun, (n - 1) & 1);
     __syncwarp();
     if ((thread_here() & 31) == 0) barrier_arrive(&block.layer_begun);
@@ -425,7 +513,7 @@ __global__ void __launch_bounds__(kStreamThreads, 1)
 #pragma unroll 1
     for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
       if (stage == kProjectStage && attends) {
-        const PersistentLayer& layer = block.layers[n % kRing];
+        const PersistentLayer& layer = block.layers[n];
 #pragma unroll 1
         for (uint32_t i = 0; i < block.n_own; ++i) {
           const AttentionItem item = block.own[i];
@@ -450,26 +538,10 @@ __global__ void __launch_bounds__(kStreamThreads, 1)
 #endif
 }
 
-using StreamedKernel = void (*)(PersistentArgs);
-
-StreamedKernel kernel_for(uint32_t head_dim) {
-  return head_dim == 64 ? streamed_kernel<64> : streamed_kernel<128>;
-}
-
 }  // namespace
 
-void prepare_streamed(Calls* calls) {
-  for (const uint32_t head_dim : {64u, 128u})
-    calls->allow_shared(reinterpret_cast<const void*>(kernel_for(head_dim)), kMostStreamShared);
-}
-
-void launch_streamed(Calls* calls, uint32_t n_blocks, const PersistentArgs& args) {
-  LaunchShape shape;
-  shape.grid = dim3(n_blocks);
-  shape.block = dim3(kStreamThreads);
-  shape.shared_bytes = args.stream.bytes;
-  shape.together = true;
-  calls->launch("layers, one token", kernel_for(args.head_dim), shape, args);
+PersistentKernel streamed_kernel(uint32_t head_dim) {
+  return head_dim == 64 ? stream_kernel<64> : stream_kernel<128>;
 }
 
 }  // namespace orcd::cuda
