@@ -287,8 +287,10 @@ __global__ void __launch_bounds__(kThreads<kDim>, kBlocks<kDim>) decode_kernel(c
     const auto last_of = [&](uint32_t page) {
       return page < end_page ? min(end - base - page * kPageKeys, kPageKeys) : 0;
     };
-    page_softmax(s, score, scored_head, my_page, first_of(my_page), last_of(my_page), first_page,
-                 [] { __syncthreads(); });
+    const uint32_t first = first_of(my_page), last = last_of(my_page);
+    if (first < last) page_maximum(s, score, scored_head, my_page, first, last);
+    __syncthreads();
+    if (first < last) page_weights<kScored>(s, scored_head, my_page, first, last, first_page);
     // Values, page by page.
     float o[kItems][kOwn] = {};
 #pragma unroll 1

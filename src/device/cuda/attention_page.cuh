@@ -61,18 +61,24 @@ __device__ __forceinline__ void page_scores(const DecodeShared& s, const uint8_t
   }
 }
 
-// A page's weights by the warp that has its scores. Keys [first, last) of it are visible. All threads call
-// it, or sync() once: the barrier of those that take part.
-template <uint32_t kN, typename Sync>
-__device__ __forceinline__ void page_softmax(DecodeShared& s, const float2 (&score)[kN], uint32_t head,
-                                             uint32_t page, uint32_t first, uint32_t last,
-                                             uint32_t first_page, Sync sync) {
+__device__ __forceinline__ bool is_within(uint32_t i, uint32_t first, uint32_t last) {
+  return i >= first && i < last;
+}
+
+// The softmax of a page by the warp that has its scores: first its maximum; then, behind a barrier of all
+// that have one, its weights in the place of the scores. Keys [first, last) of it are visible.
+template <uint32_t kN>
+__device__ __forceinline__ void page_maximum(DecodeShared& s, const float2 (&score)[kN], uint32_t head,
+                                             uint32_t page, uint32_t first, uint32_t last) {
   const uint32_t lane = threadIdx.x & 31;
   const float kNone = numerics::bits_float(0xff800000u);
-  const bool in0 = 2 * lane >= first && 2 * lane < last, in1 = 2 * lane + 1 >= first && 2 * lane + 1 < last;
   float max[kN];
 #pragma unroll
-  for (uint32_t h = 0; h < kN; ++h) max[h] = larger(in0 ? score[h].x : kNone, in1 ? score[h].y : kNone);
+  for (uint32_t h = 0; h < kN; ++h) {
+    *reinterpret_cast<float2*>(&s.p[head + h][page * kPageKeys + 2 * lane]) = score[h];
+    max[h] = larger(is_within(2 * lane, first, last) ? score[h].x : kNone,
+                    is_within(2 * lane + 1, first, last) ? score[h].y : kNone);
+  }
 #pragma unroll
   for (int stride = 16; stride > 0; stride /= 2) {
 #pragma unroll
@@ -82,19 +88,23 @@ __device__ __forceinline__ void page_softmax(DecodeShared& s, const float2 (&sco
 #pragma unroll
     for (uint32_t h = 0; h < kN; ++h) s.page_max[head + h][page] = max[h];
   }
-  sync();
-  if (first >= last) return;
+}
+template <uint32_t kN>
+__device__ __forceinline__ void page_weights(DecodeShared& s, uint32_t head, uint32_t page, uint32_t first,
+                                             uint32_t last, uint32_t first_page) {
+  const uint32_t lane = threadIdx.x & 31;
   float2 p[kN];
   float correction[kN];
 #pragma unroll
   for (uint32_t h = 0; h < kN; ++h) {
-    float before = kNone;
+    auto& of_lane = *reinterpret_cast<float2*>(&s.p[head + h][page * kPageKeys + 2 * lane]);
+    float before = numerics::bits_float(0xff800000u);
     for (uint32_t i = first_page; i < page; ++i) before = larger(before, s.page_max[head + h][i]);
-    max[h] = larger(before, max[h]);
-    p[h].x = in0 ? numerics::exp_f32(score[h].x - max[h]) : 0.0f;
-    p[h].y = in1 ? numerics::exp_f32(score[h].y - max[h]) : 0.0f;
-    correction[h] = numerics::exp_f32(before - max[h]);
-    *reinterpret_cast<float2*>(&s.p[head + h][page * kPageKeys + 2 * lane]) = p[h];
+    const float max = larger(before, s.page_max[head + h][page]);
+    p[h].x = is_within(2 * lane, first, last) ? numerics::exp_f32(of_lane.x - max) : 0.0f;
+    p[h].y = is_within(2 * lane + 1, first, last) ? numerics::exp_f32(of_lane.y - max) : 0.0f;
+    correction[h] = numerics::exp_f32(before - max);
+    of_lane = p[h];
   }
 #pragma unroll
   for (int stride = 16; stride > 0; stride /= 2) {

@@ -152,14 +152,16 @@ __device__ __forceinline__ void attend(const PersistentArgs& a, const Persistent
   const auto last_of = [&](uint32_t page) {
     return page < end_page ? min(end - base - page * kPageKeys, kPageKeys) : 0;
   };
-  if (warp < n_heads * kPages) {
-    const uint32_t page = warp % kPages, head = warp / kPages;
+  const uint32_t scored_page = warp % kPages, scored_head = warp / kPages;
+  const bool scores = scored_head < n_heads && scored_page >= first_page && scored_page < end_page;
+  if (scores) {
     float2 score[1] = {};
-    if (page >= first_page && page < end_page)
-      page_scores<kDim, 1>(s, slot + page * kBytes, kDim, head, score);
-    page_softmax(s, score, head, page, first_of(page), last_of(page), first_page, [] { compute_sync(); });
-  } else {
-    compute_sync();  // of page_softmax
+    page_scores<kDim, 1>(s, slot + scored_page * kBytes, kDim, scored_head, score);
+    page_maximum(s, score, scored_head, scored_page, first_of(scored_page), last_of(scored_page));
+  }
+  compute_sync();
+  if (scores) {
+    page_weights<1>(s, scored_head, scored_page, first_of(scored_page), last_of(scored_page), first_page);
   }
   compute_sync();
   const bool direct = step.n_splits == 1;
