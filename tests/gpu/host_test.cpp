@@ -2,6 +2,8 @@
 // what it must not.
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "device/cuda/experts.h"
 #include "device/cuda/persistent.h"
 #include "device/cuda/plan.h"
@@ -143,22 +145,25 @@ TEST(HostSide, ThroughTheKernelOfAllLayersStreamWeightsThatAreNoBlocksShare) {
   wide.types = {TensorType::kQ4_K};
   const std::optional<PersistentShape> taken = persistent(wide);
   ASSERT_TRUE(taken);
-  EXPECT_FALSE(persistent(wide, false));
+  EXPECT_EQ(persistent(wide, false)->stream.n_slots, taken->stream.n_slots) << "without being asked too";
   const StreamShared& at = taken->stream;
   EXPECT_EQ(at.slot_bytes, 2u * (4 * 576 + 64)) << "four units of two tiles, and what 256 elements share";
   EXPECT_EQ(at.n_slots, 2u);
-  EXPECT_GE(at.sums_at, at.n_slots * 16 * at.slot_bytes);
-  EXPECT_GE(at.sums_at, 4u * 64 * 64 * 2 * 2) << "the pages of a split in the slots' place";
-  EXPECT_GE(at.parts_at, at.sums_at + (2048 + 256) * 4) << "a row and its sums";
+  EXPECT_GE(at.row_at, at.n_slots * 16 * at.slot_bytes);
+  EXPECT_GE(at.row_at, 4u * 64 * 64 * 2 * 2) << "the pages of a split in the slots' place";
+  EXPECT_GE(at.parts_at, at.row_at + (2048 + 256) * 4) << "a row and its sums";
   EXPECT_LT(at.parts_at, at.codes_at);
   EXPECT_GE(at.scales_at, at.codes_at + 8192 + 256);
   EXPECT_GE(at.bytes, at.scales_at + 8192 / 32 * 8);
   EXPECT_LE(at.bytes, kMostStreamShared);
   EXPECT_EQ(taken->n_attending, 132u);
   EXPECT_EQ(taken->max_splits, 132u * kMostItems / 16) << "of eight KV heads with two pairs of heads each";
-  // Small sets leave room for more of them.
-  wide.types = {TensorType::kQ2_K};
-  EXPECT_EQ(persistent(wide)->stream.n_slots, kMostSlots);
+  // Small sets leave room for more of them; launches are faster with these formats.
+  for (const TensorType type : {TensorType::kQ2_K, TensorType::kQ3_K}) {
+    wide.types = {type};
+    EXPECT_EQ(persistent(wide)->stream.n_slots, kMostSlots);
+    EXPECT_FALSE(persistent(wide, false));
+  }
   // What a block could keep streams too.
   SyntheticModel narrow = {.n_layers = 1};
   narrow.types = {TensorType::kQ8_0};
@@ -168,6 +173,55 @@ TEST(HostSide, ThroughTheKernelOfAllLayersStreamWeightsThatAreNoBlocksShare) {
   SyntheticModel widest = {.n_layers = 1, .dim = 132 * 64 + 256, .ffn_dim = 256, .n_heads = 4};
   widest.types = {TensorType::kQ4_K};
   EXPECT_FALSE(persistent(widest));
+}
+
+TEST(HostSide, SharesOfBlocksThroughWhichWeightsStreamAreAllRowsOnce) {
+  // 128 blocks have one tile of the residual, four have none; steps of the gate and up: two of 124 blocks,
+  // one of eight.
+  SyntheticModel shape = {.n_layers = 2, .dim = 2048, .ffn_dim = 8192, .n_heads = 32, .n_kv_heads = 8};
+  shape.family = "qwen2";  // with biases of q, k and v
+  shape.types = {TensorType::kQ4_K};
+  Rig rig(shape);
+  rig.limits.kv_cache_bytes = 0;
+  State state(rig.context, rig.model.program, rig.device->resolve(*rig.model.program, rig.limits));
+  const std::optional<Persistent> taken = make_persistent(state);
+  ASSERT_TRUE(taken);
+  ASSERT_NE(taken->args.stream.n_slots, 0u);
+  const uint32_t cols[kLinearStages] = {2048, 2048, 2048, 8192};
+  for (uint32_t layer = 0; layer < 2; ++layer) {
+    const PersistentLayer& placed = taken->args.layers[layer];
+    for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
+      std::map<const uint64_t*, uint32_t> rows;  // of each output, GLU: of nullptr; by the blocks so far
+      for (uint32_t block = 0; block < taken->n_blocks; ++block) {
+        const StageShare& share = taken->args.shares[layer * taken->n_blocks + block].stages[stage];
+        // A block without a share of the down projection publishes groups of the row that it reads.
+        EXPECT_EQ(share.n_groups, cols[stage] / 32) << stage << " " << block;
+        EXPECT_EQ(share.n_units, cols[stage] / 64);
+        if (share.n_tiles == 0) continue;
+        const uint64_t* begin = share.out ? share.out - share.first_row : nullptr;
+        EXPECT_EQ(share.first_row, rows[begin]) << "blocks follow one another";
+        rows[begin] += share.n_rows;
+        EXPECT_EQ(share.n_tiles, (share.n_rows + 15) / 16);
+        EXPECT_EQ(share.type, TensorType::kQ4_K);
+        EXPECT_EQ(share.bias != nullptr, stage == kQkvStage);
+        EXPECT_EQ(share.units[1] != nullptr, stage == kGateUpStage);
+        const Segment& first = placed.linears[stage].segments[0];
+        if (begin == placed.linears[stage].outputs[0] || stage == kGateUpStage) {
+          EXPECT_EQ(share.units[0], first.data + uint64_t{share.first_row} / 16 * share.n_units * 576);
+          EXPECT_EQ(share.super[0],
+                    first.data + first.super_at + uint64_t{share.first_row} / 16 * share.super_stride);
+        }
+      }
+      if (stage == kQkvStage) {
+        const auto& words = taken->args.exchange;
+        EXPECT_EQ(rows,
+                  (std::map<const uint64_t*, uint32_t>{{words.q, 2048}, {words.k, 512}, {words.v, 512}}));
+      } else {
+        ASSERT_EQ(rows.size(), 1u);
+        EXPECT_EQ(rows.begin()->second, stage == kGateUpStage ? 8192u : 2048u);
+      }
+    }
+  }
 }
 
 TEST(HostSide, ModelsOfExpertsTakeWhatTheirPlanSays) {

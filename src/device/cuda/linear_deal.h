@@ -29,11 +29,8 @@ inline void shape_segments(LinearArgs& args, TypeOf type_of) {
   args.max_shift = static_cast<uint32_t>(std::countr_zero(args.max_strips));
 }
 
-// How the warps of a block take a matrix for one token: sets of units of two tiles at a time, and room for a
-// set's sums.
+// How the warps of a block take a matrix for one token: sets of units of two tiles at a time.
 inline constexpr uint32_t kTokenWarps = 16;
-inline constexpr uint32_t kSumStride = 36;  // words of a column of sums: 32 rows, and no bank conflicts
-inline constexpr uint32_t kTokenSumBytes = 8 * kSumStride * 4;
 struct SetShape {
   uint32_t units;
   uint32_t unit_bytes, super_bytes,

@@ -1,9 +1,9 @@
-// The matrix kernel of the block formats for one token (rule N3): decode. All 8 columns of the tensor-core
-// product are used, each for another group of K; then lane = row walks the groups' sums as its chain.
+// The matrix kernel of the block formats for one token (rule N3): decode. All 8 columns of a tensor-core
+// product of a group are the token, so that all four lanes that have rows g and g + 8 of the products with
+// two tiles have their sums: each of the four walks the chain of another of these rows.
 //
-// A block owns whole tiles of 16 rows of one segment, two by two: lanes 0..15 are the rows of a pair's first
-// tile, lanes 16..31 those of its second. A warp takes one strip of a pair at a time and keeps its next set
-// of units on the way in shared memory, from before the kernel's input is ready.
+// A block owns whole tiles of 16 rows of one segment, two by two. A warp takes one strip of a pair at a time
+// and keeps its next set of units on the way in shared memory, from before the kernel's input is ready.
 #pragma once
 
 #include <algorithm>
@@ -19,28 +19,25 @@ static_assert(kTokenWarps % numerics::kMaxStrips == 0, "a warp keeps its strip")
 template <TensorType F>
 struct TokenSet {
   static constexpr PackedShape kShape = packed_shape(F);
-  // Columns of a group: with scales of halves one a half; Q2_K: one of codes and one of minimums.
+  // Kinds of columns: with scales of halves one a half; Q2_K: one of codes and one of minimums.
   static constexpr uint32_t kColumns = numerics::has_half_scales(F) ? 2 : 1;
   static constexpr uint32_t kUnits = set_shape(F).units;
   static constexpr uint32_t kUnitBytes = kUnits * kShape.unit_bytes;
   static constexpr uint32_t kBytes = set_shape(F).tile_bytes;
 };
 
-// Shared memory: two sets a warp and a barrier for them, then the sums of all warps and the partial results,
-// whose place holds the f32 row while it is normalised; then the quantised row.
+// Shared memory: two sets a warp and a barrier for them, then the partial results, whose place holds the f32
+// row while it is normalised; then the quantised row.
 struct TokenShared {
-  uint32_t barriers_at, sums_at, parts_at, codes_at, scales_at, bytes;
+  uint32_t barriers_at, parts_at, codes_at, scales_at, bytes;
 };
 template <TensorType F>
 __host__ __device__ inline TokenShared token_shared(const LinearArgs& a) {
   TokenShared s;
   s.barriers_at = kTokenWarps * 2 * TokenSet<F>::kBytes;
-  s.sums_at = s.barriers_at + kTokenWarps * 8;
-  s.parts_at = s.sums_at + kTokenWarps * kTokenSumBytes;
-  s.codes_at = s.parts_at + a.part_rows * 4;
-  const uint32_t row_bytes = a.x ? (a.cols + 256) * 4 : 0;
-  if (s.codes_at - s.sums_at < row_bytes) s.codes_at = s.sums_at + row_bytes;
-  s.codes_at = (s.codes_at + 15) / 16 * 16;
+  s.parts_at = s.barriers_at + kTokenWarps * 8;
+  const uint32_t row_floats = a.x ? a.cols + 256 : 0;
+  s.codes_at = (s.parts_at + (a.part_rows > row_floats ? a.part_rows : row_floats) * 4 + 15) / 16 * 16;
   s.scales_at = s.codes_at + a.n_units * kUnit + 256;  // a set may be read past the end of the row
   s.bytes = s.scales_at + (a.n_units + 4) * 16;
   return s;
@@ -205,25 +202,35 @@ __device__ __forceinline__ void normalise_and_quantize(const LinearArgs& a, cons
   }
 }
 
+// The row of a pair's tiles whose chain a lane walks; of one tile, two lanes walk the same.
+struct LaneRow {
+  uint32_t tile, row;
+};
+template <uint32_t kTiles = 2>
+__device__ __forceinline__ LaneRow row_of_lane(uint32_t lane) {
+  return {kTiles == 2 ? lane >> 1 & 1 : 0, lane / 4 + 8 * (lane & 1)};
+}
+
 // What a lane takes of a set: its registers' worth of both tiles, and the scales of its own row. Once the
 // whole warp has it, the slot is free.
-template <TensorType F>
+template <TensorType F, uint32_t kTiles = 2>
 struct SetRegisters {
-  LaneBits bits[2][TokenSet<F>::kUnits];
+  LaneBits bits[kTiles][TokenSet<F>::kUnits];
   RowScales<F> scales[TokenSet<F>::kUnits];
   float2 super;
   // Q2_K: scales of rows g and g + 8 of both tiles.
-  uint32_t weights[F == TensorType::kQ2_K ? 2 : 1][TokenSet<F>::kUnits][2];
+  uint32_t weights[F == TensorType::kQ2_K ? kTiles : 1][TokenSet<F>::kUnits][2];
 };
-template <TensorType F>
-__device__ __forceinline__ void load_set(const uint8_t* slot, uint32_t lane, SetRegisters<F>* set) {
+template <TensorType F, uint32_t kTiles>
+__device__ __forceinline__ void load_set(const uint8_t* slot, uint32_t lane, SetRegisters<F, kTiles>* set) {
   using T = TokenSet<F>;
-  const uint8_t* mine = slot + lane / 16 * T::kBytes;
+  const LaneRow own = row_of_lane<kTiles>(lane);
+  const uint8_t* mine = slot + own.tile * T::kBytes;
 #pragma unroll
   for (uint32_t u = 0; u < T::kUnits; ++u) {
-    set->scales[u] = load_row_scales<F>(mine + u * T::kShape.unit_bytes, lane % 16);
+    set->scales[u] = load_row_scales<F>(mine + u * T::kShape.unit_bytes, own.row);
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
+    for (uint32_t half = 0; half < kTiles; ++half) {
       const uint8_t* unit = slot + half * T::kBytes + u * T::kShape.unit_bytes;
       set->bits[half][u] = load_bits<F>(unit, lane);
       if constexpr (F == TensorType::kQ2_K) {
@@ -232,74 +239,63 @@ __device__ __forceinline__ void load_set(const uint8_t* slot, uint32_t lane, Set
       }
     }
   }
-  set->super = load_row_super<F>(mine + T::kUnitBytes, lane % 16);
+  set->super = load_row_super<F>(mine + T::kUnitBytes, own.row);
 }
 
-// Sums of a set from `unit` on into the warp's columns: [column][32 rows]. Of units that were not loaded they
-// are of what lay there before, and nobody reads them.
-template <TensorType F>
-__device__ __forceinline__ void sum_set(uint32_t unit, const SetRegisters<F>& set, const uint8_t* codes,
-                                        uint32_t lane, int32_t* sums) {
+// The sum of a group of the lane's row, of those that the products with the tiles leave in a lane: columns
+// are copies of each other; with two kinds of columns, they take turns.
+template <uint32_t kTiles>
+__device__ __forceinline__ int32_t sum_of_row(const int (&products)[kTiles][4], int column, uint32_t lane) {
+  const bool below = lane & 1;
+  const int32_t in_first = below ? products[0][2 + column] : products[0][column];
+  if constexpr (kTiles == 1) return in_first;
+  const int32_t in_second = below ? products[kTiles - 1][2 + column] : products[kTiles - 1][column];
+  return lane & 2 ? in_second : in_first;
+}
+
+// The chain of the lane's row over the first n_groups groups of a set. codes, scales: of the input, from the
+// set's first group on. Groups of units that were not loaded are of what lay there before, and not added.
+template <TensorType F, uint32_t kTiles>
+__device__ __forceinline__ float chain_set(const SetRegisters<F, kTiles>& set, uint32_t n_groups,
+                                           const uint8_t* codes, const float2* scales, uint32_t lane,
+                                           float acc) {
   using T = TokenSet<F>;
-  const uint32_t g = lane >> 2, t = lane & 3;
-  // Lane column g of B holds the group that this column belongs to, and is zero for the others.
-  const uint32_t group = g / T::kColumns;
-  uint2 x = *reinterpret_cast<const uint2*>(codes + (unit * 2 + group) * 32 + t * 8);
-  if constexpr (T::kColumns == 2 && F != TensorType::kQ2_K) (g & 1 ? x.x : x.y) = 0;
-  int k[2][4] = {};
+  const bool odd = lane & 4;  // the lane's column of B
+  const uint8_t* mine = codes + (lane & 3) * 8;
 #pragma unroll
   for (uint32_t u = 0; u < T::kUnits; ++u) {
+    const float4 both = *reinterpret_cast<const float4*>(scales + 2 * u);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const bool mine = group == 2 * u + h;
-      const uint32_t b0 = mine ? x.x : 0, b1 = mine ? x.y : 0;
+      const uint32_t group = 2 * u + h;
+      const uint2 x = *reinterpret_cast<const uint2*>(mine + group * 32);
+      float2 xs = h ? make_float2(both.z, both.w) : make_float2(both.x, both.y);
+      int k[kTiles][4] = {};
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
+      for (uint32_t half = 0; half < kTiles; ++half) {
         uint32_t regs[4];
         if constexpr (F == TensorType::kQ2_K) {
           uint32_t minimums[4];
           weighted_codes(set.bits[half][u], set.weights[half][u], h, regs, minimums);
-          const bool odd = g & 1;
-          mma_s8(k[half], regs[0], regs[1], regs[2], regs[3], odd ? 0 : b0, odd ? 0 : b1);
-          mma_s8(k[half], minimums[0], minimums[1], minimums[2], minimums[3], odd ? b0 : 0, odd ? b1 : 0);
+          mma_s8(k[half], regs[0], regs[1], regs[2], regs[3], odd ? 0 : x.x, odd ? 0 : x.y);
+          mma_s8(k[half], minimums[0], minimums[1], minimums[2], minimums[3], odd ? x.x : 0, odd ? x.y : 0);
         } else {
           scaled_codes<F>(set.bits[half][u], h, regs);
-          mma_group<F>(k[half], regs, b0, b1);
+          if constexpr (T::kColumns == 2) {
+            mma_group<F>(k[half], regs, odd ? 0 : x.x, odd ? x.y : 0);
+          } else {
+            mma_group<F>(k[half], regs, x.x, x.y);
+          }
         }
       }
-    }
-  }
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) sums[(2 * t + i % 2) * kSumStride + half * 16 + g + 8 * (i / 2)] = k[half][i];
-  }
-}
-
-// The chain of the lane's row over the first n_groups groups of a set.
-template <TensorType F>
-__device__ __forceinline__ float chain_set(const SetRegisters<F>& set, uint32_t n_groups, const float2* x,
-                                           const int32_t* sums, float acc) {
-  using T = TokenSet<F>;
-#pragma unroll
-  for (uint32_t u = 0; u < T::kUnits; ++u) {
-    const float4 both = *reinterpret_cast<const float4*>(x + 2 * u);
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const uint32_t group = 2 * u + h;
-      float2 xs = h ? make_float2(both.z, both.w) : make_float2(both.x, both.y);
-      int32_t isum;
+      int32_t isum = sum_of_row(k, 0, lane);
       if constexpr (F == TensorType::kQ2_K) {
-        isum = sums[2 * group * kSumStride];
-        xs = with_minimums(xs, sums[(2 * group + 1) * kSumStride]);
+        xs = with_minimums(xs, sum_of_row(k, 1, lane));
       } else if constexpr (T::kColumns == 2) {
-        const int32_t low = sums[2 * group * kSumStride], high = sums[(2 * group + 1) * kSumStride];
-        isum = (half_scale(set.scales[u].words[0], h, 0) * low +
-                half_scale(set.scales[u].words[0], h, 1) * high) >>
-               code_shift<F>(h);
-      } else {
-        isum = sums[group * kSumStride] >> code_shift<F>(h);
+        isum = half_scale(set.scales[u].words[0], h, 0) * isum +
+               half_scale(set.scales[u].words[0], h, 1) * sum_of_row(k, 1, lane);
       }
+      isum >>= code_shift<F>(h);
       const float next = chain_link<F>(group_factors<F>(set.scales[u], set.super, h), isum, xs, acc);
       acc = group < n_groups ? next : acc;
     }
@@ -359,10 +355,9 @@ __device__ __forceinline__ void token_block(const LinearArgs& a, uint8_t* shared
   using T = TokenSet<F>;
   const TokenShared layout = token_shared<F>(a);
   const uint32_t warp = __shfl_sync(~0u, threadIdx.x >> 5, 0);  // known to be the same in the whole warp
-  const uint32_t lane = threadIdx.x & 31, half = lane / 16, row = lane % 16;
+  const uint32_t lane = threadIdx.x & 31;
   uint8_t* slot = shared + 2 * warp * T::kBytes;
   uint64_t* barrier = reinterpret_cast<uint64_t*>(shared + layout.barriers_at) + warp;
-  int32_t* sums = reinterpret_cast<int32_t*>(shared + layout.sums_at) + warp * 8 * kSumStride;
   float* parts = reinterpret_cast<float*>(shared + layout.parts_at);
   uint8_t* codes = shared + layout.codes_at;
   float2* scales = reinterpret_cast<float2*>(shared + layout.scales_at);
@@ -396,7 +391,7 @@ __device__ __forceinline__ void token_block(const LinearArgs& a, uint8_t* shared
   if (a.early) launch_dependents();
   wait_for_inputs();
   if (a.x) {
-    normalise_and_quantize(a, weights, reinterpret_cast<float*>(shared + layout.sums_at), codes, scales);
+    normalise_and_quantize(a, weights, parts, codes, scales);
   } else {
     load_quantized(a, codes, scales);
   }
@@ -412,7 +407,7 @@ __device__ __forceinline__ void token_block(const LinearArgs& a, uint8_t* shared
     const bool last = unit == end;
     wait_set(barrier, round & 1);
     SetRegisters<F> set;
-    load_set<F>(slot, lane, &set);
+    load_set(slot, lane, &set);
     __syncwarp();  // the slot has been read
     if (last) {
       unit = begin;
@@ -420,14 +415,13 @@ __device__ __forceinline__ void token_block(const LinearArgs& a, uint8_t* shared
       if (pair < n_pairs) data = pair_data<F>(a, share, pair);
     }
     if (pair < n_pairs) fetch_set<F>(data, unit, units_from(unit), slot, barrier);
-    sum_set<F>(this_unit, set, codes, lane, sums);
-    __syncwarp();  // the sums are there
-    acc = chain_set<F>(set, min(2 * n, a.n_groups - 2 * this_unit), scales + 2 * this_unit, sums + lane, acc);
+    acc = chain_set(set, min(2 * n, a.n_groups - 2 * this_unit), codes + this_unit * kUnit,
+                    scales + 2 * this_unit, lane, acc);
     if (last) {
-      parts[(((2 * this_pair + half) << segment.strip_shift) + strip) * kTileRows + row] = acc;
+      const LaneRow own = row_of_lane(lane);
+      parts[(((2 * this_pair + own.tile) << segment.strip_shift) + strip) * kTileRows + own.row] = acc;
       acc = 0.0f;
     }
-    __syncwarp();  // the sums have been read
   }
   __syncthreads();
   finish_token(a, parts, share, residual);

@@ -156,6 +156,33 @@ void place_layer(const State& state, const LayerOps& ops, const PersistentExchan
   layer->k_norm = state.vector(qkv.k_norm);
 }
 
+// What a block has to know of a stage of a placed layer.
+StageShare stage_share(const PersistentLinear& l, bool glu, uint32_t block) {
+  const PersistentShare share = share_of(l, glu, block);
+  StageShare out = {};
+  out.n_units = l.n_units;
+  out.n_groups = l.n_groups;
+  if (share.n_tiles == 0) return out;
+  const Segment& first = l.segments[share.segment];
+  out.type = l.types[share.segment];
+  out.set = l.sets[share.segment];
+  for (uint32_t i = 0; i < (glu ? 2 : 1); ++i) {
+    const Segment& s = l.segments[share.segment + i];
+    out.units[i] = s.data + uint64_t{share.first_tile} * l.n_units * out.set.unit_bytes;
+    out.super[i] = s.data + s.super_at + uint64_t{share.first_tile} * s.super_stride;
+  }
+  out.first_row = share.first_tile * kTileRows;
+  out.n_tiles = share.n_tiles;
+  out.n_rows = std::min(share.n_tiles * kTileRows, first.rows - out.first_row);
+  if (first.bias) out.bias = first.bias + out.first_row;
+  if (!glu) out.out = l.outputs[share.segment] + out.first_row;
+  out.strip_shift = first.strip_shift;
+  out.super_stride = first.super_stride;
+  out.scale = l.scale;
+  out.activation = l.activation;
+  return out;
+}
+
 // What a layer's stages take at most of a block.
 struct Needs {
   uint32_t slots[kLinearStages] = {};
@@ -180,6 +207,16 @@ void add_needs(const PersistentLayer& layer, Needs* needs) {
     needs->codes = std::max(needs->codes, linear.n_units * kUnit);
     needs->scales = std::max(needs->scales, linear.n_units * 16);
   }
+}
+
+// Whether launches are faster than streaming its weights: sets of some formats take longer to work on than to
+// bring (docs/PERFORMANCE.md).
+bool streams_slowly(const PersistentLayer& layer) {
+  for (const PersistentLinear& linear : layer.linears) {
+    for (uint32_t i = 0; i < linear.n_segments; ++i)
+      if (linear.types[i] == TensorType::kQ2_K || linear.types[i] == TensorType::kQ3_K) return true;
+  }
+  return false;
 }
 
 // Where a part of so many bytes begins, of which `end` have been given out.
@@ -210,12 +247,12 @@ PersistentShared lay_out(const std::vector<PersistentLayer>& layers, uint32_t pa
 // Where weights stream. page_bytes: of a split.
 StreamShared lay_out_stream(const std::vector<PersistentLayer>& layers, uint32_t page_bytes) {
   StreamShared out = {};
-  uint32_t sums = kTokenWarps * kTokenSumBytes, parts = 0, codes = 0, scales = 0;
+  uint32_t row = kAttentionShared, parts = 0, codes = 0, scales = 0;
   for (const PersistentLayer& layer : layers) {
     for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
       const PersistentLinear& linear = layer.linears[stage];
       const bool glu = stage == kGateUpStage;
-      if (glu || stage == kQkvStage) sums = std::max(sums, (linear.cols + numerics::kLanes) * 4);
+      if (glu || stage == kQkvStage) row = std::max(row, (linear.cols + numerics::kLanes) * 4);
       codes = std::max(codes, linear.n_units * kUnit + 256);  // a set may be read past the end of the row
       scales = std::max(scales, (linear.n_units + 4) * 16);
       for (uint32_t i = 0; i < (glu ? 1 : linear.n_segments); ++i) {
@@ -223,18 +260,19 @@ StreamShared lay_out_stream(const std::vector<PersistentLayer>& layers, uint32_t
         const uint32_t steps = s.steps_per_block + (s.extra_steps != 0 ? 1 : 0);
         const uint32_t tiles = glu ? steps * 4 : (steps + 1) / 2 * 2;
         parts = std::max(parts, (tiles << s.strip_shift) * kTileRows * 4);
+        if (tiles * kTileRows > kComputeThreads * (glu ? 2 : 1)) return {};  // a thread a row finishes them
         out.slot_bytes = std::max(out.slot_bytes, 2 * linear.sets[i].tile_bytes);
       }
     }
   }
   uint32_t others = 0;
-  for (const uint32_t bytes : {sums, parts, codes, scales}) take_part(&others, bytes);
+  for (const uint32_t bytes : {row, parts, codes, scales}) take_part(&others, bytes);
   if (others > kMostStreamShared) return {};
   const uint32_t warps_slot = kTokenWarps * out.slot_bytes;
   out.n_slots = std::min(kMostSlots, (kMostStreamShared - others) / warps_slot);
   const auto take = [&](uint32_t bytes) { return take_part(&out.bytes, bytes); };
   take(std::max(out.n_slots * warps_slot, page_bytes));
-  out.sums_at = take(sums);
+  out.row_at = take(row);
   out.parts_at = take(parts);
   out.codes_at = take(codes);
   out.scales_at = take(scales);
@@ -270,18 +308,18 @@ std::optional<PersistentShape> persistent_shape(const model::Program& program, P
   const uint32_t queries = queries_of(*first_ops.qkv);
   const uint32_t page_bytes =
       2 * numerics::kPagesPerSplit * numerics::kPageKeys * first_ops.qkv->head_dim * 2;
-  if (blocks.streams) {
-    out.stream = lay_out_stream(out.layers, page_bytes);
-    out.n_attending = n_blocks;
-    out.max_splits = n_blocks * kMostItems / queries;
-    if (out.stream.n_slots == 0) return std::nullopt;
-  } else {
+  if (!blocks.streams) {
     out.shared = lay_out(out.layers, page_bytes);
     out.n_attending = n_blocks - std::min(n_blocks, n_adding);
     out.max_splits = out.n_attending / queries;
-    if (out.shared.bytes > kMostResidentShared) return std::nullopt;
+    if (out.shared.bytes <= kMostResidentShared && out.max_splits != 0) return out;
+    out.shared = {};
+    if (std::any_of(out.layers.begin(), out.layers.end(), streams_slowly)) return std::nullopt;
   }
-  if (out.max_splits == 0) return std::nullopt;
+  out.stream = lay_out_stream(out.layers, page_bytes);
+  out.n_attending = n_blocks;
+  out.max_splits = n_blocks * kMostItems / queries;
+  if (out.stream.n_slots == 0 || out.max_splits == 0) return std::nullopt;
   return out;
 }
 
@@ -358,6 +396,19 @@ std::optional<Persistent> make_persistent(State& state) {
   const model::WeightId head = std::get<model::HeadOp>(program.ops.back()).w;
   if (numerics::is_block_format(state.weight(head).type))
     args.prefetch = prefetch_piece(state, head, 1, kMostPrefetch);
+  std::vector<BlockShares> shares;
+  if (shape.stream.n_slots != 0) {
+    for (const PersistentLayer& layer : shape.layers) {
+      for (uint32_t block = 0; block < out.n_blocks; ++block) {
+        BlockShares& of_block = shares.emplace_back();
+        for (uint32_t stage = 0; stage < kLinearStages; ++stage)
+          of_block.stages[stage] = stage_share(layer.linears[stage], stage == kGateUpStage, block);
+      }
+    }
+    args.shares = state.as<const BlockShares>(items.shares);
+    state.calls->copy_to_device(state.item(items.shares), shares.data(), shares.size() * sizeof(BlockShares),
+                                "shares of the layers");
+  }
   state.calls->copy_to_device(state.item(items.layers), shape.layers.data(),
                               shape.layers.size() * sizeof(PersistentLayer), "arguments of the layers");
   state.calls->synchronize("arguments of the layers");

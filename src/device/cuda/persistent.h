@@ -4,9 +4,8 @@
 // beginning of them (docs/PERFORMANCE.md).
 //
 // There are two. In one a block's share of a whole layer is resident in shared memory, one layer ahead
-// (persistent.cu): the default of the narrow models that have room for it. Through the other it streams, to
-// each warp the units that it will work on (persistent_streamed.cu): any width, where ORCD_CUDA_KERNELS asks
-// for it.
+// (persistent.cu): of the narrow models that have room for it. Through the other it streams, to each warp the
+// units that it will work on (persistent_streamed.cu): of all others, or where ORCD_CUDA_KERNELS asks for it.
 #pragma once
 
 #include <optional>
@@ -33,6 +32,43 @@ struct PersistentLinear {
   InputNorm norm;  // RMS, of the stages that begin with one
   float scale;     // of what is added to the residual
   model::Activation activation;
+};
+
+// A block's part of a stage: tiles of one segment; GLU: as many of the gate and then of the up projection.
+struct PersistentShare {
+  uint32_t segment, first_tile, n_tiles;
+};
+ORCD_HD PersistentShare share_of(const PersistentLinear& l, bool glu, uint32_t block) {
+  uint32_t segment = 0;
+  while (segment + 1 < (glu ? 1 : l.n_segments) && block >= l.segments[segment].n_blocks)
+    block -= l.segments[segment++].n_blocks;
+  const Segment& s = l.segments[segment];
+  if (block >= s.n_blocks) return {segment, 0, 0};
+  const uint32_t step = glu ? 2 : 1;
+  const uint32_t first = (block * s.steps_per_block + (block < s.extra_steps ? block : s.extra_steps)) * step;
+  const uint32_t n = (s.steps_per_block + (block < s.extra_steps ? 1 : 0)) * step;
+  return {segment, first, n < s.n_tiles - first ? n : s.n_tiles - first};
+}
+
+// The same with all that a block needs where weights stream, so that no stage begins or ends with looking it
+// up: half a microsecond each time.
+struct alignas(16) StageShare {
+  // Its first tile in streams 1 and 2; GLU: of the gate and of the up projection.
+  const uint8_t* units[2];
+  const uint8_t* super[2];
+  const float* bias;                    // of its first row, or nullptr
+  uint64_t* out;                        // words of its first row; GLU: not used
+  uint32_t n_tiles, n_rows, first_row;  // of one matrix; rows: those that there are
+  uint32_t n_units, n_groups, strip_shift;
+  uint32_t super_stride;  // bytes of a tile in stream 2
+  TensorType type;
+  SetShape set;
+  float scale;  // of what is added to the residual
+  model::Activation activation;
+};
+// Of a block in a layer.
+struct BlockShares {
+  StageShare stages[kLinearStages];
 };
 
 struct alignas(16) PersistentLayer {
@@ -66,16 +102,17 @@ struct PersistentShared {
 };
 
 // Of streamed weights: first the sets of units on their way, n_slots of slot_bytes a warp, in whose place the
-// pages stand during attention; then the sums of the warps, in whose place rows are normalised and attention
-// has what a block shares; partial results; the quantised row. n_slots 0: weights are resident.
+// pages stand during attention; then the row that is normalised, in whose place attention has what a block
+// shares; partial results; the quantised row. n_slots 0: weights are resident.
 struct StreamShared {
   uint32_t n_slots, slot_bytes;
-  uint32_t sums_at, parts_at, codes_at, scales_at;
+  uint32_t row_at, parts_at, codes_at, scales_at;
   uint32_t bytes;
 };
 
 struct PersistentArgs {
   const PersistentLayer* layers;
+  const BlockShares* shares;  // [n_layers][blocks], of streamed weights
   uint32_t n_layers;
   StepView step;
   float* x;  // [dim] in and out
@@ -95,9 +132,10 @@ struct PersistentShape {
   uint32_t n_attending;  // blocks that attend at most
   uint32_t max_splits;   // of a query: longer contexts have more work in attention than blocks
 };
-// nullopt where no kernel can take the program: they take gated ones with RMS norms, block formats and layers
-// of one shape; without experts, second norms, sinks or caps on scores; if what a block keeps of a layer, or
-// has on its way, fits its shared memory.
+// Resident weights where they have room. nullopt where no kernel can take the program, or launches are
+// faster: they take gated ones with RMS norms, block formats and layers of one shape; without experts, second
+// norms, sinks or caps on scores; if what a block keeps of a layer, or has on its way, fits its shared
+// memory.
 std::optional<PersistentShape> persistent_shape(const model::Program& program, PersistentBlocks blocks);
 
 // The exchange of such a program: where its parts begin, words of all.

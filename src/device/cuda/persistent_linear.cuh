@@ -8,7 +8,7 @@
 #include "device/cuda/exchange.cuh"
 #include "device/cuda/linear_formats.cuh"
 #include "device/cuda/persistent.h"
-#include "device/cuda/persistent_share.cuh"
+#include "device/cuda/persistent_layers.cuh"
 
 namespace orcd::cuda {
 
@@ -27,7 +27,7 @@ __device__ __forceinline__ void wait_for_readers(uint32_t stage) {
 __device__ __forceinline__ void fetch_share(const PersistentLinear& l, uint32_t stage, uint8_t* slot,
                                             uint64_t* barrier) {
   const bool glu = stage == kGateUpStage;
-  const PersistentShare share = share_of(l, glu);
+  const PersistentShare share = share_of(l, glu, blockIdx.x);
   if (share.n_tiles == 0) return barrier_arrive(barrier);
   const PackedShape shape = packed_shape(l.types[share.segment]);
   const uint32_t n_matrices = glu ? 2 : 1;
@@ -320,7 +320,7 @@ __device__ __forceinline__ void linear_stage(const PersistentArgs& a, const Pers
                                              uint32_t stage, bool is_first, bool is_last, uint32_t tag,
                                              uint64_t* ready, uint32_t parity, const StageShared& shared) {
   const bool glu = stage == kGateUpStage, adds = stage == kProjectStage || stage == kDownStage;
-  const PersistentShare share = share_of(l, glu);
+  const PersistentShare share = share_of(l, glu, blockIdx.x);
   if (share.n_tiles == 0) {
     // The loading warp goes on with the next layer when all have been here, so nobody misses a phase.
     barrier_wait(ready, parity);

@@ -3,19 +3,17 @@
 #include "device/cuda/linear_token.cuh"
 #include "device/cuda/persistent.h"
 #include "device/cuda/persistent_attention.cuh"
-#include "device/cuda/persistent_share.cuh"
+#include "device/cuda/persistent_layers.cuh"
 #include "device/cuda/weight_prefetch.cuh"
 
 namespace orcd::cuda {
 namespace {
 
 static_assert(kComputeThreads == kTokenThreads);
-static_assert(sizeof(DecodeShared) <= kTokenWarps * kTokenSumBytes, "it lies where the sums do");
 
 // What a warp reads of a stage: items, each one strip of a pair of tiles, every pair_step-th pair. Pairs of
 // the gate, then as many of the up projection.
 struct WarpShare {
-  PersistentShare block;
   uint32_t n_pairs, of_gate;  // of_gate: pairs before those of the up projection
   uint32_t first_pair, pair_step;
   uint32_t strip, begin, end;  // units of the strip
@@ -24,43 +22,47 @@ struct WarpShare {
 // What a block has in shared memory besides StreamShared.
 struct BlockShared {
   LayerRing layers;
+  BlockShares shares[LayerRing::kLayers];  // beside the layers' arguments
   // All warps are in a layer, and read no arguments of the one before; the attention of a layer is over, and
   // sets may come where its pages were.
   uint64_t layer_begun, attention_over;
   uint64_t pages_ready;
   uint64_t set_ready[kTokenWarps][kMostSlots], set_read[kTokenWarps][kMostSlots];
   StepAttention step;
+  uint32_t first_tag;
   uint32_t n_own;  // items of the block
   AttentionItem own[kMostItems];
   int32_t page_ids[kMostItems][kPages];
   float residual[kMostResiduals];
+
+  __device__ __forceinline__ const StageShare& share(uint32_t layer, uint32_t stage) const {
+    return shares[layer % LayerRing::kLayers].stages[stage];
+  }
 };
 
 #if __CUDA_ARCH__ >= 900
-__device__ __forceinline__ WarpShare warp_share(const PersistentLinear& l, bool glu, uint32_t warp) {
+__device__ __forceinline__ WarpShare warp_share(const StageShare& s, bool glu, uint32_t warp) {
+  const uint32_t shift = s.strip_shift, n_units = s.n_units;
   WarpShare out;
-  out.block = share_of(l, glu);
-  const Segment& s = l.segments[out.block.segment];
-  out.of_gate = (out.block.n_tiles + 1) / 2;
-  out.n_pairs = out.of_gate * (glu ? 2 : 1);
-  out.first_pair = warp >> s.strip_shift;
-  out.pair_step = kTokenWarps >> s.strip_shift;
-  out.strip = warp & (s.strips - 1);
-  out.begin = (l.n_units * out.strip) >> s.strip_shift;
-  out.end = (l.n_units * (out.strip + 1)) >> s.strip_shift;
+  out.of_gate = (s.n_tiles + 1) / 2;
+  out.n_pairs = glu ? 2 * out.of_gate : out.of_gate;
+  out.first_pair = warp >> shift;
+  out.pair_step = kTokenWarps >> shift;
+  out.strip = warp & ((1u << shift) - 1);
+  out.begin = (n_units * out.strip) >> shift;
+  out.end = (n_units * (out.strip + 1)) >> shift;
   return out;
 }
-__device__ __forceinline__ PairData pair_at(const PersistentLinear& l, const WarpShare& share, uint32_t pair,
-                                            uint32_t unit_bytes) {
+__device__ __forceinline__ PairData pair_at(const StageShare& s, const WarpShare& share, uint32_t pair) {
   const bool up = pair >= share.of_gate;
   const uint32_t first = 2 * (up ? pair - share.of_gate : pair);  // tile of the share
-  const Segment& s = l.segments[share.block.segment + (up ? 1 : 0)];
+  const uint64_t tile_bytes = static_cast<uint64_t>(s.n_units) * s.set.unit_bytes;
   PairData data;
 #pragma unroll
   for (uint32_t half = 0; half < 2; ++half) {
-    const uint64_t tile = share.block.first_tile + first + half;
-    data.units[half] = first + half < share.block.n_tiles ? s.data + tile * l.n_units * unit_bytes : nullptr;
-    data.super[half] = s.data + s.super_at + tile * s.super_stride;
+    const uint32_t tile = first + half;
+    data.units[half] = tile < s.n_tiles ? s.units[up] + tile * tile_bytes : nullptr;
+    data.super[half] = s.super[up] + static_cast<uint64_t>(tile) * s.super_stride;
   }
   return data;
 }
@@ -71,27 +73,27 @@ __device__ __forceinline__ uint32_t units_from(uint32_t unit, uint32_t end, uint
   return min(end - unit, units_of_set - (unit & (units_of_set - 1)));
 }
 
-// The slots of a warp in turn.
+// The slots of a warp in turn, and the parity of their barriers: one word, since the warps that compute have
+// no register to spare.
 struct Slots {
-  uint32_t n, slot = 0, parity = 0;
-  __device__ __forceinline__ void next() {
-    if (++slot == n) {
-      slot = 0;
-      parity ^= 1;
-    }
+  uint32_t word;  // 2 * slot + parity
+  __device__ __forceinline__ uint32_t slot() const { return word >> 1; }
+  __device__ __forceinline__ uint32_t parity() const { return word & 1; }
+  __device__ __forceinline__ void next(uint32_t n) {
+    word += 2;
+    if (word >= 2 * n) word = (word & 1) ^ 1;
   }
 };
 
 // Asks L2 for a warp's first set of the projection, for which its slots have no room yet.
-__device__ __forceinline__ void prefetch_first(const PersistentLinear& l, uint32_t warp) {
-  const WarpShare share = warp_share(l, false, warp);
+__device__ __forceinline__ void prefetch_first(const StageShare& s, uint32_t warp) {
+  const WarpShare share = warp_share(s, false, warp);
   if (share.first_pair >= share.n_pairs) return;
-  const SetShape shape = l.sets[share.block.segment];
-  const PairData data = pair_at(l, share, share.first_pair, shape.unit_bytes);
-  const uint32_t bytes = units_from(share.begin, share.end, shape.units) * shape.unit_bytes;
+  const PairData data = pair_at(s, share, share.first_pair);
+  const uint32_t bytes = units_from(share.begin, share.end, s.set.units) * s.set.unit_bytes;
 #pragma unroll
   for (uint32_t half = 0; half < 2; ++half) {
-    if (data.units[half]) prefetch_l2(data.units[half] + share.begin * shape.unit_bytes, bytes);
+    if (data.units[half]) prefetch_l2(data.units[half] + share.begin * s.set.unit_bytes, bytes);
   }
 }
 
@@ -114,13 +116,18 @@ __device__ __forceinline__ void load_layers(const PersistentArgs& a, bool attend
   uint32_t unit = 0, end = 0;
   SetShape shape = {};
   const uint8_t *units[2], *super[2];
-  Slots next = {a.stream.n_slots, 0, 1};  // parity 1: slots begin as read
+  Slots next = {1};  // slots begin as read
   for (;;) {
-    const bool fetches = unit != end && barrier_test(&block.set_read[warp][next.slot], next.parity);
-    if (fetches) {
+    // Lane after lane: racecheck follows what was read before an arrival to a lane that asks for it alone.
+    bool fetches = false;
+#pragma unroll 1
+    for (uint32_t turn = 0; turn < kLanes; ++turn) {
+      if (lane != turn || unit == end) continue;
+      fetches = barrier_test(&block.set_read[warp][next.slot()], next.parity());
+      if (!fetches) continue;
       const uint32_t n = units_from(unit, end, shape.units), bytes = n * shape.unit_bytes;
-      uint64_t* ready = &block.set_ready[warp][next.slot];
-      uint8_t* to = slots + next.slot * a.stream.slot_bytes;
+      uint64_t* ready = &block.set_ready[warp][next.slot()];
+      uint8_t* to = slots + next.slot() * a.stream.slot_bytes;
       barrier_expect(ready, (bytes + shape.super_bytes) << (units[1] ? 1 : 0));
       bulk_copy(to, units[0], bytes, ready);
       if (units[1]) bulk_copy(to + shape.tile_bytes, units[1], bytes, ready);
@@ -136,7 +143,7 @@ __device__ __forceinline__ void load_layers(const PersistentArgs& a, bool attend
         super[0] += shape.super_bytes;
         super[1] += shape.super_bytes;
       }
-      next.next();
+      next.next(a.stream.n_slots);
     }
     if (__any_sync(~0u, fetches)) continue;
     // The next item.
@@ -145,18 +152,18 @@ __device__ __forceinline__ void load_layers(const PersistentArgs& a, bool attend
         over = true;
         break;
       }
-      const PersistentLinear& l = block.layers[layer].linears[stage];
+      const StageShare& s = block.share(layer, stage);
       if (!has_share) {
         if (!block.layers.is_there(layer)) break;
         // The pages of a block that attends stand where the sets do.
         if (attends && stage == kProjectStage && !barrier_test(&block.attention_over, layer & 1)) break;
-        share = warp_share(l, stage == kGateUpStage, warp);
-        shape = l.sets[share.block.segment];
+        share = warp_share(s, stage == kGateUpStage, warp);
+        shape = s.set;
         pair = share.first_pair;
         has_share = true;
       }
       if (pair < share.n_pairs) {
-        const PairData data = pair_at(l, share, pair, shape.unit_bytes);
+        const PairData data = pair_at(s, share, pair);
 #pragma unroll
         for (uint32_t half = 0; half < 2; ++half) {
           units[half] = data.units[half] ? data.units[half] + share.begin * shape.unit_bytes : nullptr;
@@ -171,13 +178,18 @@ __device__ __forceinline__ void load_layers(const PersistentArgs& a, bool attend
           stage = 0;
           ++layer;
         } else if (stage == kProjectStage && attends) {
-          prefetch_first(block.layers[layer].linears[stage], warp);
+          prefetch_first(block.share(layer, stage), warp);
         }
       }
     }
     __syncwarp();
     if (n_fetched < a.n_layers && (n_fetched < 2 || barrier_test(&block.layer_begun, n_fetched & 1))) {
-      if (lane == 0) block.layers.fetch(a, n_fetched);
+      if (lane == 0) {
+        const uint32_t at = n_fetched % LayerRing::kLayers;
+        block.layers.fetch(a, n_fetched, sizeof(BlockShares));
+        bulk_copy(&block.shares[at], a.shares + n_fetched * gridDim.x + blockIdx.x, sizeof(BlockShares),
+                  &block.layers.ready[at]);
+      }
       ++n_fetched;
     }
     if (n_begun < a.n_layers && __all_sync(~0u, over || layer >= n_begun) &&
@@ -257,8 +269,12 @@ __device__ __forceinline__ void normed_octets(uint32_t cols, const InputNorm& no
     float v[8] = {};
     if (inside) {
       const NormWeights weights = first < kComputeThreads ? ahead : load_norm_weights(norm, octet * 8);
+      // Whole float4s: by single words, lanes eight words apart meet in the same banks.
+      float x[8];
+      *reinterpret_cast<float4*>(x) = *reinterpret_cast<const float4*>(row + octet * 8);
+      *reinterpret_cast<float4*>(x + 4) = *reinterpret_cast<const float4*>(row + octet * 8 + 4);
 #pragma unroll
-      for (uint32_t j = 0; j < 8; ++j) v[j] = row[octet * 8 + j] * inverse * weights.w[j];
+      for (uint32_t j = 0; j < 8; ++j) v[j] = x[j] * inverse * weights.w[j];
     }
     const QuantizedPart<8> q = quantize_octet(v);
     if (!inside) continue;
@@ -293,7 +309,6 @@ __device__ __forceinline__ void quantized_words(uint32_t n_groups, const uint64_
 struct StageShared {
   uint8_t* slots;  // of the warp
   uint32_t slot_bytes;
-  int32_t* sums;  // of the warp
   float *parts, *row, *residual;
   uint8_t* codes;
   float2* scales;
@@ -303,107 +318,120 @@ __device__ __forceinline__ StageShared stage_shared(const StreamShared& at, uint
   StageShared out;
   out.slots = shared + (thread_here() >> 5) * at.slot_bytes * at.n_slots;
   out.slot_bytes = at.slot_bytes;
-  out.sums = reinterpret_cast<int32_t*>(shared + at.sums_at + (thread_here() >> 5) * kTokenSumBytes);
   out.parts = reinterpret_cast<float*>(shared + at.parts_at);
-  out.row = reinterpret_cast<float*>(shared + at.sums_at);
+  out.row = reinterpret_cast<float*>(shared + at.row_at);
   out.residual = block.residual;
   out.codes = shared + at.codes_at;
   out.scales = reinterpret_cast<float2*>(shared + at.scales_at);
   return out;
 }
 
-// The warp's items of a stage into partial results, [tile of the block][strip][16 rows].
-template <TensorType F>
-__device__ __forceinline__ void walk_items(BlockShared& block, const PersistentLinear& l,
-                                           const WarpShare& share, const StageShared& shared, Slots& slots) {
+// The warp's items of a stage into partial results, [tile of the block][strip][16 rows]. kTiles: 1 where the
+// block has no more.
+template <TensorType F, uint32_t kTiles>
+__device__ __forceinline__ void walk_items(BlockShared& block, const StageShare& of_block,
+                                           const WarpShare& share, const StageShared& shared,
+                                           uint32_t n_slots, Slots& slots) {
   using T = TokenSet<F>;
-  const uint32_t warp = thread_here() >> 5, lane = thread_here() & 31, n_groups = l.n_groups;
-  const uint32_t shift = l.segments[share.block.segment].strip_shift;
+  const uint32_t warp = thread_here() >> 5, lane = thread_here() & 31, n_groups = of_block.n_groups;
+  const uint32_t shift = of_block.strip_shift;
 #pragma unroll 1
   for (uint32_t pair = share.first_pair; pair < share.n_pairs; pair += share.pair_step) {
     float acc = 0.0f;
 #pragma unroll 1
     for (uint32_t unit = share.begin; unit < share.end;) {
       const uint32_t n = units_from(unit, share.end, T::kUnits);
-      barrier_wait(&block.set_ready[warp][slots.slot], slots.parity);
-      SetRegisters<F> set;
-      load_set<F>(shared.slots + slots.slot * shared.slot_bytes, lane, &set);
+      barrier_wait(&block.set_ready[warp][slots.slot()], slots.parity());
+      SetRegisters<F, kTiles> set;
+      load_set(shared.slots + slots.slot() * shared.slot_bytes, lane, &set);
       __syncwarp();
-      barrier_arrive(&block.set_read[warp][slots.slot]);
-      slots.next();
-      sum_set<F>(unit, set, shared.codes, lane, shared.sums);
-      __syncwarp();  // the sums are there
-      acc = chain_set<F>(set, min(2 * n, n_groups - 2 * unit), shared.scales + 2 * unit, shared.sums + lane,
-                         acc);
-      __syncwarp();  // the sums have been read
+      barrier_arrive(&block.set_read[warp][slots.slot()]);
+      slots.next(n_slots);
+      acc = chain_set(set, min(2 * n, n_groups - 2 * unit), shared.codes + unit * kUnit,
+                      shared.scales + 2 * unit, lane, acc);
       unit += n;
     }
-    shared.parts[(((2 * pair + lane / 16) << shift) + share.strip) * kTileRows + lane % 16] = acc;
+    const LaneRow own = row_of_lane<kTiles>(lane);
+    if (kTiles == 1 && (lane & 2) != 0) continue;
+    shared.parts[(((2 * pair + own.tile) << shift) + share.strip) * kTileRows + own.row] = acc;
   }
 }
 
-// The strips of kN rows, whose partial results stand `apart` floats from each other, folded left.
+// The strips of kN rows, whose partial results stand `apart` floats from each other, folded left. All loads
+// are on their way before the first sum.
+template <uint32_t kStrips, uint32_t kN>
+__device__ __forceinline__ void fold_strips(const float* part, uint32_t apart, float (&y)[kN]) {
+  float v[kStrips][kN];
+#pragma unroll
+  for (uint32_t i = 0; i < kStrips; ++i) {
+#pragma unroll
+    for (uint32_t r = 0; r < kN; ++r) v[i][r] = part[r * apart + i * kTileRows];
+  }
+#pragma unroll
+  for (uint32_t i = 0; i < kStrips; ++i) {
+#pragma unroll
+    for (uint32_t r = 0; r < kN; ++r) y[r] = i == 0 ? v[0][r] : __fadd_rn(y[r], v[i][r]);
+  }
+}
 template <uint32_t kN>
 __device__ __forceinline__ void fold_rows(const float* part, uint32_t apart, uint32_t strips,
                                           float (&y)[kN]) {
-  constexpr uint32_t kBatch = 8;  // whose loads are on their way together
-#pragma unroll
-  for (uint32_t r = 0; r < kN; ++r) y[r] = part[r * apart];
-#pragma unroll 1
-  for (uint32_t first = 1; first < strips; first += kBatch) {
-    float v[kN][kBatch];
-#pragma unroll
-    for (uint32_t r = 0; r < kN; ++r) {
-#pragma unroll
-      for (uint32_t i = 0; i < kBatch; ++i)
-        v[r][i] = part[r * apart + min(first + i, strips - 1) * kTileRows];
-    }
-#pragma unroll
-    for (uint32_t r = 0; r < kN; ++r) {
-#pragma unroll
-      for (uint32_t i = 0; i < kBatch; ++i) {
-        const float next = __fadd_rn(y[r], v[r][i]);
-        y[r] = first + i < strips ? next : y[r];
-      }
-    }
-  }
+  static_assert(numerics::kMaxStrips == 16);
+  if (strips == 16) return fold_strips<16>(part, apart, y);
+  if (strips == 8) return fold_strips<8>(part, apart, y);
+  if (strips == 4) return fold_strips<4>(part, apart, y);
+  if (strips == 2) return fold_strips<2>(part, apart, y);
+  fold_strips<1>(part, apart, y);
 }
 
-// Outputs of the block's tiles, a thread a row; gate and up: a warp the 32 rows of a group.
-__device__ __forceinline__ void finish_stage(const PersistentArgs& a, const PersistentLinear& l,
-                                             uint32_t stage, bool is_last, const PersistentShare& share,
-                                             const StageShared& shared, uint32_t tag) {
-  const Segment& s = l.segments[share.segment];
-  const uint32_t first_row = share.first_tile * kTileRows, n_rows = share.n_tiles * kTileRows;
-  const uint32_t strips = s.strips, shift = s.strip_shift, rows = s.rows;
+// Which stage of which layer. As the thread's index, it is looked at anew where it is needed.
+struct Place {
+  uint32_t index;
+  __device__ __forceinline__ Place here() const { return {value_here(index)}; }
+  __device__ __forceinline__ uint32_t layer() const { return index / kLinearStages; }
+  __device__ __forceinline__ uint32_t stage() const { return index % kLinearStages; }
+  __device__ __forceinline__ const StageShare& share(const BlockShared& block) const {
+    return block.share(layer(), stage());
+  }
+};
+
+// Outputs of the block's tiles, a thread a row; gate and up: a warp the 32 rows of a group. What they need
+// besides the partial results is read before these are there.
+__device__ __forceinline__ void finish_stage(const PersistentArgs& a, BlockShared& block,
+                                             const StageShared& shared, Place place) {
+  const uint32_t stage = place.stage(), tag = block.first_tag + place.layer(), i = thread_here();
+  const StageShare& share = place.share(block);
+  const uint32_t shift = share.strip_shift;
+  const float* part = shared.parts + (i / kTileRows << shift) * kTileRows + i % kTileRows;
   if (stage == kGateUpStage) {
-#pragma unroll 1
-    for (uint32_t i = thread_here(); i < n_rows; i += kComputeThreads) {
-      float y[2];  // of the gate and of the up projection
-      fold_rows(shared.parts + (i / kTileRows << shift) * kTileRows + i % kTileRows, n_rows << shift, strips,
-                y);
-      publish_group(a.exchange.gated, rows / 32, (first_row + i) / 32,
-                    gated_in_line(l.activation, y[0], y[1]), tag);
-    }
+    const uint32_t n_rows = share.n_tiles * kTileRows, group = (share.first_row + i) / 32;
+    const uint32_t n_groups = block.share(place.layer(), kDownStage).n_groups;
+    const model::Activation activation = share.activation;
+    compute_sync();
+    if (i >= n_rows) return;
+    float y[2];  // of the gate and of the up projection
+    fold_rows(part, n_rows << shift, 1u << shift, y);
+    publish_group(a.exchange.gated, n_groups, group, gated_in_line(activation, y[0], y[1]), tag);
     return;
   }
-#pragma unroll 1
-  for (uint32_t i = thread_here(); i < n_rows; i += kComputeThreads) {
-    const uint32_t row = first_row + i;
-    if (row >= rows) return;
-    const float bias = s.bias ? __ldg(s.bias + row) : 0.0f;
-    float y[1];
-    fold_rows(shared.parts + (i / kTileRows << shift) * kTileRows + i % kTileRows, 0, strips, y);
-    if (s.bias) y[0] = __fadd_rn(y[0], bias);
-    if (stage != kQkvStage) {
-      y[0] = __fadd_rn(shared.residual[i], __fmul_rn(y[0], l.scale));
-      shared.residual[i] = y[0];
-    }
-    if (stage == kDownStage && is_last) {
-      a.x[row] = y[0];
-    } else {
-      publish(l.outputs[share.segment] + row, y[0], stage == kDownStage ? tag + 1 : tag);
-    }
+  const bool has_row = i < share.n_rows, adds = stage != kQkvStage;
+  const bool has_bias = has_row && share.bias;
+  const float bias = has_bias ? __ldg(share.bias + i) : 0.0f;
+  const float residual = has_row && adds ? shared.residual[i] : 0.0f, scale = share.scale;
+  uint64_t* to = share.out + i;
+  compute_sync();
+  if (!has_row) return;
+  float y[1];
+  fold_rows(part, 0, 1u << shift, y);
+  if (has_bias) y[0] = __fadd_rn(y[0], bias);
+  if (adds) {
+    y[0] = __fadd_rn(residual, __fmul_rn(y[0], scale));
+    shared.residual[i] = y[0];
+  }
+  if (place.index + 1 == a.n_layers * kLinearStages) {
+    a.x[share.first_row + i] = y[0];
+  } else {
+    publish(to, y[0], stage == kDownStage ? tag + 1 : tag);
   }
 }
 
@@ -415,50 +443,100 @@ __device__ __forceinline__ void prefetch_norm(const PersistentLinear& l) {
     prefetch_l2(reinterpret_cast<const uint8_t*>(l.norm.weight) + from, min(bytes, l.cols * 4 - from));
 }
 
-// The block's part of a stage of layer n. All threads that compute call it. Each part reads again what it
+// The input of a stage of which the block has a share.
+__device__ __forceinline__ void prepare_stage(const PersistentArgs& a, BlockShared& block,
+                                              const StageShared& shared, Place place) {
+  const uint32_t n = place.layer(), stage = place.stage(), tid = thread_here();
+  const bool is_first = n == 0;
+  if (stage == kProjectStage && is_first) {
+    const StageShare& share = place.share(block);
+    if (tid < share.n_rows) block.residual[tid] = __ldcg(a.x + share.first_row + tid);
+  }
+  const uint32_t tag = block.first_tag + n;
+  if (stage == kProjectStage || stage == kDownStage) {
+    quantized_words(place.share(block).n_groups,
+                    stage == kDownStage ? a.exchange.gated : a.exchange.attention, tag, shared.codes,
+                    shared.scales);
+  } else {
+    const PersistentLinear& l = block.layers[n].linears[stage];
+    normed_octets(l.cols, l.norm, stage == kQkvStage && is_first ? a.x : nullptr,
+                  stage == kQkvStage ? a.exchange.input : a.exchange.middle, tag, shared.row, shared.codes,
+                  shared.scales);
+  }
+}
+
+// The block's part of a stage of a layer. All threads that compute call it. Each part reads again what it
 // needs: values that are kept over the others would be spilled.
 __device__ __forceinline__ void linear_stage(const PersistentArgs& a, BlockShared& block, uint8_t* shared,
-                                             uint32_t n, uint32_t stage, uint32_t tag, Slots& slots) {
-  const bool is_first = n == 0, is_last = n + 1 == a.n_layers;
-  const PersistentLinear& l = block.layers[n].linears[stage];
-  const WarpShare share = warp_share(l, stage == kGateUpStage, thread_here() >> 5);
-  const TensorType type = l.types[share.block.segment];
+                                             Place place, Slots& slots) {
+  // Norms' weights that will be wanted soon after the row that they are of: a piece a block.
+  if (place.stage() == kProjectStage && thread_here() == kComputeThreads - 1) {
+    const uint32_t n = place.layer();
+    prefetch_norm(block.layers[n].linears[kGateUpStage]);
+    if (n + 1 != a.n_layers) prefetch_norm(block.layers[n + 1].linears[kQkvStage]);
+  }
+  if (place.here().share(block).n_tiles == 0) return;
+  prepare_stage(a, block, stage_shared(a.stream, shared, block), place.here());
   {
-    const uint32_t tid = thread_here();
-    // Norms' weights that will be wanted soon after the row that they are of: a piece a block.
-    if (stage == kProjectStage && tid == kComputeThreads - 1) {
-      prefetch_norm(block.layers[n].linears[kGateUpStage]);
-      if (!is_last) prefetch_norm(block.layers[(n + 1)].linears[kQkvStage]);
-    }
-    if (share.block.n_tiles == 0) return;
-    if (stage == kProjectStage && is_first) {
-      const uint32_t row = share.block.first_tile * kTileRows + tid;
-      if (tid < share.block.n_tiles * kTileRows && row < l.segments[0].rows)
-        block.residual[tid] = __ldcg(a.x + row);
-    }
+    const StageShare& of_block = place.here().share(block);
+    const WarpShare share = warp_share(of_block, place.here().stage() == kGateUpStage, thread_here() >> 5);
+    const TensorType type = of_block.type;
+    const bool one_tile = of_block.n_tiles == 1;
     const StageShared of_stage = stage_shared(a.stream, shared, block);
-    if (stage == kProjectStage || stage == kDownStage) {
-      quantized_words(l.n_groups, stage == kDownStage ? a.exchange.gated : a.exchange.attention, tag,
-                      of_stage.codes, of_stage.scales);
-    } else {
-      normed_octets(l.cols, l.norm, stage == kQkvStage && is_first ? a.x : nullptr,
-                    stage == kQkvStage ? a.exchange.input : a.exchange.middle, tag, of_stage.row,
-                    of_stage.codes, of_stage.scales);
+    compute_sync();
+    if (place.here().index + 1 == a.n_layers * kLinearStages) {
+      launch_dependents();
+      // The next launch begins with these.
+      const uint32_t at = thread_here() * kPrefetchChunk;
+      if (blockIdx.x < a.prefetch.n_ranges && at < a.prefetch.bytes)
+        prefetch_chunk(a.prefetch, blockIdx.x, at);
     }
+    for_format(type, [&]<TensorType F>() {
+      if (one_tile) {
+        walk_items<F, 1>(block, of_block, share, of_stage, a.stream.n_slots, slots);
+      } else {
+        walk_items<F, 2>(block, of_block, share, of_stage, a.stream.n_slots, slots);
+      }
+    });
   }
-  compute_sync();
-  if (is_last && stage == kDownStage) {
-    launch_dependents();
-    // The next launch begins with these.
-    const uint32_t at = thread_here() * kPrefetchChunk;
-    if (blockIdx.x < a.prefetch.n_ranges && at < a.prefetch.bytes) prefetch_chunk(a.prefetch, blockIdx.x, at);
+  finish_stage(a, block, stage_shared(a.stream, shared, block), place.here());
+  compute_sync();  // the words that all wait for do not queue behind this block's polling
+}
+
+// Arguments of the layer to come are there, and those of the layer before are not read any more. Nobody tells
+// of a layer before all have told of the one before.
+__device__ __forceinline__ void begin_layer(const PersistentArgs& a, BlockShared& block, uint32_t n) {
+  if (n + 1 < a.n_layers) block.layers.wait(n + 1);
+  if (n != 0) barrier_wait(&block.layer_begun, (n - 1) & 1);
+  __syncwarp();
+  if ((thread_here() & 31) == 0) barrier_arrive(&block.layer_begun);
+}
+
+// The block's items of a layer's attention.
+template <uint32_t kDim>
+__device__ __forceinline__ void attention_stage(const PersistentArgs& a, BlockShared& block, uint8_t* shared,
+                                                uint32_t n) {
+  auto& of_attention = *reinterpret_cast<DecodeShared*>(shared + a.stream.row_at);
+  const StepAttention& step = block.step;
+  const PersistentLayer& layer = block.layers[n];
+  const uint32_t tag = block.first_tag + n;
+#pragma unroll 1
+  for (uint32_t i = 0; i < block.n_own; ++i) {
+    const AttentionItem item = block.own[i];
+    // Behind a barrier since what was there has been read.
+    if (thread_here() == kComputeThreads - 32)
+      fetch_pages<kDim>(a, layer, block.page_ids[i], item.kv_head, shared, &block.pages_ready);
+    attend<kDim>(a, layer, step, item, block.page_ids[i], of_attention, shared, &block.pages_ready,
+                 (n * block.n_own + i) & 1, tag);
   }
-  {
-    const StageShared of_stage = stage_shared(a.stream, shared, block);
-    for_format(type, [&]<TensorType F>() { walk_items<F>(block, l, share, of_stage, slots); });
+  if (thread_here() == 0) {
+    // The loading warps have seen that the attention before this one was over.
+    barrier_wait(&block.layer_begun, n & 1);
+    barrier_arrive(&block.attention_over);
   }
-  compute_sync();
-  finish_stage(a, l, stage, is_last, share.block, stage_shared(a.stream, shared, block), tag);
+  const AttentionItem item = block.own[0];
+  if (step.n_splits > 1 && item.local_split == 0) merge_splits<kDim>(a, step, item, tag);
+  compute_sync();  // as at the end of a linear stage
 }
 #endif
 
@@ -484,9 +562,8 @@ __global__ void __launch_bounds__(kStreamThreads, 1) stream_kernel(const __grid_
     block.n_own = first_item() < step.n_items ? (step.n_items - first_item() - 1) / gridDim.x + 1 : 0;
   }
   __syncthreads();
-  const bool attends = block.n_own != 0;
   if (tid >= kComputeThreads) {
-    load_layers(a, attends, block, shared);
+    load_layers(a, block.n_own != 0, block, shared);
     return;
   }
   const StepAttention& step = block.step;
@@ -496,45 +573,19 @@ __global__ void __launch_bounds__(kStreamThreads, 1) stream_kernel(const __grid_
     block.page_ids[tid / kPages][tid % kPages] = page_id(a, step, item, tid % kPages);
   }
   compute_sync();
-  auto& of_attention = *reinterpret_cast<DecodeShared*>(shared + a.stream.sums_at);
-  Slots slots = {a.stream.n_slots};
+  Slots slots = {0};
   block.layers.wait(0);
   wait_for_inputs();
-  const uint32_t first_tag = __ldcg(a.exchange.epoch) + 1;
+  if (tid == 0) block.first_tag = __ldcg(a.exchange.epoch) + 1;
+  compute_sync();
 #pragma unroll 1
-  for (uint32_t n = 0; n < a.n_layers; ++n) {
-    // Arguments of the layer to come are there, and those of the layer before are not read any more. Nobody
-    // tells of a layer before all have told of the one before.
-    if (n + 1 < a.n_layers) block.layers.wait(n + 1);
-    if (n != 0) barrier_wait(&block.layer_begun, (n - 1) & 1);
-    __syncwarp();
-    if ((thread_here() & 31) == 0) barrier_arrive(&block.layer_begun);
-    const uint32_t tag = first_tag + n;
-#pragma unroll 1
-    for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
-      if (stage == kProjectStage && attends) {
-        const PersistentLayer& layer = block.layers[n];
-#pragma unroll 1
-        for (uint32_t i = 0; i < block.n_own; ++i) {
-          const AttentionItem item = block.own[i];
-          // Behind a barrier since what was there has been read.
-          if (thread_here() == kComputeThreads - 32)
-            fetch_pages<kDim>(a, layer, block.page_ids[i], item.kv_head, shared, &block.pages_ready);
-          attend<kDim>(a, layer, step, item, block.page_ids[i], of_attention, shared, &block.pages_ready,
-                       (n * block.n_own + i) & 1, tag);
-        }
-        if (thread_here() == 0) {
-          // The loading warps have seen that the attention before this one was over.
-          barrier_wait(&block.layer_begun, n & 1);
-          barrier_arrive(&block.attention_over);
-        }
-        const AttentionItem item = block.own[0];
-        if (step.n_splits > 1 && item.local_split == 0) merge_splits<kDim>(a, step, item, tag);
-      }
-      linear_stage(a, block, shared, n, stage, tag, slots);
-    }
+  for (Place place = {0}; place.index != a.n_layers * kLinearStages; ++place.index) {
+    if (place.stage() == kQkvStage) begin_layer(a, block, place.here().layer());
+    if (place.stage() == kProjectStage && block.n_own != 0)
+      attention_stage<kDim>(a, block, shared, place.here().layer());
+    linear_stage(a, block, shared, place, slots);
   }
-  if (blockIdx.x == 0 && tid == 0) *a.exchange.epoch = first_tag + a.n_layers;
+  if (blockIdx.x == 0 && thread_here() == 0) *a.exchange.epoch = block.first_tag + a.n_layers;
 #endif
 }
 

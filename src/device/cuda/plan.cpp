@@ -106,7 +106,11 @@ CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& 
     persistent = {
         plan.add("decode.layers", Category::kActivations, spec.n_layers * sizeof(PersistentLayer)),
         plan.add("decode.exchange", Category::kActivations, persistent_words(program, n_splits).n * 8),
-        n_splits};
+        n_splits, 0};
+    if (shape->stream.n_slots != 0) {
+      persistent->shares = plan.add("decode.shares", Category::kActivations,
+                                    uint64_t{spec.n_layers} * blocks.n * sizeof(BlockShares));
+    }
   }
   if (pairs != 0) {
     const auto word = [&](const char* name, uint64_t n) { return floats(std::string("experts.") + name, n); };

@@ -12,7 +12,7 @@ namespace orcd::cuda {
 // Of the kernel of all layers (persistent.h).
 struct PersistentBlocks {
   uint32_t n = 0;        // 0: there is no such kernel, or none is wanted
-  bool streams = false;  // weights stream through it; else they are resident
+  bool streams = false;  // weights stream through it even where they could be resident
 };
 
 // Tokens of a step up to which several blocks share the splits of one query.
@@ -52,6 +52,7 @@ struct CudaPlan {
   struct Persistent {
     uint32_t layers, exchange;
     uint32_t n_splits;
+    uint32_t shares;  // where weights stream
   };
   std::optional<Persistent> persistent;
   uint32_t step;

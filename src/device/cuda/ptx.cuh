@@ -22,13 +22,13 @@ __device__ __forceinline__ void wait_for_inputs() {
 #endif
 }
 
-// The thread's index, for kernels that stay for many stages: what is made of it is made anew where it is
-// called, and not kept in registers, or spilled, from the kernel's beginning on.
-__device__ __forceinline__ uint32_t thread_here() {
-  uint32_t thread = threadIdx.x;
-  asm volatile("" : "+r"(thread));
-  return thread;
+// For kernels that stay for many stages: what is made of the value is made anew where this is called, and not
+// kept in registers, or spilled, from the kernel's beginning on. And so the thread's index.
+__device__ __forceinline__ uint32_t value_here(uint32_t value) {
+  asm volatile("" : "+r"(value));
+  return value;
 }
+__device__ __forceinline__ uint32_t thread_here() { return value_here(threadIdx.x); }
 
 __device__ __forceinline__ void copy_async16(uint32_t shared, const void* global) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");

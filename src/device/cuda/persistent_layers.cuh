@@ -17,10 +17,11 @@ struct LayerRing {
   __device__ __forceinline__ const PersistentLayer& operator[](uint32_t n) const {
     return layers[n % kLayers];
   }
-  // One thread calls it, when nobody reads those of layer n - kLayers any more.
-  __device__ __forceinline__ void fetch(const PersistentArgs& a, uint32_t n) {
+  // One thread calls it, when nobody reads those of layer n - kLayers any more. The barrier waits for
+  // other_bytes more, whose copies the caller starts.
+  __device__ __forceinline__ void fetch(const PersistentArgs& a, uint32_t n, uint32_t other_bytes = 0) {
     uint64_t* barrier = &ready[n % kLayers];
-    barrier_expect(barrier, sizeof(PersistentLayer));
+    barrier_expect(barrier, sizeof(PersistentLayer) + other_bytes);
     bulk_copy(&layers[n % kLayers], a.layers + n, sizeof(PersistentLayer), barrier);
   }
   __device__ __forceinline__ bool is_there(uint32_t n) {
@@ -29,21 +30,5 @@ struct LayerRing {
   __device__ __forceinline__ void wait(uint32_t n) { barrier_wait(&ready[n % kLayers], n / kLayers & 1); }
 #endif
 };
-
-// A block's part of a stage: tiles of one segment; GLU: as many of the gate and then of the up projection.
-struct PersistentShare {
-  uint32_t segment, first_tile, n_tiles;
-};
-__device__ __forceinline__ PersistentShare share_of(const PersistentLinear& l, bool glu) {
-  uint32_t segment = 0, block = blockIdx.x;
-  while (segment + 1 < (glu ? 1 : l.n_segments) && block >= l.segments[segment].n_blocks)
-    block -= l.segments[segment++].n_blocks;
-  const Segment& s = l.segments[segment];
-  if (block >= s.n_blocks) return {segment, 0, 0};
-  const uint32_t step = glu ? 2 : 1;
-  const uint32_t first = (block * s.steps_per_block + min(block, s.extra_steps)) * step;
-  const uint32_t n = (s.steps_per_block + (block < s.extra_steps ? 1 : 0)) * step;
-  return {segment, first, min(n, s.n_tiles - first)};
-}
 
 }  // namespace orcd::cuda
