@@ -94,13 +94,18 @@ __device__ __forceinline__ NormWeights load_norm_weights(const InputNorm& norm, 
   return out;
 }
 
-// Eight elements from i on; x: aligned to 16 bytes.
+// Eight elements of a row, aligned to 16 bytes, as whole float4s: by single words, lanes eight words apart
+// meet in the same banks of shared memory.
+__device__ __forceinline__ void load_octet(const float* x, float (&y)[8]) {
+  *reinterpret_cast<float4*>(y) = *reinterpret_cast<const float4*>(x);
+  *reinterpret_cast<float4*>(y + 4) = *reinterpret_cast<const float4*>(x + 4);
+}
+
+// Eight elements from i on; x: as load_octet() takes it.
 __device__ __forceinline__ void normalise_octet(const float* x, uint32_t i, const InputNorm& norm,
                                                 const RowNorm& row, const NormWeights& weights,
                                                 float (&y)[8]) {
-  // Whole float4s: by single words, lanes eight words apart meet in the same banks of shared memory.
-  *reinterpret_cast<float4*>(y) = *reinterpret_cast<const float4*>(x);
-  *reinterpret_cast<float4*>(y + 4) = *reinterpret_cast<const float4*>(x + 4);
+  load_octet(x, y);
   if (norm.mode == NormMode::kNone) return;
   if (norm.mode == NormMode::kRms) {
 #pragma unroll

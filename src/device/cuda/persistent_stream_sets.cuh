@@ -1,0 +1,206 @@
+// How weights come to the warps of the persistent kernel through which they stream (persistent.h): sets of
+// units, each to the slot of the warp that works on it, in the order in which it will, across stages and
+// layers.
+#pragma once
+
+#include "device/cuda/linear_token.cuh"
+#include "device/cuda/persistent.h"
+#include "device/cuda/persistent_attention.cuh"
+#include "device/cuda/persistent_layers.cuh"
+
+namespace orcd::cuda {
+
+// What a warp reads of a stage: items, each one strip of a pair of tiles, every pair_step-th pair. Pairs of
+// the gate, then as many of the up projection.
+struct WarpShare {
+  uint32_t n_pairs, of_gate;  // of_gate: pairs before those of the up projection
+  uint32_t first_pair, pair_step;
+  uint32_t strip, begin, end;  // units of the strip
+};
+
+// What a block has in shared memory besides StreamShared.
+struct StreamBlock {
+  LayerRing layers;
+  BlockShares shares[LayerRing::kLayers];  // beside the layers' arguments
+  // All warps are in a layer, and read no arguments of the one before; the attention of a layer is over, and
+  // sets may come where its pages were.
+  uint64_t layer_begun, attention_over;
+  uint64_t pages_ready;
+  uint64_t set_ready[kTokenWarps][kMostSlots], set_read[kTokenWarps][kMostSlots];
+  StepAttention step;
+  uint32_t first_tag;
+  uint32_t n_own;  // items of the block
+  AttentionItem own[kMostItems];
+  int32_t page_ids[kMostItems][kPages];
+  float residual[kMostResiduals];
+
+  __device__ __forceinline__ const StageShare& share(uint32_t layer, uint32_t stage) const {
+    return shares[layer % LayerRing::kLayers].stages[stage];
+  }
+};
+
+#if __CUDA_ARCH__ >= 900
+__device__ __forceinline__ WarpShare warp_share(const StageShare& s, bool glu, uint32_t warp) {
+  const uint32_t shift = s.strip_shift, n_units = s.n_units;
+  WarpShare out;
+  out.of_gate = (s.n_tiles + 1) / 2;
+  out.n_pairs = glu ? 2 * out.of_gate : out.of_gate;
+  out.first_pair = warp >> shift;
+  out.pair_step = kTokenWarps >> shift;
+  out.strip = warp & ((1u << shift) - 1);
+  out.begin = (n_units * out.strip) >> shift;
+  out.end = (n_units * (out.strip + 1)) >> shift;
+  return out;
+}
+__device__ __forceinline__ PairData pair_at(const StageShare& s, const WarpShare& share, uint32_t pair) {
+  const bool up = pair >= share.of_gate;
+  const uint32_t first = 2 * (up ? pair - share.of_gate : pair);  // tile of the share
+  const uint64_t tile_bytes = static_cast<uint64_t>(s.n_units) * s.set.unit_bytes;
+  PairData data;
+#pragma unroll
+  for (uint32_t half = 0; half < 2; ++half) {
+    const uint32_t tile = first + half;
+    data.units[half] = tile < s.n_tiles ? s.units[up] + tile * tile_bytes : nullptr;
+    data.super[half] = s.super[up] + static_cast<uint64_t>(tile) * s.super_stride;
+  }
+  return data;
+}
+
+// How many units the set that begins at a unit has: sets end where a multiple of so many units does, so that
+// one piece of stream 2 serves them, or where the strip does.
+__device__ __forceinline__ uint32_t units_from(uint32_t unit, uint32_t end, uint32_t units_of_set) {
+  return min(end - unit, units_of_set - (unit & (units_of_set - 1)));
+}
+
+// The slots of a warp in turn, and the parity of their barriers: one word, since the warps that compute have
+// no register to spare.
+struct Slots {
+  uint32_t word;  // 2 * slot + parity
+  __device__ __forceinline__ uint32_t slot() const { return word >> 1; }
+  __device__ __forceinline__ uint32_t parity() const { return word & 1; }
+  __device__ __forceinline__ void next(uint32_t n) {
+    word += 2;
+    if (word >= 2 * n) word = (word & 1) ^ 1;
+  }
+};
+
+// Asks L2 for a warp's first set of the projection, for which its slots have no room yet.
+__device__ __forceinline__ void prefetch_first(const StageShare& s, uint32_t warp) {
+  const WarpShare share = warp_share(s, false, warp);
+  if (share.first_pair >= share.n_pairs) return;
+  const PairData data = pair_at(s, share, share.first_pair);
+  const uint32_t bytes = units_from(share.begin, share.end, s.set.units) * s.set.unit_bytes;
+#pragma unroll
+  for (uint32_t half = 0; half < 2; ++half) {
+    if (data.units[half]) prefetch_l2(data.units[half] + share.begin * s.set.unit_bytes, bytes);
+  }
+}
+
+// The loading warps have all sets of units on their way as soon as what they replace has been read, a lane
+// those of one warp. Lanes go on each for itself, since their warps do. The first of them has the layers'
+// arguments too.
+__device__ __forceinline__ void load_sets(const PersistentArgs& a, bool attends, StreamBlock& block,
+                                          uint8_t* shared) {
+  constexpr uint32_t kLanes = kTokenWarps / kLoadingWarps;
+  const uint32_t lane = threadIdx.x & 31, loader = (threadIdx.x - kComputeThreads) >> 5;
+  const uint32_t warp = loader * kLanes + lane % kLanes;
+  uint8_t* const slots = shared + warp * a.stream.slot_bytes * a.stream.n_slots;
+  uint32_t n_fetched = loader == 0 ? 0 : a.n_layers;  // layers whose arguments are there or on their way
+  uint32_t n_begun = 0;                               // layers that all lanes have come to
+  bool over = lane >= kLanes;
+  uint32_t layer = 0, stage = 0, pair = 0;
+  bool has_share = false;
+  WarpShare share;
+  // The item whose sets come next: one strip of a pair of tiles.
+  uint32_t unit = 0, end = 0;
+  SetShape shape = {};
+  const uint8_t *units[2], *super[2];
+  Slots next = {1};  // slots begin as read
+  for (;;) {
+    // Lane after lane: racecheck follows what was read before an arrival to a lane that asks for it alone.
+    bool fetches = false;
+#pragma unroll 1
+    for (uint32_t turn = 0; turn < kLanes; ++turn) {
+      if (lane != turn || unit == end) continue;
+      fetches = barrier_test(&block.set_read[warp][next.slot()], next.parity());
+      if (!fetches) continue;
+      const uint32_t n = units_from(unit, end, shape.units), bytes = n * shape.unit_bytes;
+      uint64_t* ready = &block.set_ready[warp][next.slot()];
+      uint8_t* to = slots + next.slot() * a.stream.slot_bytes;
+      barrier_expect(ready, (bytes + shape.super_bytes) << (units[1] ? 1 : 0));
+      bulk_copy(to, units[0], bytes, ready);
+      if (units[1]) bulk_copy(to + shape.tile_bytes, units[1], bytes, ready);
+      if (shape.super_bytes != 0) {
+        to += shape.tile_bytes - shape.super_bytes;
+        bulk_copy(to, super[0], shape.super_bytes, ready);
+        if (units[1]) bulk_copy(to + shape.tile_bytes, super[1], shape.super_bytes, ready);
+      }
+      unit += n;
+      units[0] += bytes;
+      if (units[1]) units[1] += bytes;
+      if (unit % 4 == 0) {
+        super[0] += shape.super_bytes;
+        super[1] += shape.super_bytes;
+      }
+      next.next(a.stream.n_slots);
+    }
+    if (__any_sync(~0u, fetches)) continue;
+    // The next item.
+    while (!over && unit == end) {
+      if (layer == a.n_layers) {
+        over = true;
+        break;
+      }
+      const StageShare& s = block.share(layer, stage);
+      if (!has_share) {
+        if (!block.layers.is_there(layer)) break;
+        // The pages of a block that attends stand where the sets do.
+        if (attends && stage == kProjectStage && !barrier_test(&block.attention_over, layer & 1)) break;
+        share = warp_share(s, stage == kGateUpStage, warp);
+        shape = s.set;
+        pair = share.first_pair;
+        has_share = true;
+      }
+      if (pair < share.n_pairs) {
+        const PairData data = pair_at(s, share, pair);
+#pragma unroll
+        for (uint32_t half = 0; half < 2; ++half) {
+          units[half] = data.units[half] ? data.units[half] + share.begin * shape.unit_bytes : nullptr;
+          super[half] = data.super[half] + share.begin / 4 * shape.super_bytes;
+        }
+        pair += share.pair_step;
+        unit = share.begin;
+        end = share.end;
+      } else {
+        has_share = false;
+        if (++stage == kLinearStages) {
+          stage = 0;
+          ++layer;
+        } else if (stage == kProjectStage && attends) {
+          prefetch_first(block.share(layer, stage), warp);
+        }
+      }
+    }
+    __syncwarp();
+    if (n_fetched < a.n_layers && (n_fetched < 2 || barrier_test(&block.layer_begun, n_fetched & 1))) {
+      if (lane == 0) {
+        const uint32_t at = n_fetched % LayerRing::kLayers;
+        block.layers.fetch(a, n_fetched, sizeof(BlockShares));
+        bulk_copy(&block.shares[at], a.shares + n_fetched * gridDim.x + blockIdx.x, sizeof(BlockShares),
+                  &block.layers.ready[at]);
+      }
+      ++n_fetched;
+    }
+    if (n_begun < a.n_layers && __all_sync(~0u, over || layer >= n_begun) &&
+        (n_begun == 0 || barrier_test(&block.layer_begun, (n_begun - 1) & 1))) {
+      if (lane == 0) barrier_arrive(&block.layer_begun);
+      ++n_begun;
+    }
+    if (n_begun == a.n_layers && __all_sync(~0u, over)) break;
+    __syncwarp();
+  }
+}
+
+#endif
+
+}  // namespace orcd::cuda
