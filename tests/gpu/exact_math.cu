@@ -53,6 +53,20 @@ __global__ void count_quotients(uint32_t divisor, unsigned long long* count) {
   atomicAdd(count, n);
 }
 
+__global__ void count_exponentials(unsigned long long* count) {
+  unsigned long long n = 0;
+  const auto compare = [&](float x) {
+    n += float_bits(cuda::exp_nonpositive(x)) != float_bits(numerics::exp_f32(x));
+  };
+  for (uint64_t bits = blockIdx.x * kThreads + threadIdx.x; bits < 1ull << 31; bits += kBlocks * kThreads)
+    compare(bits_float(static_cast<uint32_t>(bits) | 0x80000000u));  // -0 to -Inf, and NaN
+  if (blockIdx.x == 0 && threadIdx.x == 0) {
+    compare(0.0f);
+    compare(bits_float(0x7fc00000u));
+  }
+  atomicAdd(count, n);
+}
+
 template <typename Launch>
 uint64_t counted(int device, Launch launch) {
   unsigned long long* count = nullptr;
@@ -75,6 +89,9 @@ uint64_t different_code_scales(int device) {
 uint64_t different_inverse_roots(int device) {
   return counted(device,
                  [](unsigned long long* count) { count_inverse_roots<<<kBlocks, kThreads>>>(count); });
+}
+uint64_t different_exponentials(int device) {
+  return counted(device, [](unsigned long long* count) { count_exponentials<<<kBlocks, kThreads>>>(count); });
 }
 uint64_t different_quotients(int device, uint32_t n) {
   return counted(device,

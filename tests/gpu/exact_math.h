@@ -1,4 +1,4 @@
-// Counts of operands for which device/cuda/exact_math.cuh and the compiler's operations differ.
+// Counts of operands for which device/cuda/exact_math.cuh and what it stands for differ.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,8 @@ namespace orcd::test {
 uint64_t different_code_scales(int device);
 // inverse_root() against 1 / sqrt(x), for every x from 2^-84 to 2^61.
 uint64_t different_inverse_roots(int device);
+// exp_nonpositive() against numerics::exp_f32, for every x <= 0 and NaN.
+uint64_t different_exponentials(int device);
 // divide() against a / n, for every a from 1 to 2 and some at the ends of what is ordinary; n: an integer.
 uint64_t different_quotients(int device, uint32_t n);
 

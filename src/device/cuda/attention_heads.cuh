@@ -2,6 +2,7 @@
 #pragma once
 
 #include "device/cuda/activations.cuh"
+#include "device/cuda/exact_math.cuh"
 #include "device/cuda/ops.h"
 #include "numerics/attention.h"
 #include "numerics/rope.h"
@@ -14,8 +15,8 @@ inline constexpr uint32_t kSplitKeys = numerics::kPageKeys * numerics::kPagesPer
 
 __device__ __forceinline__ float larger(float a, float b) { return b > a ? b : a; }
 
-// exp without three copies of its polynomial in a kernel.
-__device__ __noinline__ static float exp_call(float x) { return numerics::exp_f32(x); }
+// exp_nonpositive without three copies of its polynomial in a kernel.
+__device__ __noinline__ static float exp_call(float x) { return exp_nonpositive(x); }
 
 // Of numerics::merge_splits: the larger maximum m and exp(a - m), exp(b - m), of which one is exp(0) = 1.
 struct MergeFactors {

@@ -93,17 +93,19 @@ template <uint32_t kN>
 __device__ __forceinline__ void page_weights(DecodeShared& s, uint32_t head, uint32_t page, uint32_t first,
                                              uint32_t last, uint32_t first_page) {
   const uint32_t lane = threadIdx.x & 31;
+  const float kNone = numerics::bits_float(0xff800000u);
   float2 p[kN];
   float correction[kN];
 #pragma unroll
   for (uint32_t h = 0; h < kN; ++h) {
     auto& of_lane = *reinterpret_cast<float2*>(&s.p[head + h][page * kPageKeys + 2 * lane]);
-    float before = numerics::bits_float(0xff800000u);
+    float before = kNone;
     for (uint32_t i = first_page; i < page; ++i) before = larger(before, s.page_max[head + h][i]);
     const float max = larger(before, s.page_max[head + h][page]);
-    p[h].x = is_within(2 * lane, first, last) ? numerics::exp_f32(of_lane.x - max) : 0.0f;
-    p[h].y = is_within(2 * lane + 1, first, last) ? numerics::exp_f32(of_lane.y - max) : 0.0f;
-    correction[h] = numerics::exp_f32(before - max);
+    // exp(-Inf) is 0: no branch around either.
+    p[h].x = exp_nonpositive((is_within(2 * lane, first, last) ? of_lane.x : kNone) - max);
+    p[h].y = exp_nonpositive((is_within(2 * lane + 1, first, last) ? of_lane.y : kNone) - max);
+    correction[h] = exp_nonpositive(before - max);
     of_lane = p[h];
   }
 #pragma unroll

@@ -44,6 +44,7 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
     const uint32_t first_position = static_cast<uint32_t>(__ldcg(r.step.position + run));
     const uint32_t end_all = static_cast<uint32_t>(__ldcg(r.step.position + run_end - 1)) + 1;
     const uint32_t begin_all = numerics::first_visible(first_position, a.window);
+    const uint32_t begin_last = numerics::first_visible(end_all - 1, a.window);  // of the run's last token
     const auto page_at = [&](int64_t id) {
       return r.pages + (id * r.n_kv_heads + kv_head) * 2 * head_dim * kPageKeys;
     };
@@ -88,26 +89,33 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
       copy_async_wait<0>();
       __syncthreads();  // the raw keys are there; the last page's values and weights have been used
       widen_raw<kThreads, kPageKeys>(s.page, s.raw, head_dim, kPageKeys);
+      // Every row of the run sees keys [0, seen_by_all) of the page, none those from seen_by_any on.
+      const uint32_t seen_by_any = min(end_all - base, kPageKeys);
+      const uint32_t seen_by_all =
+          begin_last <= base && first_position + 1 > base ? min(first_position + 1 - base, kPageKeys) : 0;
+      const bool whole = seen_by_all == kPageKeys;
       uint32_t first[T::kWeighed], last[T::kWeighed];
-      bool mine_whole = true;
 #pragma unroll
       for (uint32_t w = 0; w < T::kWeighed; ++w) {
         first[w] = begin[w] > base ? min(begin[w] - base, kPageKeys) : 0;
         last[w] = end[w] > base ? min(end[w] - base, kPageKeys) : 0;
         if (first[w] >= last[w]) first[w] = last[w] = 0;
-        mine_whole = mine_whole && first[w] == 0 && last[w] == kPageKeys;
         if (weighs && threadIdx.x % 4 == 0) {
           s.first[row + w * kRowStep] = static_cast<uint8_t>(first[w]);
           s.last[row + w * kRowStep] = static_cast<uint8_t>(last[w]);
         }
       }
-      const bool whole = __syncthreads_and(!weighs || mine_whole);
+      __syncthreads();
       load_raw<kThreads>(s.raw, page + head_dim * kPageKeys, head_dim);
       score_page<kDim>(s, head_dim);
       __syncthreads();
 #pragma unroll
       for (uint32_t w = 0; w < T::kWeighed; ++w) {
-        if (weighs) weigh_row<kDim>(s, row + w * kRowStep, first[w], last[w], a.softcap, &state[w]);
+        if (weighs && whole) {
+          weigh_row<kDim, true>(s, row + w * kRowStep, 0, kPageKeys, a.softcap, &state[w]);
+        } else if (weighs) {
+          weigh_row<kDim, false>(s, row + w * kRowStep, first[w], last[w], a.softcap, &state[w]);
+        }
         split_seen[w] = split_seen[w] || first[w] < last[w];
       }
       copy_async_wait<0>();
@@ -146,11 +154,9 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
         page = page_at(next_id);
         load_raw<kThreads>(s.raw, page, head_dim);
       }
-      if (whole) {
-        add_values<kDim, true>(s, o);
-      } else {
-        add_values<kDim, false>(s, o);
-      }
+      correct_outputs<kDim>(s, o);
+      if (seen_by_all >= 4) add_values<kDim, true>(s, 0, seen_by_all / 4, o);
+      if (!whole) add_values<kDim, false>(s, seen_by_all / 4, (seen_by_any + 3) / 4, o);
       if (!split_ends) continue;
 #pragma unroll
       for (uint32_t i = 0; i < T::kValueRows; ++i) {

@@ -65,16 +65,20 @@ __device__ __forceinline__ void load_raw(uint16_t* raw, const uint16_t* from, ui
   copy_async_commit();
 }
 
-// To f32. Rows of n values each come to stand kStride apart; n is a multiple of 8.
+// To f32. Rows of n values each come to stand kStride apart; n is a multiple of 8. Rounds of all threads are
+// counted without threadIdx, so that a constant number of them needs no branches.
 template <uint32_t kThreads, uint32_t kStride>
 __device__ __forceinline__ void widen_raw(float* page, const uint16_t* raw, uint32_t head_dim, uint32_t n) {
-#pragma unroll 8
-  for (uint32_t i = threadIdx.x; i < head_dim * kPageKeys / 4; i += kThreads) {
+  const auto widen = [&](uint32_t i) {
     const uint2 four = reinterpret_cast<const uint2*>(raw)[i];
     const float2 a = half_pair(four.x), b = half_pair(four.y);
     const uint32_t to = kStride == n ? i * 4 : i * 4 / n * kStride + i * 4 % n;
     *reinterpret_cast<float4*>(page + to) = make_float4(a.x, a.y, b.x, b.y);
-  }
+  };
+  const uint32_t n_fours = head_dim * kPageKeys / 4, rounds = n_fours / kThreads;
+#pragma unroll 8
+  for (uint32_t round = 0; round < rounds; ++round) widen(round * kThreads + threadIdx.x);
+  if (threadIdx.x < n_fours % kThreads) widen(rounds * kThreads + threadIdx.x);
 }
 
 // The raw queries of all rows: norm, rotation, scale.
@@ -176,8 +180,8 @@ __device__ __forceinline__ void score_page(PrefillShared<kDim>& s, uint32_t head
 
 // The page's weights of one row by four lanes, lane q having keys 16 i + 4 q + j: of N4's tree the strides 32
 // and 16 run inside a lane, 8 and 4 between lanes, 2 and 1 inside again. state: of the row's split, the same
-// in the four.
-template <uint32_t kDim>
+// in the four. kWhole: every row sees the whole page.
+template <uint32_t kDim, bool kWhole>
 __device__ __forceinline__ void weigh_row(PrefillShared<kDim>& s, uint32_t row, uint32_t first, uint32_t last,
                                           float cap, numerics::SoftmaxState* state) {
   const uint32_t q = threadIdx.x % 4;
@@ -186,25 +190,37 @@ __device__ __forceinline__ void weigh_row(PrefillShared<kDim>& s, uint32_t row, 
     return weights[(i / 2 * 32 + j * 8 + i % 2 * 4) * kWeightStride];
   };
   float p[4][4];
+#pragma unroll
+  for (uint32_t i = 0; i < 4; ++i) {
+#pragma unroll
+    for (uint32_t j = 0; j < 4; ++j) p[i][j] = weight(i, j);
+  }
+  if (cap > 0.0f) {
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) {
+#pragma unroll
+      for (uint32_t j = 0; j < 4; ++j) p[i][j] = softcap_call(p[i][j], cap);
+    }
+  }
+  // Keys that the row does not see count as -Inf, of which exp is 0: no branches. fmaxf(), too, passes NaN
+  // over, and a zero's sign does not matter to a difference's exp.
   float max = state->max;
 #pragma unroll
   for (uint32_t i = 0; i < 4; ++i) {
 #pragma unroll
     for (uint32_t j = 0; j < 4; ++j) {
       const uint32_t key = 16 * i + 4 * q + j;
-      p[i][j] = weight(i, j);
-      if (cap > 0.0f) p[i][j] = softcap_call(p[i][j], cap);
-      if (key >= first && key < last) max = larger(max, p[i][j]);
+      if (!kWhole) p[i][j] = key >= first && key < last ? p[i][j] : numerics::bits_float(0xff800000u);
     }
+    max = fmaxf(max, fmaxf(fmaxf(p[i][0], p[i][1]), fmaxf(p[i][2], p[i][3])));
   }
-  max = larger(max, __shfl_xor_sync(~0u, max, 1));
-  max = larger(max, __shfl_xor_sync(~0u, max, 2));
+  max = fmaxf(max, __shfl_xor_sync(~0u, max, 1));
+  max = fmaxf(max, __shfl_xor_sync(~0u, max, 2));
 #pragma unroll
   for (uint32_t i = 0; i < 4; ++i) {
 #pragma unroll
     for (uint32_t j = 0; j < 4; ++j) {
-      const uint32_t key = 16 * i + 4 * q + j;
-      p[i][j] = key >= first && key < last ? numerics::exp_f32(p[i][j] - max) : 0.0f;
+      p[i][j] = exp_nonpositive(p[i][j] - max);
       weight(i, j) = p[i][j];
     }
   }
@@ -216,14 +232,29 @@ __device__ __forceinline__ void weigh_row(PrefillShared<kDim>& s, uint32_t row, 
   }
   const float sum = (p[0][0] + p[0][2]) + (p[0][1] + p[0][3]);
   // A row that sees nothing of the page keeps its state.
-  const float correction = first < last ? numerics::exp_f32(state->max - max) : 1.0f;
+  const bool sees = kWhole || first < last;
+  const float correction = sees ? exp_nonpositive(state->max - max) : 1.0f;
   if (q == 0) s.correction[row] = correction;
-  if (first < last) *state = {max, __fmaf_rn(state->sum, correction, sum)};
+  if (sees) *state = {max, __fmaf_rn(state->sum, correction, sum)};
 }
 
-// o += weights * values; kWhole: every row sees the whole page.
+// o *= what the rows' maxima have risen by.
+template <uint32_t kDim>
+__device__ __forceinline__ void correct_outputs(
+    const PrefillShared<kDim>& s, float (&o)[Tiles<kDim>::kValueRows][Tiles<kDim>::kFours * 4]) {
+  using T = Tiles<kDim>;
+  const uint32_t row0 = place_among(T::kColumns).row * T::kValueRows;
+#pragma unroll
+  for (uint32_t r = 0; r < T::kValueRows; ++r) {
+    const float correction = s.correction[row0 + r];
+#pragma unroll
+    for (uint32_t d = 0; d < T::kFours * 4; ++d) o[r][d] = o[r][d] * correction;
+  }
+}
+
+// o += weights * values of keys [4 begin, 4 end) of the page; kWhole: every row sees them.
 template <uint32_t kDim, bool kWhole>
-__device__ __forceinline__ void add_values(const PrefillShared<kDim>& s,
+__device__ __forceinline__ void add_values(const PrefillShared<kDim>& s, uint32_t begin, uint32_t end,
                                            float (&o)[Tiles<kDim>::kValueRows][Tiles<kDim>::kFours * 4]) {
   using T = Tiles<kDim>;
   const Place place = place_among(T::kColumns);
@@ -231,9 +262,6 @@ __device__ __forceinline__ void add_values(const PrefillShared<kDim>& s,
   uint32_t first[T::kValueRows], last[T::kValueRows];
 #pragma unroll
   for (uint32_t r = 0; r < T::kValueRows; ++r) {
-    const float correction = s.correction[row0 + r];
-#pragma unroll
-    for (uint32_t d = 0; d < T::kFours * 4; ++d) o[r][d] = o[r][d] * correction;
     if constexpr (!kWhole) {
       first[r] = s.first[row0 + r];
       last[r] = s.last[row0 + r];
@@ -266,9 +294,9 @@ __device__ __forceinline__ void add_values(const PrefillShared<kDim>& s,
   };
   // As above: the operands of the next key come meanwhile.
   Operands even, odd;
-  load(0, 0, even);
+  load(begin, 0, even);
 #pragma unroll 1
-  for (uint32_t four = 0; four < kPageKeys / 4; ++four) {
+  for (uint32_t four = begin; four < end; ++four) {
     load(four, 1, odd);
     multiply(four * 4, even);
     load(four, 2, even);

@@ -2,11 +2,12 @@
 // several at once and cost a warp alone a tenth of a microsecond each. The steps are those of its own fast
 // path: an approximation, one step of Newton's method, and a correction by the remainder (Markstein 1990,
 // "Computation of elementary functions on the IBM RISC System/6000 processor"). tests/gpu/exact_math_test.cpp
-// compares them with the compiler's for all operands.
+// compares them with the compiler's for all operands. So is an exponential of what a softmax needs.
 #pragma once
 
 #include <cstdint>
 
+#include "numerics/functions.h"
 #include "numerics/norm.h"
 
 namespace orcd::cuda {
@@ -45,6 +46,25 @@ __device__ __forceinline__ float inverse_root(float x) {
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(root));
   return __fmaf_rn(y, -__fmaf_rn(y, root, -1.0f), y);
+}
+
+// numerics::exp_f32 where x <= 0 or NaN: a softmax's terms. The magic number has what turns n into the
+// exponent of 2^(n + 64) added to it; 2^-64 then rounds results below the normal range once.
+__device__ __forceinline__ float exp_nonpositive(float x) {
+  constexpr float kMagic = 12582912.0f + 64.0f + 127.0f;
+  const float t = __fmaf_rn(fmaxf(x, -104.0f), 1.44269504088896341f, kMagic);
+  const float n = t - kMagic;
+  const float r = __fmaf_rn(n, 2.12194440e-4f, __fmaf_rn(n, -0.693359375f, x));
+  float p = 1.9875691500e-4f;
+  p = __fmaf_rn(p, r, 1.3981999507e-3f);
+  p = __fmaf_rn(p, r, 8.3334519073e-3f);
+  p = __fmaf_rn(p, r, 4.1665795894e-2f);
+  p = __fmaf_rn(p, r, 1.6666665459e-1f);
+  p = __fmaf_rn(p, r, 5.0000001201e-1f);
+  const float y = __fmaf_rn(p, __fmul_rn(r, r), r) + 1.0f;
+  const float scaled =
+      y * numerics::bits_float(numerics::float_bits(t) << 23) * numerics::bits_float(0x1f800000u);
+  return x < -104.0f ? 0.0f : scaled;
 }
 
 }  // namespace orcd::cuda
