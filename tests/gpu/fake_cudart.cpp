@@ -1,23 +1,32 @@
 // The CUDA runtime played in host memory, for the host side of the device: allocations are malloc, kernels do
-// nothing. Work is done as late as it may be, when the host waits for it, and what a real stream would
-// forgive or turn into wrong bits ends the process: a buffer freed or a pinned source changed before its copy
-// was made.
+// nothing. Work is done as late as it may be, when the host waits for it or a stream that it waits for, and
+// what a real stream would forgive or turn into wrong bits ends the process: a buffer freed or a pinned
+// source changed before its copy was made.
 #include <cuda_runtime_api.h>
-#include <atomic>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
-#include <vector>
+#include <set>
 
 #include "gpu/fake_cudart.h"
 
-struct CUstream_st {};
+struct Operation {
+  std::function<void()> run;
+  const uint8_t *first = nullptr, *second = nullptr;  // memory that must be there until then
+};
+struct CUstream_st {
+  std::deque<Operation> queue;
+  uint64_t n_queued = 0, n_run = 0;
+};
 struct CUevent_st {
-  uint64_t reached_at = 0;  // when so many operations have run
+  cudaStream_t stream = nullptr;  // of the last record
+  uint64_t reached_at = 0;        // when so many of its operations have run
 };
 struct CUgraph_st {};
 struct CUgraphExec_st {};
@@ -33,16 +42,11 @@ std::atomic<uint64_t> devices_chosen = 0;
   std::abort();
 }
 
-struct Operation {
-  std::function<void()> run;
-  const uint8_t *first = nullptr, *second = nullptr;  // memory that must be there until then
-};
-
 struct Runtime {
   std::recursive_mutex mutex;
-  std::map<const uint8_t*, size_t> device, pinned;  // live allocations
-  uint64_t device_bytes = 0, n_queued = 0, n_run = 0;
-  std::vector<Operation> queue;
+  std::map<const uint8_t*, size_t> device, pinned;     // live allocations
+  uint64_t device_bytes = 0, n_queued = 0, n_run = 0;  // operations of all streams
+  std::set<cudaStream_t> streams;
   bool capturing = false;
 
   static const std::map<const uint8_t*, size_t>::value_type* find(const std::map<const uint8_t*, size_t>& in,
@@ -53,22 +57,26 @@ struct Runtime {
     --it;
     return p < it->first + it->second ? &*it : nullptr;
   }
-  void push(Operation operation) {
+  void push(cudaStream_t stream, Operation operation) {
     if (capturing) return;  // a graph's nodes do nothing when it runs
-    queue.push_back(std::move(operation));
+    stream->queue.push_back(std::move(operation));
+    ++stream->n_queued;
     ++n_queued;
   }
-  void run_until(uint64_t number) {
-    while (n_run < number && !queue.empty()) {
-      queue.front().run();
-      queue.erase(queue.begin());
+  void run_until(cudaStream_t stream, uint64_t number) {
+    while (stream->n_run < number) {
+      stream->queue.front().run();
+      stream->queue.pop_front();
+      ++stream->n_run;
       ++n_run;
     }
   }
   void must_be_idle(const uint8_t* base, size_t bytes) const {
-    for (const Operation& operation : queue)
-      for (const uint8_t* used : {operation.first, operation.second})
-        if (used && used >= base && used < base + bytes) fail("memory is freed while a copy still needs it");
+    for (const cudaStream_t stream : streams)
+      for (const Operation& operation : stream->queue)
+        for (const uint8_t* used : {operation.first, operation.second})
+          if (used && used >= base && used < base + bytes)
+            fail("memory is freed while a copy still needs it");
   }
   cudaError_t release(std::map<const uint8_t*, size_t>& from, void* pointer) {
     const auto it = from.find(static_cast<const uint8_t*>(pointer));
@@ -200,7 +208,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, enum cudaMemcpyKind kind,
-                            cudaStream_t) {
+                            cudaStream_t stream) {
   Runtime& r = runtime();
   Lock lock(r.mutex);
   const bool up = kind == cudaMemcpyHostToDevice;
@@ -209,30 +217,31 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, enum cudaM
   if (!block || at + bytes > block->first + block->second) fail("a copy leaves its allocation");
   const auto *source = static_cast<const uint8_t*>(from), *target = static_cast<const uint8_t*>(to);
   if (!Runtime::find(r.pinned, up ? from : to)) {  // pageable memory: the driver waits
-    r.run_until(r.n_queued);
+    r.run_until(stream, stream->n_queued);
     std::memcpy(to, from, bytes);
     return cudaSuccess;
   }
   const uint64_t before = up ? hash(source, bytes) : 0;
-  r.push({[=] {
-            if (up && hash(source, bytes) != before) fail("a pinned source changed before its copy was made");
-            std::memcpy(to, from, bytes);
-          },
-          source, target});
+  r.push(stream, {[=] {
+                    if (up && hash(source, bytes) != before)
+                      fail("a pinned source changed before its copy was made");
+                    std::memcpy(to, from, bytes);
+                  },
+                  source, target});
   return cudaSuccess;
 }
-cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes, cudaStream_t) {
+cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes, cudaStream_t stream) {
   Runtime& r = runtime();
   Lock lock(r.mutex);
   const auto* block = Runtime::find(r.device, pointer);
   if (!block || static_cast<uint8_t*>(pointer) + bytes > block->first + block->second)
     fail("a fill leaves its allocation");
-  r.push({[=] { std::memset(pointer, value, bytes); }, static_cast<uint8_t*>(pointer), nullptr});
+  r.push(stream, {[=] { std::memset(pointer, value, bytes); }, static_cast<uint8_t*>(pointer), nullptr});
   return cudaSuccess;
 }
-cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t*, const void*, void**) {
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void*, void**) {
   Lock lock(runtime().mutex);
-  runtime().push({[] {}, nullptr, nullptr});
+  runtime().push(config->stream, {[] {}, nullptr, nullptr});
   return cudaSuccess;
 }
 
@@ -244,14 +253,15 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event;
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   Lock lock(runtime().mutex);
-  event->reached_at = runtime().n_queued;
+  event->stream = stream;
+  event->reached_at = stream->n_queued;
   return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   Lock lock(runtime().mutex);
-  runtime().run_until(event->reached_at);
+  if (event->stream) runtime().run_until(event->stream, event->reached_at);
   return cudaSuccess;
 }
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) {
@@ -260,17 +270,30 @@ cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t, cudaEvent_t) {
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  Lock lock(runtime().mutex);
   *stream = new CUstream_st;
+  runtime().streams.insert(*stream);
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  Lock lock(runtime().mutex);
+  runtime().run_until(stream, stream->n_queued);
+  runtime().streams.erase(stream);
   delete stream;
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  Lock lock(runtime().mutex);
+  if (const cudaStream_t other = event->stream) {
+    const uint64_t number = event->reached_at;
+    runtime().push(stream, {[=] { runtime().run_until(other, number); }, nullptr, nullptr});
+  }
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   Lock lock(runtime().mutex);
   if (runtime().capturing) fail("a stream is waited for while it captures");
-  runtime().run_until(runtime().n_queued);
+  runtime().run_until(stream, stream->n_queued);
   return cudaSuccess;
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t, enum cudaStreamCaptureMode) {
@@ -299,9 +322,9 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
   return cudaSuccess;
 }
 cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t) {
+cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t stream) {
   Lock lock(runtime().mutex);
-  runtime().push({[] {}, nullptr, nullptr});
+  runtime().push(stream, {[] {}, nullptr, nullptr});
   return cudaSuccess;
 }
 

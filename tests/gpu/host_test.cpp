@@ -41,6 +41,27 @@ TEST(HostSide, BeginningASequenceWaitsForNoStep) {
   executor->collect();
 }
 
+// The streams of copies: what the runtime has not been asked to wait for, it has not done.
+TEST(HostSide, AStepWaitsForItsWordsAndItsResultsForTheStepButNotForThoseOfTheNext) {
+  Rig rig;
+  const auto executor = rig.load();
+  const std::vector<int32_t> prompt = test::random_tokens(20, 300, 1);
+  const std::vector<uint32_t> pages = {0};
+  executor->begin_sequence(0, {}, prompt);
+  device::SequenceStep step;
+  step.tokens = prompt;
+  step.pages = pages;
+  executor->submit({&step, 1});
+  const uint64_t of_first = fake_operations_queued();
+  step.tokens = {};
+  step.first_position = 20;
+  executor->submit({&step, 1});
+  executor->collect();
+  EXPECT_EQ(fake_operations_run(), of_first);
+  executor->collect();
+  EXPECT_EQ(fake_operations_run(), fake_operations_queued());
+}
+
 TEST(HostSide, SlotsAreBegunAgainAtAnyTimeWithoutLosingTheirStaging) {
   Rig rig;
   const auto executor = rig.load();

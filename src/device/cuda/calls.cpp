@@ -55,11 +55,13 @@ const char* call_kind_name(CallKind kind) {
 Calls::Calls(uint32_t device_index, const FaultPlan& fault) : device_index_(device_index), fault_(fault) {}
 
 Calls::~Calls() {
-  if (!stream_) return;
-  count_call(CallKind::kStream);
-  cudaSetDevice(static_cast<int>(device_index_));
-  cudaStreamDestroy(stream_);
-  cudaGetLastError();
+  for (cudaStream_t stream : streams_) {
+    if (!stream) continue;
+    count_call(CallKind::kStream);
+    cudaSetDevice(static_cast<int>(device_index_));
+    cudaStreamDestroy(stream);
+    cudaGetLastError();
+  }
 }
 
 void Calls::set_fault(const FaultPlan& plan) {
@@ -161,9 +163,11 @@ void Calls::set_limit(cudaLimit limit, uint64_t value, const char* what) {
       CallKind::kDevice, what, [&] { return cudaDeviceSetLimit(limit, value); }, bytes_text, value);
 }
 
-void Calls::create_stream() {
-  made(CallKind::kStream, "create the stream",
-       [&] { return cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking); });
+void Calls::create_streams() {
+  for (cudaStream_t& stream : streams_) {
+    made(CallKind::kStream, "create a stream",
+         [&] { return cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking); });
+  }
 }
 
 void* Calls::allocate(memory::Ledger* ledger, memory::Category category, uint64_t bytes) {
@@ -231,21 +235,23 @@ std::string Calls::pointer_type(const void* pointer) {
   }
 }
 
-void Calls::copy_to_device(void* to, const void* from, uint64_t bytes, const char* what) {
+void Calls::copy_to_device(void* to, const void* from, uint64_t bytes, const char* what, Stream in) {
   made(
       CallKind::kCopy, what,
-      [&] { return cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_); }, bytes_text, bytes);
+      [&] { return cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream(in)); }, bytes_text,
+      bytes);
 }
 
-void Calls::copy_to_host(void* to, const void* from, uint64_t bytes, const char* what) {
+void Calls::copy_to_host(void* to, const void* from, uint64_t bytes, const char* what, Stream in) {
   made(
       CallKind::kCopy, what,
-      [&] { return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_); }, bytes_text, bytes);
+      [&] { return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream(in)); }, bytes_text,
+      bytes);
 }
 
 void Calls::set(void* pointer, int value, uint64_t bytes, const char* what) {
   made(
-      CallKind::kSet, what, [&] { return cudaMemsetAsync(pointer, value, bytes, stream_); }, bytes_text,
+      CallKind::kSet, what, [&] { return cudaMemsetAsync(pointer, value, bytes, stream()); }, bytes_text,
       bytes);
 }
 
@@ -265,8 +271,12 @@ void Calls::destroy_event(cudaEvent_t event) noexcept {
   --holdings_.events;
 }
 
-void Calls::record(cudaEvent_t event) {
-  made(CallKind::kEvent, "record", [&] { return cudaEventRecord(event, stream_); });
+void Calls::record(cudaEvent_t event, Stream in) {
+  made(CallKind::kEvent, "record", [&] { return cudaEventRecord(event, stream(in)); });
+}
+
+void Calls::continue_after(cudaEvent_t event, Stream in) {
+  made(CallKind::kEvent, "let a stream wait", [&] { return cudaStreamWaitEvent(stream(in), event, 0); });
 }
 
 void Calls::wait_event(cudaEvent_t event) {
@@ -280,31 +290,32 @@ float Calls::elapsed_ms(cudaEvent_t begin, cudaEvent_t end) {
 }
 
 void Calls::synchronize(const char* what) {
-  made(CallKind::kSynchronize, what, [&] { return cudaStreamSynchronize(stream_); });
+  for (cudaStream_t stream : streams_)
+    made(CallKind::kSynchronize, what, [&] { return cudaStreamSynchronize(stream); });
 }
 
 void Calls::finish() noexcept {
   count_call(CallKind::kSynchronize);
   cudaSetDevice(static_cast<int>(device_index_));
-  cudaStreamSynchronize(stream_);
+  for (cudaStream_t stream : streams_) cudaStreamSynchronize(stream);
   cudaGetLastError();
 }
 
 void Calls::begin_capture() {
   made(CallKind::kGraph, "begin capture",
-       [&] { return cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal); });
+       [&] { return cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal); });
 }
 
 cudaGraphExec_t Calls::end_capture() {
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t exec = nullptr;
   // The capture is ended whatever the plan says: the stream must be usable again.
-  cudaError_t error = cudaStreamEndCapture(stream_, &graph);
+  cudaError_t error = cudaStreamEndCapture(stream(), &graph);
   if (const cudaError_t ended = count_call(CallKind::kGraph); ended != cudaSuccess) error = ended;
   if (error == cudaSuccess)
     error = make(CallKind::kGraph, [&] { return cudaGraphInstantiate(&exec, graph, 0); });
   if (graph) cudaGraphDestroy(graph);
-  if (error == cudaSuccess) error = make(CallKind::kGraph, [&] { return cudaGraphUpload(exec, stream_); });
+  if (error == cudaSuccess) error = make(CallKind::kGraph, [&] { return cudaGraphUpload(exec, stream()); });
   if (error != cudaSuccess && exec) cudaGraphExecDestroy(exec);
   check(CallKind::kGraph, error, "instantiate a graph");
   ++holdings_.graphs;
@@ -314,13 +325,13 @@ cudaGraphExec_t Calls::end_capture() {
 void Calls::abort_capture() noexcept {
   count_call(CallKind::kGraph);
   cudaGraph_t graph = nullptr;
-  cudaStreamEndCapture(stream_, &graph);
+  cudaStreamEndCapture(stream(), &graph);
   if (graph) cudaGraphDestroy(graph);
   cudaGetLastError();
 }
 
 void Calls::launch_graph(cudaGraphExec_t graph) {
-  made(CallKind::kGraph, "launch a graph", [&] { return cudaGraphLaunch(graph, stream_); });
+  made(CallKind::kGraph, "launch a graph", [&] { return cudaGraphLaunch(graph, stream()); });
 }
 
 void Calls::destroy_graph(cudaGraphExec_t graph) noexcept {
@@ -369,7 +380,7 @@ void Calls::launch_raw(const char* op, const void* kernel, const LaunchShape& sh
     config.gridDim = shape.grid;
     config.blockDim = shape.block;
     config.dynamicSmemBytes = shape.shared_bytes;
-    config.stream = stream_;
+    config.stream = stream();
     cudaLaunchAttribute attributes[3] = {};
     config.attrs = attributes;
     if (shape.overlap) {

@@ -41,6 +41,11 @@ struct FaultPlan {
   cudaError_t error = cudaErrorMemoryAllocation;
 };
 
+// Kernels, and copies that stand in their order; what a step's kernels read; what the host reads of a step. A
+// copy in the kernels' own stream would keep the next step waiting for as long as it takes to begin.
+enum class Stream : uint8_t { kCompute, kUpload, kDownload };
+inline constexpr int kStreamCount = 3;
+
 struct LaunchShape {
   dim3 grid, block;
   uint32_t shared_bytes = 0;
@@ -84,7 +89,7 @@ class Calls {
   void use_device();  // makes it the calling thread's current device
   MemoryInfo memory_info();
   void set_limit(cudaLimit limit, uint64_t value, const char* what);
-  void create_stream();  // the one stream; destroyed with this table
+  void create_streams();  // destroyed with this table
 
   void* allocate(memory::Ledger* ledger, memory::Category category, uint64_t bytes);
   void free(memory::Ledger* ledger, memory::Category category, uint64_t bytes, void* pointer) noexcept;
@@ -92,15 +97,18 @@ class Calls {
   void host_free(memory::Ledger* ledger, uint64_t bytes, void* pointer) noexcept;
   // "device" for plain memory of this device that the host cannot reach, else "host", "managed" or "unknown".
   std::string pointer_type(const void* pointer);
-  void copy_to_device(void* to, const void* from, uint64_t bytes, const char* what);
-  void copy_to_host(void* to, const void* from, uint64_t bytes, const char* what);
+  void copy_to_device(void* to, const void* from, uint64_t bytes, const char* what,
+                      Stream in = Stream::kCompute);
+  void copy_to_host(void* to, const void* from, uint64_t bytes, const char* what,
+                    Stream in = Stream::kCompute);
   void set(void* pointer, int value, uint64_t bytes, const char* what);
   cudaEvent_t create_event(bool timing);
   void destroy_event(cudaEvent_t event) noexcept;
-  void record(cudaEvent_t event);
-  void wait_event(cudaEvent_t event);  // blocks the host
+  void record(cudaEvent_t event, Stream in = Stream::kCompute);
+  void continue_after(cudaEvent_t event, Stream in);  // what is put into this stream from here on
+  void wait_event(cudaEvent_t event);                 // blocks the host
   float elapsed_ms(cudaEvent_t begin, cudaEvent_t end);
-  void synchronize(const char* what);
+  void synchronize(const char* what);  // all streams
   void finish() noexcept;  // the same on the way out: nothing may be freed that the device still uses
   void begin_capture();
   cudaGraphExec_t end_capture();  // instantiated
@@ -122,7 +130,7 @@ class Calls {
   void prefer_shared(const void* kernel);
   LocalMemory local_memory();
 
-  cudaStream_t stream() const { return stream_; }
+  cudaStream_t stream(Stream which = Stream::kCompute) const { return streams_[static_cast<int>(which)]; }
   uint64_t count(CallKind kind) const { return counts_[static_cast<int>(kind)].load(); }
   uint64_t total() const { return total_.load(); }
   const Holdings& holdings() const { return holdings_; }
@@ -142,7 +150,7 @@ class Calls {
   void lose(cudaError_t error, bool simulated);
 
   uint32_t device_index_;
-  cudaStream_t stream_ = nullptr;
+  cudaStream_t streams_[kStreamCount] = {};
   std::atomic<uint64_t> counts_[kCallKindCount] = {};
   std::atomic<uint64_t> total_ = 0;
   std::atomic<bool> lost_ = false;

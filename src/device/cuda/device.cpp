@@ -210,7 +210,7 @@ Context::Context(uint32_t index_in, const FaultPlan& fault)
   const device::DriverMemory before = read_driver_memory(pci_bus_id);
   calls->use_device();
   calls->set_limit(cudaLimitMallocHeapSize, 0, "set the heap limit");
-  calls->create_stream();
+  calls->create_streams();
   prepare_linear(calls.get());
   prepare_router(calls.get());
   prepare_sort(calls.get());

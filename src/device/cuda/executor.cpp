@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
 #include "device/cuda/runner.h"
@@ -76,29 +77,34 @@ class CudaExecutor final : public device::Executor {
     InFlight& step = in_flight_[next_];
     const StepShape shape = prepare(steps, &step);
     interrupted_ = true;
-    const StepLayout& layout = state_.plan.layout;
-    int32_t* device_words = state_.as<int32_t>(state_.plan.step);
-    state_.calls->copy_to_device(device_words, state_.step_words[next_], layout.n_words * 4, "step");
-    if (shape.decode && shape.n_tokens <= graphs_.size() && shape.n_rows == shape.n_tokens) {
-      const bool persistent = persistent_graph_ && shape.n_tokens == 1 &&
+    Calls& calls = *state_.calls;
+    calls.copy_to_device(state_.device_words(next_), state_.step_words[next_], state_.plan.layout.n_words * 4,
+                         "step", Stream::kUpload);
+    calls.record(state_.uploaded[next_], Stream::kUpload);
+    calls.continue_after(state_.uploaded[next_], Stream::kCompute);
+    if (shape.decode && shape.n_tokens <= graphs_[next_].size() && shape.n_rows == shape.n_tokens) {
+      const bool persistent = persistent_graphs_[next_] && shape.n_tokens == 1 &&
                               runner_.can_persist(static_cast<uint32_t>(steps[0].first_position));
-      state_.calls->launch_graph(persistent ? persistent_graph_ : graphs_[shape.n_tokens - 1]);
+      calls.launch_graph(persistent ? persistent_graphs_[next_] : graphs_[next_][shape.n_tokens - 1]);
     } else {
       runner_.run(shape);
     }
     const uint64_t n_vocab = state_.program->spec.n_vocab;
-    if (shape.n_rows != 0) {
-      state_.calls->copy_to_host(state_.results[next_], state_.item(state_.plan.published),
-                                 shape.n_rows * sizeof(RowResult), "results of a step");
-    }
     for (size_t i = 0; i < steps.size(); ++i) {
       const RowRange& rows = step.rows[i];
       if (!rows.wanted || rows.n == 0) continue;
-      state_.calls->copy_to_host(state_.rows[next_] + rows.first * n_vocab,
-                                 state_.floats(state_.plan.logits) + rows.first * n_vocab,
-                                 rows.n * n_vocab * 4, "logits rows");
+      // Before the next step writes there.
+      calls.copy_to_host(state_.rows[next_] + rows.first * n_vocab,
+                         state_.floats(state_.plan.logits) + rows.first * n_vocab, rows.n * n_vocab * 4,
+                         "logits rows");
     }
-    state_.calls->record(state_.done[next_]);
+    calls.record(state_.ran[next_]);
+    calls.continue_after(state_.ran[next_], Stream::kDownload);
+    if (shape.n_rows != 0) {
+      calls.copy_to_host(state_.results[next_], state_.published(next_), shape.n_rows * sizeof(RowResult),
+                         "results of a step", Stream::kDownload);
+    }
+    calls.record(state_.done[next_], Stream::kDownload);
     interrupted_ = false;
     next_ = (next_ + 1) % kDepth;
     ++n_in_flight_;
@@ -229,6 +235,7 @@ class CudaExecutor final : public device::Executor {
     }
     if (shape.n_tokens == 0) throw internal("an empty step", {});
     // More tokens than that would not find room for their splits.
+    shape.buffer = next_;
     shape.decode = shape.n_tokens == steps.size() && shape.n_tokens <= state_.plan.split_tokens;
     return shape;
   }
@@ -244,29 +251,33 @@ class CudaExecutor final : public device::Executor {
     return state_.calls->end_capture();
   }
 
-  // One graph for every number of sequences that decode together, one token and one logits row each; for one
-  // sequence another one where a kernel takes all layers.
+  // One graph for every number of sequences that decode together, one token and one logits row each, and
+  // every buffer; for one sequence another one where a kernel takes all layers.
   void record_graphs() {
     const uint32_t most = std::min(
         {kMaxGraphTokens, state_.limits.slots, state_.limits.batch_tokens, state_.limits.logits_rows});
-    for (uint32_t n = 1; n <= most; ++n)
-      graphs_.push_back(record_graph({.n_tokens = n, .n_rows = n, .decode = true}));
-    if (most != 0 && runner_.can_persist(0))
-      persistent_graph_ = record_graph({.n_tokens = 1, .n_rows = 1, .decode = true, .persistent = true});
+    for (uint32_t b = 0; b < kDepth; ++b) {
+      for (uint32_t n = 1; n <= most; ++n)
+        graphs_[b].push_back(record_graph({.n_tokens = n, .n_rows = n, .decode = true, .buffer = b}));
+      if (most == 0 || !runner_.can_persist(0)) continue;
+      persistent_graphs_[b] =
+          record_graph({.n_tokens = 1, .n_rows = 1, .decode = true, .persistent = true, .buffer = b});
+    }
   }
 
   void destroy_graphs() noexcept {
-    for (cudaGraphExec_t graph : graphs_) state_.calls->destroy_graph(graph);
-    graphs_.clear();
-    state_.calls->destroy_graph(persistent_graph_);
-    persistent_graph_ = nullptr;
+    for (uint32_t b = 0; b < kDepth; ++b) {
+      for (cudaGraphExec_t graph : graphs_[b]) state_.calls->destroy_graph(graph);
+      graphs_[b].clear();
+      state_.calls->destroy_graph(std::exchange(persistent_graphs_[b], nullptr));
+    }
   }
 
   State state_;
   Runner runner_;
   std::vector<numerics::Digest> expected_;
-  std::vector<cudaGraphExec_t> graphs_;         // [n - 1]
-  cudaGraphExec_t persistent_graph_ = nullptr;  // or nullptr
+  std::vector<cudaGraphExec_t> graphs_[kDepth];     // [n - 1]
+  cudaGraphExec_t persistent_graphs_[kDepth] = {};  // or nullptr
   InFlight in_flight_[kDepth];
   uint32_t next_ = 0, n_in_flight_ = 0;
   bool interrupted_ = false;

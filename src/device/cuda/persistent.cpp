@@ -376,7 +376,6 @@ std::optional<Persistent> make_persistent(State& state) {
   args.n_attending = shape.n_attending;
   args.layers = state.as<const PersistentLayer>(items.layers);
   args.n_layers = program.spec.n_layers;
-  args.step = state.step_view();
   args.x = state.floats(state.plan.x);
   args.exchange = {exchange + words.input,
                    exchange + words.middle,

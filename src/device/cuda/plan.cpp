@@ -98,7 +98,7 @@ CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& 
   arrivals = floats("attention.arrivals", uint64_t{split_tokens} * max_heads);
   logits = floats("logits", rows * spec.n_vocab);
   layout = step_layout(limits);
-  step = plan.add("step", Category::kActivations, layout.n_words * 4);
+  step = plan.add("step", Category::kActivations, kDepth * layout.n_words * 4);
   for (size_t i = 0; i < program.ropes.size(); ++i)
     ropes.push_back(floats("rope." + std::to_string(i), uint64_t{limits.context} * program.ropes[i].n_dims));
   if (const auto shape = persistent_shape(program, blocks)) {
@@ -139,7 +139,7 @@ CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& 
   last_token = sampling("last_token", limits.slots * 4);
   row_best = sampling("row.best", rows * 8);
   results = sampling("row.results", rows * sizeof(RowResult));
-  published = sampling("row.published", rows * sizeof(RowResult));
+  published = sampling("row.published", kDepth * rows * sizeof(RowResult));
   values = sampling("candidates.values", uint64_t{limits.slots} * spec.n_vocab * 4);
   ids = sampling("candidates.ids", uint64_t{limits.slots} * spec.n_vocab * 4);
   digests = sampling("digests", program.weights.size() * sizeof(numerics::Digest));

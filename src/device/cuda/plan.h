@@ -15,6 +15,8 @@ struct PersistentBlocks {
   bool streams = false;  // weights stream through it even where they could be resident
 };
 
+inline constexpr uint32_t kDepth = 2;  // steps submitted and not yet collected
+
 // Tokens of a step up to which several blocks share the splits of one query.
 inline constexpr uint32_t kSplitTokens = 64;
 // Their partial results take at most this much, but for as many tokens as the decode graphs are made for.
@@ -55,8 +57,9 @@ struct CudaPlan {
     uint32_t shares;  // where weights stream
   };
   std::optional<Persistent> persistent;
-  uint32_t step;
-  uint32_t slots, seen, last_token, row_best, results, published, values, ids, digests;
+  uint32_t step;  // kDepth times StepLayout
+  uint32_t slots, seen, last_token, row_best, results, values, ids, digests;
+  uint32_t published;  // [kDepth][R] RowResult
   StepLayout layout;
   uint32_t max_splits = 0, split_tokens = 0;
   uint64_t max_k = 0;

@@ -10,11 +10,14 @@ namespace orcd::cuda {
 
 void Runner::run(const StepShape& shape) {
   shape_ = shape;
+  step_ = state_.step_view(shape.buffer);
   input_quantized_ = false;  // a step before may have failed between two ops
   const std::vector<model::Op>& ops = state_.program->ops;
   for (size_t i = 0; i < ops.size(); ++i) {
     if (shape.persistent && i == 1) {
-      launch_persistent(calls_, persistent_->n_blocks, persistent_->args);
+      PersistentArgs args = persistent_->args;
+      args.step = step_;
+      launch_persistent(calls_, persistent_->n_blocks, args);
       i = ops.size() - 1;  // the head
     }
     project_ = i + 1 < ops.size() ? std::get_if<model::ProjectOp>(&ops[i + 1]) : nullptr;
@@ -25,7 +28,7 @@ void Runner::run(const StepShape& shape) {
   }
   if (shape_.n_rows == 0) return;
   SampleArgs args;
-  args.step = state_.step_view();
+  args.step = step_;
   args.logits = state_.floats(state_.plan.logits);
   args.n_vocab = state_.program->spec.n_vocab;
   args.slots = state_.as<const SlotState>(state_.plan.slots);
@@ -34,7 +37,7 @@ void Runner::run(const StepShape& shape) {
   args.last_token = state_.as<int32_t>(state_.plan.last_token);
   args.row_best = state_.as<uint64_t>(state_.plan.row_best);
   args.results = state_.as<RowResult>(state_.plan.results);
-  args.published = state_.as<RowResult>(state_.plan.published);
+  args.published = state_.published(shape.buffer);
   args.values = state_.floats(state_.plan.values);
   args.ids = state_.as<uint32_t>(state_.plan.ids);
   const bool by_cluster = state_.context->has_clusters && args.n_vocab >= kClusterVocabulary;
@@ -199,7 +202,7 @@ void Runner::run(const model::EmbedOp& op) {
   EmbedArgs args;
   args.table = state_.matrix(op.table);
   args.positions = state_.matrix(op.positions);
-  args.step = state_.step_view();
+  args.step = step_;
   args.last_token = state_.as<const int32_t>(state_.plan.last_token);
   args.scale = op.scale;
   args.dim = state_.program->spec.dim;
@@ -215,7 +218,7 @@ void Runner::run(const model::QkvOp& op) {
       {op.q, op.q_bias, q, q_dim}, {op.k, op.k_bias, k, kv_dim}, {op.v, op.v_bias, v, kv_dim}};
   linear(targets, {state_.floats(state_.plan.x), nullptr, shape_.n_tokens, op.norm}, {});
   RopeArgs& args = rope_;
-  args.step = state_.step_view();
+  args.step = step_;
   args.n_tokens = shape_.n_tokens;
   args.q = q;
   args.k = k;
@@ -367,8 +370,7 @@ void Runner::run(const model::HeadOp& op) {
   output.scale = op.scale;
   output.softcap = op.softcap;
   const Target target[] = {{op.w, op.bias, state_.floats(state_.plan.logits), n_vocab}};
-  linear(target, {state_.floats(state_.plan.x), state_.step_view().row_token, shape_.n_rows, op.norm},
-         output);
+  linear(target, {state_.floats(state_.plan.x), step_.row_token, shape_.n_rows, op.norm}, output);
 }
 
 }  // namespace orcd::cuda

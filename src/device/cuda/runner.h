@@ -14,6 +14,7 @@ struct StepShape {
   uint32_t n_rows = 0;      // of logits
   bool decode = false;      // one token of each sequence
   bool persistent = false;  // all layers by one kernel: one token, where can_persist() says so
+  uint32_t buffer = 0;      // where its words lie and its results go, of kDepth
 };
 
 class Runner {
@@ -100,6 +101,7 @@ class Runner {
   Calls* calls_;
   std::optional<Persistent> persistent_;
   StepShape shape_;
+  StepView step_;
   RopeArgs rope_;                     // of the layer, from its QKV to its attention
   bool projected_by_blocks_ = false;  // the op after this one is a projection with block-format weights
   bool input_quantized_ = false;      // of the next projection: Input::quantized

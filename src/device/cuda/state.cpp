@@ -53,7 +53,7 @@ State::State(std::shared_ptr<Context> context_in, std::shared_ptr<const model::P
       pinned(&step_words[i]);
       pinned(&results[i]);
       pinned(&rows[i]);
-      done[i] = calls->create_event(false);
+      for (cudaEvent_t* event : {&uploaded[i], &ran[i], &done[i]}) *event = calls->create_event(false);
     }
     pinned(&slots);
     pinned(&seen);
@@ -69,7 +69,8 @@ State::~State() { release(); }
 
 void State::release() noexcept {
   calls->finish();
-  for (cudaEvent_t event : done) calls->destroy_event(event);
+  for (uint32_t i = 0; i < kDepth; ++i)
+    for (cudaEvent_t event : {uploaded[i], ran[i], done[i]}) calls->destroy_event(event);
   for (cudaEvent_t event : begun) calls->destroy_event(event);
   for (size_t i = 0; i < pinned_.size(); ++i)
     calls->host_free(&ledger, plan.plan.host_items()[i].bytes, pinned_[i]);
@@ -103,8 +104,8 @@ InputNorm State::input_norm(const model::Norm& norm) const {
   return out;
 }
 
-StepView State::step_view() const {
-  const int32_t* words = as<const int32_t>(plan.step);
+StepView State::step_view(uint32_t buffer) const {
+  const int32_t* words = device_words(buffer);
   const StepLayout& l = plan.layout;
   return {words + l.token, words + l.position,  words + l.sequence, words + l.pages,
           l.page_stride,   words + l.row_token, words + l.row_slot};

@@ -30,8 +30,6 @@ struct Context {
   std::string pci_bus_id;
 };
 
-inline constexpr uint32_t kDepth = 2;  // steps submitted and not yet collected
-
 // The plan with the pinned host buffers that State and loading take.
 CudaPlan make_plan(const Context& context, const model::Program& program,
                    const device::ResolvedLimits& limits);
@@ -56,7 +54,14 @@ struct State {
   Matrix matrix(model::WeightId id) const;
   const float* vector(model::WeightId id) const;  // nullptr for kNoWeight
   InputNorm input_norm(const model::Norm& norm) const;
-  StepView step_view() const;
+  // A step's words, and what the host will read of it; buffer: 0 to kDepth - 1, steps in turn.
+  int32_t* device_words(uint32_t buffer) const {
+    return as<int32_t>(plan.step) + buffer * plan.layout.n_words;
+  }
+  StepView step_view(uint32_t buffer) const;
+  RowResult* published(uint32_t buffer) const {
+    return as<RowResult>(plan.published) + uint64_t{buffer} * limits.logits_rows;
+  }
   // Zeroes what kernels leave at zero for the next step: after a step of which only a part ran.
   void clear_between_steps();
 
@@ -73,7 +78,8 @@ struct State {
   float* rows[kDepth] = {};
   SlotState* slots = nullptr;  // [slots] staging of begin_sequence
   uint32_t* seen = nullptr;    // [slots][seen words]
-  cudaEvent_t done[kDepth] = {};
+  // Of a step: its words have come, its kernels have run, its results are the host's.
+  cudaEvent_t uploaded[kDepth] = {}, ran[kDepth] = {}, done[kDepth] = {};
   std::vector<cudaEvent_t> begun;  // [slots] the slot's staging has been copied
 
  private:
