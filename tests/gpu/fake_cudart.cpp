@@ -141,6 +141,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   properties->major = 9;
   properties->multiProcessorCount = 132;
   properties->sharedMemPerBlockOptin = 227 * 1024;
+  properties->sharedMemPerMultiprocessor = 228 * 1024;
+  properties->reservedSharedMemPerBlock = 1024;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetPCIBusId(char* id, int length, int) {

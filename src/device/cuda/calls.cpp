@@ -131,7 +131,13 @@ cudaDeviceProp Calls::properties() {
   cudaDeviceProp properties = {};
   made(CallKind::kDevice, "read device properties",
        [&] { return cudaGetDeviceProperties(&properties, static_cast<int>(device_index_)); });
+  sm_shared_bytes_ = properties.sharedMemPerMultiprocessor;
+  block_shared_bytes_ = properties.reservedSharedMemPerBlock;
   return properties;
+}
+
+uint32_t Calls::blocks_per_sm(uint32_t shared_bytes) const {
+  return static_cast<uint32_t>(sm_shared_bytes_ / (shared_bytes + block_shared_bytes_));
 }
 
 std::string Calls::pci_bus_id() {

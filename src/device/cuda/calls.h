@@ -84,6 +84,8 @@ class Calls {
 
   static int device_count();  // throws Error(kCudaError) where there is no usable driver
   cudaDeviceProp properties();
+  // How many blocks with so much dynamic shared memory a multiprocessor has room for; once properties() are known.
+  uint32_t blocks_per_sm(uint32_t shared_bytes) const;
   std::string pci_bus_id();
   int runtime_version();
   void use_device();  // makes it the calling thread's current device
@@ -150,6 +152,7 @@ class Calls {
   void lose(cudaError_t error, bool simulated);
 
   uint32_t device_index_;
+  uint64_t sm_shared_bytes_ = 0, block_shared_bytes_ = 0;  // of a multiprocessor; what a block has besides
   cudaStream_t streams_[kStreamCount] = {};
   std::atomic<uint64_t> counts_[kCallKindCount] = {};
   std::atomic<uint64_t> total_ = 0;

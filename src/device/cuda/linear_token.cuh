@@ -443,9 +443,13 @@ void launch_token(Calls* calls, uint32_t n_sm, LinearArgs args) {
   for (uint32_t i = 0; i < 3; ++i)
     tile_bytes[i] = args.n_units * packed_shape(i < args.other_segment ? F : G).unit_bytes;
   LaunchShape shape;
-  shape.grid = dim3(deal_tiles(args, n_sm, tile_bytes));
   shape.block = dim3(kTokenThreads);
-  shape.shared_bytes = std::max(token_shared<F>(args).bytes, token_shared<G>(args).bytes);
+  const auto deal = [&](uint32_t blocks_per_sm) {
+    shape.grid = dim3(deal_tiles(args, n_sm * blocks_per_sm, tile_bytes));
+    shape.shared_bytes = std::max(token_shared<F>(args).bytes, token_shared<G>(args).bytes);
+    return calls->blocks_per_sm(shape.shared_bytes) >= blocks_per_sm;
+  };
+  if (args.epilogue != Epilogue::kHead || !deal(kHeadBlocksPerSm)) deal(1);
   calls->launch("linear, one token", token_kernel<F, G>, shape, args);
 }
 

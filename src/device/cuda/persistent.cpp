@@ -394,7 +394,7 @@ std::optional<Persistent> make_persistent(State& state) {
   args.max_splits = items.n_splits;
   const model::WeightId head = std::get<model::HeadOp>(program.ops.back()).w;
   if (numerics::is_block_format(state.weight(head).type))
-    args.prefetch = prefetch_piece(state, head, 1, kMostPrefetch);
+    args.prefetch = prefetch_piece(state, head, 1, kHeadBlocksPerSm, kMostPrefetch);
   std::vector<BlockShares> shares;
   if (shape.stream.n_slots != 0) {
     for (const PersistentLayer& layer : shape.layers) {

@@ -35,10 +35,9 @@ __device__ __forceinline__ void load_layers(const PersistentArgs& a, bool attend
     const PersistentLayer& layer = block.layers[n];
     const bool is_layer = n < a.n_layers;
     if (is_layer) block.layers.wait(n);
-    if (n + 1 == a.n_layers && blockIdx.x < a.prefetch.n_ranges && starts) {
+    if (n + 1 == a.n_layers && starts) {
       // The memory has little else to do, and the next launch begins with these.
-      for (uint32_t at = 0; at < a.prefetch.bytes; at += kPrefetchChunk)
-        prefetch_chunk(a.prefetch, blockIdx.x, at);
+      for (uint32_t at = 0; at < a.prefetch.bytes; at += kPrefetchChunk) prefetch_chunks(a.prefetch, at);
     }
 #pragma unroll 1
     for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
@@ -70,8 +69,8 @@ template <uint32_t kDim>
 __device__ __forceinline__ void compute_layers(const PersistentArgs& a, const StepAttention& step,
                                                bool attends, const AttentionItem& item, BlockShared& block,
                                                uint8_t* shared) {
+  const uint32_t first_tag = __ldcg(a.exchange.epoch) + 1;  // the epoch is of the step before
   wait_for_inputs();
-  const uint32_t first_tag = __ldcg(a.exchange.epoch) + 1;
   const StageShared stage_shared = {shared, a.shared, block.residual};
 #pragma unroll 1
   for (uint32_t n = 0; n < a.n_layers; ++n) {

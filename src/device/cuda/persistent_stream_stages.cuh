@@ -293,8 +293,7 @@ __device__ __forceinline__ void stream_stage(const PersistentArgs& a, StreamBloc
       launch_dependents();
       // The next launch begins with these.
       const uint32_t at = thread_here() * kPrefetchChunk;
-      if (blockIdx.x < a.prefetch.n_ranges && at < a.prefetch.bytes)
-        prefetch_chunk(a.prefetch, blockIdx.x, at);
+      if (at < a.prefetch.bytes) prefetch_chunks(a.prefetch, at);
     }
     for_format(type, [&]<TensorType F>() {
       if (one_tile) {

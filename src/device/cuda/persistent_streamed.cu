@@ -62,7 +62,8 @@ __global__ void __launch_bounds__(kStreamThreads, 1) stream_kernel(const __grid_
     barrier_init(&block.layer_begun, kComputeWarps + kLoadingWarps);
     barrier_init(&block.attention_over);
     barrier_init(&block.pages_ready);
-    // The step's words were there before its first kernel.
+    // The step's words were there before its first kernel; the epoch is of the step before.
+    block.first_tag = __ldcg(a.exchange.epoch) + 1;
     const StepAttention step = step_attention(a);
     block.step = step;
     block.n_own = first_item() < step.n_items ? (step.n_items - first_item() - 1) / gridDim.x + 1 : 0;
@@ -82,8 +83,6 @@ __global__ void __launch_bounds__(kStreamThreads, 1) stream_kernel(const __grid_
   Slots slots = {0};
   block.layers.wait(0);
   wait_for_inputs();
-  if (tid == 0) block.first_tag = __ldcg(a.exchange.epoch) + 1;
-  compute_sync();
 #pragma unroll 1
   for (StagePlace place = {0}; place.index != a.n_layers * kLinearStages; ++place.index) {
     if (place.stage() == kQkvStage) begin_layer(a, block, place.here().layer());

@@ -269,7 +269,7 @@ WeightPrefetch Runner::prefetch_after_attention() const {
   uint64_t left = kMostPrefetch;
   const auto add = [&](model::WeightId id, uint32_t tiles_per_step, uint64_t most) {
     if (!numerics::is_block_format(state_.weight(id).type)) return;
-    const WeightPrefetch::Piece piece = prefetch_piece(state_, id, tiles_per_step, most);
+    const WeightPrefetch::Piece piece = prefetch_piece(state_, id, tiles_per_step, 1, most);
     left -= std::min<uint64_t>(left, uint64_t{piece.bytes} * piece.n_ranges);
     out.pieces[out.n_pieces++] = piece;
   };

@@ -34,10 +34,10 @@ __device__ float look_up(const Matrix& table, uint64_t row, uint64_t i) {
 
 __global__ void __launch_bounds__(256) embed_kernel(const EmbedArgs a) {
   launch_dependents();
-  wait_for_inputs();
   const uint32_t token = blockIdx.y, i = blockIdx.x * 256 + threadIdx.x;
+  int32_t id = __ldcg(a.step.token + token);  // the step's words were there before its first kernel
+  wait_for_inputs();
   if (i >= a.dim) return;
-  int32_t id = __ldcg(a.step.token + token);
   if (id < 0) id = __ldcg(a.last_token + (-1 - id));
   if (id < 0) id = 0;  // nothing was sampled: the host has seen the row's flag and drops what follows
   float x = look_up(a.table, static_cast<uint64_t>(id), i) * a.scale;
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(256) embed_kernel(const EmbedArgs a) {
   a.x[static_cast<uint64_t>(token) * a.dim + i] = x;
 }
 
-constexpr uint32_t kStatsBlocks = 64;
+constexpr uint32_t kStatsBlocks = 64, kStatsThreads = 256;
 constexpr uint32_t kThreads = 1024;
 constexpr uint32_t kWarps = kThreads / 32;
 
@@ -61,21 +61,26 @@ __device__ __forceinline__ float adjusted(const SampleArgs& a, const SamplingPar
 }
 
 // Over a row by kStatsBlocks blocks: its digest, whether it is sound, its best adjusted logit. Integer
-// atomics only.
-__global__ void __launch_bounds__(256) row_stats_kernel(const SampleArgs a) {
+// atomics only, one of each a block: those of an address queue.
+__global__ void __launch_bounds__(kStatsThreads) row_stats_kernel(const SampleArgs a) {
+  constexpr uint32_t kStatsWarps = kStatsThreads / 32;
+  __shared__ numerics::Digest digests[kStatsWarps];
+  __shared__ uint64_t bests[kStatsWarps];
   launch_dependents();
-  wait_for_inputs();
+  // What does not come from the kernels before is read while they run.
   const uint32_t row = blockIdx.y;
   const int32_t slot = __ldcg(a.step.row_slot + row);
   const float* logits = a.logits + static_cast<uint64_t>(row) * a.n_vocab;
   SamplingParams params;
   if (slot >= 0) params = a.slots[slot].params;
+  wait_for_inputs();
   numerics::Digest digest;
   uint64_t best = 0;
   bool broken = false;
   const uint32_t n_words = (a.n_vocab + 1) / 2;
-  constexpr uint32_t kBatch = 4, kStride = kStatsBlocks * 256;  // words whose loads are on their way together
-  for (uint32_t first = blockIdx.x * 256 + threadIdx.x; first < n_words; first += kBatch * kStride) {
+  // Words whose loads are on their way together.
+  constexpr uint32_t kBatch = 4, kStride = kStatsBlocks * kStatsThreads;
+  for (uint32_t first = blockIdx.x * kStatsThreads + threadIdx.x; first < n_words; first += kBatch * kStride) {
     float value[kBatch][2] = {};
 #pragma unroll
     for (uint32_t j = 0; j < kBatch; ++j) {
@@ -103,14 +108,25 @@ __global__ void __launch_bounds__(256) row_stats_kernel(const SampleArgs a) {
       }
     }
   }
-  for (int stride = 16; stride > 0; stride /= 2) {
-    digest.a += __shfl_down_sync(~0u, digest.a, stride);
-    digest.b += __shfl_down_sync(~0u, digest.b, stride);
-    const uint64_t other = __shfl_down_sync(~0u, best, stride);
-    best = other > best ? other : best;
+  const auto reduce = [&](uint32_t n_lanes) {
+    for (uint32_t stride = n_lanes / 2; stride > 0; stride /= 2) {
+      digest.a += __shfl_down_sync(~0u, digest.a, stride);
+      digest.b += __shfl_down_sync(~0u, digest.b, stride);
+      const uint64_t other = __shfl_down_sync(~0u, best, stride);
+      best = other > best ? other : best;
+    }
+  };
+  reduce(32);
+  if (threadIdx.x % 32 == 0) {
+    digests[threadIdx.x / 32] = digest;
+    bests[threadIdx.x / 32] = best;
   }
-  broken = __any_sync(~0u, broken);
-  if ((threadIdx.x & 31) != 0) return;
+  broken = __syncthreads_or(broken);
+  if (threadIdx.x >= 32) return;
+  digest = threadIdx.x < kStatsWarps ? digests[threadIdx.x] : numerics::Digest();
+  best = threadIdx.x < kStatsWarps ? bests[threadIdx.x] : 0;
+  reduce(kStatsWarps);
+  if (threadIdx.x != 0) return;
   RowResult* result = a.results + row;
   atomicAdd(reinterpret_cast<unsigned long long*>(&result->digest.a),
             static_cast<unsigned long long>(digest.a));
@@ -423,10 +439,9 @@ __device__ int32_t sample_row(SampleShared& s, const SampleArgs& a, const Sampli
 __device__ __forceinline__ void publish(const SampleArgs& a, uint32_t row, int32_t slot, RowResult result) {
   if (slot >= 0) {
     a.last_token[slot] = result.token;
-    if (result.token >= 0) {
-      uint32_t* word = a.seen + static_cast<uint64_t>(slot) * a.seen_words + result.token / 32;
-      *word = __ldcg(word) | 1u << (result.token % 32);
-    }
+    if (result.token >= 0)
+      atomicOr(a.seen + static_cast<uint64_t>(slot) * a.seen_words + result.token / 32,
+               1u << (result.token % 32));
   }
   a.published[row] = result;
   a.results[row] = RowResult{};
@@ -436,10 +451,10 @@ __device__ __forceinline__ void publish(const SampleArgs& a, uint32_t row, int32
 // The blocks of a row: the first alone, where nothing is drawn.
 __global__ void __launch_bounds__(kThreads) sample_kernel(const SampleArgs a) {
   __shared__ SampleShared s;
-  wait_for_inputs();
-  const uint32_t row = blockIdx.y;
+  const uint32_t row = blockIdx.y;  // as above
   const int32_t slot = __ldcg(a.step.row_slot + row);
   const bool draws = slot >= 0 && !sampling::is_greedy(a.slots[slot].params.temperature);
+  wait_for_inputs();
   if (!draws && blockIdx.x != 0) return;
   RowResult result = {{__ldcg(&a.results[row].digest.a), __ldcg(&a.results[row].digest.b)},
                       -1,
@@ -477,7 +492,7 @@ void launch_embed(Calls* calls, uint32_t n_tokens, const EmbedArgs& args) {
 }
 
 void launch_sample(Calls* calls, uint32_t n_rows, uint32_t n_blocks, const SampleArgs& args) {
-  calls->launch("row digests", row_stats_kernel, {dim3(kStatsBlocks, n_rows), dim3(256)}, args);
+  calls->launch("row digests", row_stats_kernel, {dim3(kStatsBlocks, n_rows), dim3(kStatsThreads)}, args);
   LaunchShape shape = {dim3(n_blocks, n_rows), dim3(kThreads), kBinBytes};
   shape.cluster = n_blocks;
   calls->launch("sample", sample_kernel, shape, args);

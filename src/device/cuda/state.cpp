@@ -112,14 +112,14 @@ StepView State::step_view(uint32_t buffer) const {
 }
 
 WeightPrefetch::Piece prefetch_piece(const State& state, model::WeightId id, uint32_t tiles_per_step,
-                                     uint64_t most) {
+                                     uint32_t blocks_per_sm, uint64_t most) {
   const model::Weight& weight = state.weight(id);
   WeightPrefetch::Piece piece;
   const auto n_steps = static_cast<uint32_t>((tiles_of(weight.rows) + tiles_per_step - 1) / tiles_per_step);
   piece.data = state.item(state.plan.weights[id]);
   piece.size = packed_bytes(weight.type, weight.rows, weight.cols);
   piece.step_bytes = units_of(weight.cols) * packed_shape(weight.type).unit_bytes * tiles_per_step;
-  piece.n_ranges = std::min(state.context->n_sm, n_steps);
+  piece.n_ranges = std::min(state.context->n_sm * blocks_per_sm, n_steps);
   piece.steps = n_steps / piece.n_ranges;
   piece.extra_steps = n_steps % piece.n_ranges;
   const uint64_t share = (piece.steps + (piece.extra_steps != 0 ? 1 : 0)) * piece.step_bytes;

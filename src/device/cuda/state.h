@@ -88,9 +88,9 @@ struct State {
 };
 
 // The beginning of every block's share of a matrix in block format, `most` bytes in all, for one token in the
-// order in which the block's warps will read it.
+// order in which the block's warps will read it, where the launch has so many blocks a multiprocessor.
 WeightPrefetch::Piece prefetch_piece(const State& state, model::WeightId id, uint32_t tiles_per_step,
-                                     uint64_t most);
+                                     uint32_t blocks_per_sm, uint64_t most);
 // Of that: about what the memory reads during a layer's attention, and less than half of L2.
 inline constexpr uint64_t kMostPrefetch = 20 << 20;
 

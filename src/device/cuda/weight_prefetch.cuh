@@ -17,4 +17,11 @@ __device__ __forceinline__ void prefetch_chunk(const WeightPrefetch::Piece& piec
     prefetch_l2(piece.data + begin, static_cast<uint32_t>(min(end, piece.size) - begin));
 }
 
+// The same of the ranges that are dealt to this block.
+__device__ __forceinline__ void prefetch_chunks(const WeightPrefetch::Piece& piece, uint32_t from) {
+#pragma unroll 1
+  for (uint32_t range = blockIdx.x; range < piece.n_ranges; range += gridDim.x)
+    prefetch_chunk(piece, range, from);
+}
+
 }  // namespace orcd::cuda
