@@ -3,6 +3,7 @@
 #pragma once
 
 #include "device/cuda/activations.cuh"
+#include "device/cuda/embedding.cuh"
 #include "device/cuda/exact_math.cuh"
 #include "device/cuda/persistent.h"
 #include "device/cuda/ptx.cuh"
@@ -106,6 +107,18 @@ __device__ __forceinline__ void publish_group(uint64_t* words, uint32_t n_groups
   if (lane % 4 == 0) publish_bits(words + group * 8 + chunk_byte(lane) / 4, codes, tag);
   if (lane % 4 == 1 && lane < 8)
     publish(words + n_groups * 8 + group * 2 + lane / 4, lane < 4 ? q.scale.x : q.scale.y, tag);
+}
+
+// The residual that the layers begin with: of the token's embedding each block has the rows that it owns, a
+// thread each, and all get them as the first layer's input.
+__device__ __forceinline__ void begin_residual(const PersistentArgs& a, uint32_t first_row, uint32_t n_rows,
+                                               uint32_t tag, float* residual) {
+  const uint32_t i = threadIdx.x;
+  if (i >= n_rows) return;
+  const int32_t id = id_of(__ldcg(a.step.token), a.last_token);
+  const float x = look_up(a.embeddings, static_cast<uint64_t>(id), first_row + i) * a.embedding_scale;
+  residual[i] = x;
+  publish(a.exchange.input + first_row + i, x, tag);
 }
 
 // 1 / rms of a row; near_inverse: near_reciprocal(cols).

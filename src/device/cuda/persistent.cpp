@@ -28,8 +28,8 @@ constexpr size_t kLayerOps = 5;
 std::optional<std::vector<LayerOps>> layers_of(const model::Program& program) {
   const std::vector<model::Op>& ops = program.ops;
   if (ops.size() != 2 + kLayerOps * program.spec.n_layers || program.spec.n_layers == 0) return std::nullopt;
-  if (!std::holds_alternative<model::EmbedOp>(ops.front()) ||
-      !std::holds_alternative<model::HeadOp>(ops.back()))
+  const auto* embed = std::get_if<model::EmbedOp>(&ops.front());
+  if (!embed || embed->positions != model::kNoWeight || !std::holds_alternative<model::HeadOp>(ops.back()))
     return std::nullopt;
   std::vector<LayerOps> layers;
   for (size_t i = 1; i + 1 < ops.size(); i += kLayerOps) {
@@ -122,6 +122,30 @@ PersistentLayer shape_layer(const model::Program& program, uint32_t n_blocks, co
   return layer;
 }
 
+const model::HeadOp& head_of(const model::Program& program) {
+  return std::get<model::HeadOp>(program.ops.back());
+}
+
+// The head as a layer with one stage.
+PersistentLayer shape_head(const model::Program& program, uint32_t n_blocks) {
+  PersistentLayer layer = {};
+  PersistentLinear& linear = layer.linears[kQkvStage];
+  linear = shape_linear(program, n_blocks, {head_of(program).w}, false);
+  linear.scale = head_of(program).scale;
+  return layer;
+}
+bool can_have_head(const model::Program& program) {
+  const model::HeadOp& head = head_of(program);
+  return is_rms(head.norm) && numerics::is_block_format(program.weights[head.w].type);
+}
+void place_head(const State& state, PersistentLayer* layer) {
+  const model::HeadOp& head = head_of(*state.program);
+  PersistentLinear& linear = layer->linears[kQkvStage];
+  linear.segments[0].data = state.item(state.plan.weights[head.w]);
+  linear.segments[0].bias = state.vector(head.bias);
+  linear.norm = state.input_norm(head.norm);
+}
+
 // Where the layer's weights, table, pages and outputs lie.
 void place_layer(const State& state, const LayerOps& ops, const PersistentExchange& words,
                  PersistentLayer* layer) {
@@ -175,7 +199,7 @@ StageShare stage_share(const PersistentLinear& l, bool glu, uint32_t block) {
   out.n_tiles = share.n_tiles;
   out.n_rows = std::min(share.n_tiles * kTileRows, first.rows - out.first_row);
   if (first.bias) out.bias = first.bias + out.first_row;
-  if (!glu) out.out = l.outputs[share.segment] + out.first_row;
+  if (l.outputs[share.segment]) out.out = l.outputs[share.segment] + out.first_row;
   out.strip_shift = first.strip_shift;
   out.super_stride = first.super_stride;
   out.scale = l.scale;
@@ -244,11 +268,14 @@ PersistentShared lay_out(const std::vector<PersistentLayer>& layers, uint32_t pa
   return out;
 }
 
-// Where weights stream. page_bytes: of a split.
-StreamShared lay_out_stream(const std::vector<PersistentLayer>& layers, uint32_t page_bytes) {
+// Where weights stream, the last n_heads entries being of the head. page_bytes: of a split.
+StreamShared lay_out_stream(const std::vector<PersistentLayer>& layers, uint32_t n_heads,
+                            uint32_t page_bytes) {
   StreamShared out = {};
   uint32_t row = kAttentionShared, parts = 0, codes = 0, scales = 0;
-  for (const PersistentLayer& layer : layers) {
+  for (size_t entry = 0; entry < layers.size(); ++entry) {
+    const PersistentLayer& layer = layers[entry];
+    const bool is_head = entry + n_heads >= layers.size();
     for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
       const PersistentLinear& linear = layer.linears[stage];
       const bool glu = stage == kGateUpStage;
@@ -260,7 +287,8 @@ StreamShared lay_out_stream(const std::vector<PersistentLayer>& layers, uint32_t
         const uint32_t steps = s.steps_per_block + (s.extra_steps != 0 ? 1 : 0);
         const uint32_t tiles = glu ? steps * 4 : (steps + 1) / 2 * 2;
         parts = std::max(parts, (tiles << s.strip_shift) * kTileRows * 4);
-        if (tiles * kTileRows > kComputeThreads * (glu ? 2 : 1)) return {};  // a thread a row finishes them
+        // A thread a row finishes them.
+        if (!is_head && tiles * kTileRows > kComputeThreads * (glu ? 2 : 1)) return {};
         out.slot_bytes = std::max(out.slot_bytes, 2 * linear.sets[i].tile_bytes);
       }
     }
@@ -316,7 +344,17 @@ std::optional<PersistentShape> persistent_shape(const model::Program& program, P
     out.shared = {};
     if (std::any_of(out.layers.begin(), out.layers.end(), streams_slowly)) return std::nullopt;
   }
-  out.stream = lay_out_stream(out.layers, page_bytes);
+  out.stream = lay_out_stream(out.layers, 0, page_bytes);
+  if (can_have_head(program)) {
+    out.layers.push_back(shape_head(program, n_blocks));
+    const StreamShared with_head = lay_out_stream(out.layers, 1, page_bytes);
+    out.has_head = with_head.n_slots != 0 && with_head.n_slots == out.stream.n_slots;
+    if (out.has_head) {
+      out.stream = with_head;
+    } else {
+      out.layers.pop_back();
+    }
+  }
   out.n_attending = n_blocks;
   out.max_splits = n_blocks * kMostItems / queries;
   if (out.stream.n_slots == 0 || out.max_splits == 0) return std::nullopt;
@@ -376,7 +414,14 @@ std::optional<Persistent> make_persistent(State& state) {
   args.n_attending = shape.n_attending;
   args.layers = state.as<const PersistentLayer>(items.layers);
   args.n_layers = program.spec.n_layers;
+  args.n_entries = static_cast<uint32_t>(shape.layers.size());
+  args.n_stages = args.n_layers * kLinearStages + (shape.has_head ? 1 : 0);
+  const model::EmbedOp& embed = std::get<model::EmbedOp>(program.ops.front());
+  args.embeddings = state.matrix(embed.table);
+  args.embedding_scale = embed.scale;
+  args.last_token = state.as<const int32_t>(state.plan.last_token);
   args.x = state.floats(state.plan.x);
+  out.has_head = shape.has_head;
   args.exchange = {exchange + words.input,
                    exchange + words.middle,
                    exchange + words.q,
@@ -387,14 +432,19 @@ std::optional<Persistent> make_persistent(State& state) {
                    exchange + words.gated,
                    reinterpret_cast<uint32_t*>(exchange + words.epoch)};
   for (size_t i = 0; i < ops.size(); ++i) place_layer(state, ops[i], args.exchange, &shape.layers[i]);
+  const model::HeadOp& head = head_of(program);
+  if (shape.has_head) {
+    place_head(state, &shape.layers.back());
+    args.logits = state.floats(state.plan.logits);
+    args.softcap = head.softcap;
+  } else if (numerics::is_block_format(state.weight(head.w).type)) {
+    args.prefetch = prefetch_piece(state, head.w, 1, kHeadBlocksPerSm, kMostPrefetch);
+  }
   args.n_heads = qkv.n_heads;
   args.n_kv_heads = qkv.n_kv_heads;
   args.head_dim = qkv.head_dim;
   args.window = ops.front().attention->window;
   args.max_splits = items.n_splits;
-  const model::WeightId head = std::get<model::HeadOp>(program.ops.back()).w;
-  if (numerics::is_block_format(state.weight(head).type))
-    args.prefetch = prefetch_piece(state, head, 1, kHeadBlocksPerSm, kMostPrefetch);
   std::vector<BlockShares> shares;
   if (shape.stream.n_slots != 0) {
     for (const PersistentLayer& layer : shape.layers) {

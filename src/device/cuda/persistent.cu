@@ -72,6 +72,12 @@ __device__ __forceinline__ void compute_layers(const PersistentArgs& a, const St
   const uint32_t first_tag = __ldcg(a.exchange.epoch) + 1;  // the epoch is of the step before
   wait_for_inputs();
   const StageShared stage_shared = {shared, a.shared, block.residual};
+  block.layers.wait(0);
+  const PersistentLinear& project = block.layers[0].linears[kProjectStage];
+  const PersistentShare own = share_of(project, false, blockIdx.x);
+  const uint32_t first_row = own.first_tile * kTileRows, rows = project.segments[0].rows;
+  begin_residual(a, first_row, own.n_tiles == 0 ? 0 : min(own.n_tiles * kTileRows, rows - first_row),
+                 first_tag, block.residual);
 #pragma unroll 1
   for (uint32_t n = 0; n < a.n_layers; ++n) {
     block.layers.wait(n);
@@ -90,8 +96,8 @@ __device__ __forceinline__ void compute_layers(const PersistentArgs& a, const St
         if (step.n_splits > 1 && item.local_split == 0) merge_splits<kDim>(a, step, item, tag);
       }
       if (n + 1 == a.n_layers && stage == kDownStage) launch_dependents();
-      linear_stage(a, layer.linears[stage], stage, n == 0, n + 1 == a.n_layers, tag, &block.ready[stage],
-                   n & 1, stage_shared);
+      linear_stage(a, layer.linears[stage], stage, n + 1 == a.n_layers, tag, &block.ready[stage], n & 1,
+                   stage_shared);
     }
   }
   if (blockIdx.x == 0 && threadIdx.x == 0) *a.exchange.epoch = first_tag + a.n_layers;

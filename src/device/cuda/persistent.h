@@ -26,11 +26,11 @@ struct PersistentLinear {
   Segment segments[3];
   TensorType types[3];
   SetShape sets[3];
-  uint64_t* outputs[3];  // words of the exchange; GLU: not used
+  uint64_t* outputs[3];  // words of the exchange; GLU and the head: not used
   uint32_t n_segments;
   uint32_t cols, n_units, n_groups;
   InputNorm norm;  // RMS, of the stages that begin with one
-  float scale;     // of what is added to the residual
+  float scale;     // of what is added to the residual; of logits
   model::Activation activation;
 };
 
@@ -57,7 +57,7 @@ struct alignas(16) StageShare {
   const uint8_t* units[2];
   const uint8_t* super[2];
   const float* bias;                    // of its first row, or nullptr
-  uint64_t* out;                        // words of its first row; GLU: not used
+  uint64_t* out;                        // words of its first row; GLU and the head: not used
   uint32_t n_tiles, n_rows, first_row;  // of one matrix; rows: those that there are
   uint32_t n_units, n_groups, strip_shift;
   uint32_t super_stride;  // bytes of a tile in stream 2
@@ -110,23 +110,31 @@ struct StreamShared {
   uint32_t bytes;
 };
 
+// The head of streamed weights is the first stage of one layer more.
 struct PersistentArgs {
   const PersistentLayer* layers;
-  const BlockShares* shares;  // [n_layers][blocks], of streamed weights
+  const BlockShares* shares;  // [n_entries][blocks], of streamed weights
   uint32_t n_layers;
+  uint32_t n_entries, n_stages;  // layers and the head; linear stages of them
   StepView step;
-  float* x;  // [dim] in and out
+  Matrix embeddings;
+  float embedding_scale;
+  const int32_t* last_token;  // [slots]
+  float* x;                   // [dim] what the head begins with, where it is not one of the stages
+  float* logits;              // else [n_vocab]
+  float softcap;
   PersistentExchange exchange;
   PersistentShared shared;
   StreamShared stream;
   uint32_t n_heads, n_kv_heads, head_dim;
   uint32_t window, max_splits, n_attending;
-  WeightPrefetch::Piece prefetch;  // weights that the next launch reads; n_ranges 0: none
+  WeightPrefetch::Piece prefetch;  // the head's, where that is a launch of its own; n_ranges 0: none
 };
 
 // A model's layers on n_blocks blocks, without the places of what they read.
 struct PersistentShape {
   std::vector<PersistentLayer> layers;
+  bool has_head = false;  // as the first stage of the last entry of `layers`
   PersistentShared shared;
   StreamShared stream;
   uint32_t n_attending;  // blocks that attend at most
@@ -148,6 +156,7 @@ PersistentWords persistent_words(const model::Program& program, uint32_t n_split
 struct Persistent {
   PersistentArgs args;
   uint32_t n_blocks;
+  bool has_head;  // logits are there behind it
 };
 struct State;
 // nullopt where the plan has none. Writes the layers' arguments into VRAM.

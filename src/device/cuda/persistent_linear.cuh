@@ -66,8 +66,8 @@ __device__ __forceinline__ Norm norm_of(const PersistentLinear& l) {
   }
   return norm;
 }
-__device__ __forceinline__ void normed_input(const Norm& norm, const float* plain, const uint64_t* words,
-                                             uint32_t tag, float* row, uint8_t* codes, float2* scales) {
+__device__ __forceinline__ void normed_input(const Norm& norm, const uint64_t* words, uint32_t tag,
+                                             float* row, uint8_t* codes, float2* scales) {
   constexpr uint32_t kBatch = 4;
   float* red = row + norm.cols;
   const uint32_t tid = thread_here(), warp = tid >> 5, lane = tid & 31;
@@ -77,13 +77,7 @@ __device__ __forceinline__ void normed_input(const Norm& norm, const float* plai
     for (uint32_t first = tid; first < norm.cols; first += kBatch * numerics::kLanes) {
       const uint32_t n = min(kBatch, (norm.cols - 1 - first) / numerics::kLanes + 1);
       float value[kBatch];
-      if (plain) {
-#pragma unroll
-        for (uint32_t j = 0; j < kBatch; ++j)
-          value[j] = __ldcg(plain + first + min(j, n - 1) * numerics::kLanes);
-      } else {
-        poll<kBatch>([&](uint32_t j) { return words + first + j * numerics::kLanes; }, n, tag, value);
-      }
+      poll<kBatch>([&](uint32_t j) { return words + first + j * numerics::kLanes; }, n, tag, value);
 #pragma unroll
       for (uint32_t j = 0; j < kBatch; ++j) {
         if (j >= n) break;
@@ -317,8 +311,8 @@ struct StageShared {
 
 // The block's part of a stage of a layer, whose weights are there when `ready` comes to `parity`.
 __device__ __forceinline__ void linear_stage(const PersistentArgs& a, const PersistentLinear& l,
-                                             uint32_t stage, bool is_first, bool is_last, uint32_t tag,
-                                             uint64_t* ready, uint32_t parity, const StageShared& shared) {
+                                             uint32_t stage, bool is_last, uint32_t tag, uint64_t* ready,
+                                             uint32_t parity, const StageShared& shared) {
   const bool glu = stage == kGateUpStage, adds = stage == kProjectStage || stage == kDownStage;
   const PersistentShare share = share_of(l, glu, blockIdx.x);
   if (share.n_tiles == 0) {
@@ -346,8 +340,6 @@ __device__ __forceinline__ void linear_stage(const PersistentArgs& a, const Pers
   const uint32_t own_row = first_row + (place >> s.strip_shift);
   const bool has_row = (place >> s.strip_shift) < n_rows && own_row < s.rows;
   const float bias = has_row && s.bias ? __ldg(s.bias + own_row) : 0.0f;
-  if (stage == kProjectStage && is_first && tid < n_rows && first_row + tid < s.rows)
-    shared.residual[tid] = __ldcg(a.x + first_row + tid);
 
   const Items items = {l.n_units, n_tiles, s.super_stride, slot, codes, scales, links};
   barrier_wait(ready, parity);
@@ -356,8 +348,7 @@ __device__ __forceinline__ void linear_stage(const PersistentArgs& a, const Pers
   if (adds) {
     quantized_input(l.n_groups, stage == kDownStage ? words.gated : words.attention, tag, codes, scales);
   } else {
-    normed_input(norm_of(l), stage == kQkvStage && is_first ? a.x : nullptr,
-                 stage == kQkvStage ? words.input : words.middle, tag, row, codes, scales);
+    normed_input(norm_of(l), stage == kQkvStage ? words.input : words.middle, tag, row, codes, scales);
   }
   __syncwarp();  // the warp's units are there
   for_format(type, [&]<TensorType F>() { make_links<F>(items, first); });

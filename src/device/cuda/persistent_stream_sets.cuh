@@ -105,8 +105,8 @@ __device__ __forceinline__ void load_sets(const PersistentArgs& a, bool attends,
   const uint32_t lane = threadIdx.x & 31, loader = (threadIdx.x - kComputeThreads) >> 5;
   const uint32_t warp = loader * kLanes + lane % kLanes;
   uint8_t* const slots = shared + warp * a.stream.slot_bytes * a.stream.n_slots;
-  uint32_t n_fetched = loader == 0 ? 0 : a.n_layers;  // layers whose arguments are there or on their way
-  uint32_t n_begun = 0;                               // layers that all lanes have come to
+  uint32_t n_fetched = loader == 0 ? 0 : a.n_entries;  // layers whose arguments are there or on their way
+  uint32_t n_begun = 0;                                // layers that all lanes have come to
   bool over = lane >= kLanes;
   uint32_t layer = 0, stage = 0, pair = 0;
   bool has_share = false;
@@ -147,7 +147,7 @@ __device__ __forceinline__ void load_sets(const PersistentArgs& a, bool attends,
     if (__any_sync(~0u, fetches)) continue;
     // The next item.
     while (!over && unit == end) {
-      if (layer == a.n_layers) {
+      if (layer * kLinearStages + stage == a.n_stages) {
         over = true;
         break;
       }
@@ -176,13 +176,13 @@ __device__ __forceinline__ void load_sets(const PersistentArgs& a, bool attends,
         if (++stage == kLinearStages) {
           stage = 0;
           ++layer;
-        } else if (stage == kProjectStage && attends) {
+        } else if (stage == kProjectStage && attends && layer != a.n_layers) {
           prefetch_first(block.share(layer, stage), warp);
         }
       }
     }
     __syncwarp();
-    if (n_fetched < a.n_layers && (n_fetched < 2 || barrier_test(&block.layer_begun, n_fetched & 1))) {
+    if (n_fetched < a.n_entries && (n_fetched < 2 || barrier_test(&block.layer_begun, n_fetched & 1))) {
       if (lane == 0) {
         const uint32_t at = n_fetched % LayerRing::kLayers;
         block.layers.fetch(a, n_fetched, sizeof(BlockShares));
@@ -191,12 +191,12 @@ __device__ __forceinline__ void load_sets(const PersistentArgs& a, bool attends,
       }
       ++n_fetched;
     }
-    if (n_begun < a.n_layers && __all_sync(~0u, over || layer >= n_begun) &&
+    if (n_begun < a.n_entries && __all_sync(~0u, over || layer >= n_begun) &&
         (n_begun == 0 || barrier_test(&block.layer_begun, (n_begun - 1) & 1))) {
       if (lane == 0) barrier_arrive(&block.layer_begun);
       ++n_begun;
     }
-    if (n_begun == a.n_layers && __all_sync(~0u, over)) break;
+    if (n_begun == a.n_entries && __all_sync(~0u, over)) break;
     __syncwarp();
   }
 }

@@ -38,9 +38,8 @@ __device__ __forceinline__ QuantizedPart<8> quantize_octet(const float (&x)[8]) 
 
 // A stage's input: the residual, normalised and quantised, a thread eight elements. All see it behind a
 // barrier.
-__device__ __forceinline__ void normed_octets(uint32_t cols, const InputNorm& norm, const float* plain,
-                                              const uint64_t* words, uint32_t tag, float* row, uint8_t* codes,
-                                              float2* scales) {
+__device__ __forceinline__ void normed_octets(uint32_t cols, const InputNorm& norm, const uint64_t* words,
+                                              uint32_t tag, float* row, uint8_t* codes, float2* scales) {
   float* red = row + cols;
   const uint32_t tid = thread_here(), n_octets = cols / 8;
   const NormWeights ahead = load_norm_weights(norm, tid < n_octets ? tid * 8 : 0);
@@ -50,13 +49,7 @@ __device__ __forceinline__ void normed_octets(uint32_t cols, const InputNorm& no
   for (uint32_t first = tid; first < cols; first += kBatch * kComputeThreads) {
     const uint32_t n = min(kBatch, (cols - 1 - first) / kComputeThreads + 1);
     float value[kBatch];
-    if (plain) {
-#pragma unroll
-      for (uint32_t j = 0; j < kBatch; ++j)
-        value[j] = __ldcg(plain + first + min(j, n - 1) * kComputeThreads);
-    } else {
-      poll<kBatch>([&](uint32_t j) { return words + first + j * kComputeThreads; }, n, tag, value);
-    }
+    poll<kBatch>([&](uint32_t j) { return words + first + j * kComputeThreads; }, n, tag, value);
 #pragma unroll
     for (uint32_t j = 0; j < kBatch; ++j) {
       if (j < n) row[first + j * kComputeThreads] = value[j];
@@ -200,12 +193,29 @@ struct StagePlace {
   }
 };
 
+// Logits of the block's tiles.
+__device__ __forceinline__ void finish_head(const PersistentArgs& a, const StageShare& share,
+                                            const StreamParts& shared) {
+  const uint32_t shift = share.strip_shift;
+  compute_sync();
+#pragma unroll 1
+  for (uint32_t i = thread_here(); i < share.n_rows; i += kComputeThreads) {
+    float y[1];
+    fold_rows(shared.parts + (i / kTileRows << shift) * kTileRows + i % kTileRows, 0, 1u << shift, y);
+    if (share.bias) y[0] = __fadd_rn(y[0], __ldg(share.bias + i));
+    y[0] = __fmul_rn(y[0], share.scale);
+    if (a.softcap > 0.0f) y[0] = softcap_call(y[0], a.softcap);
+    a.logits[share.first_row + i] = y[0];
+  }
+}
+
 // Outputs of the block's tiles, a thread a row; gate and up: a warp the 32 rows of a group. What they need
 // besides the partial results is read before these are there.
 __device__ __forceinline__ void finish_stage(const PersistentArgs& a, StreamBlock& block,
                                              const StreamParts& shared, StagePlace place) {
   const uint32_t stage = place.stage(), tag = block.first_tag + place.layer(), i = thread_here();
   const StageShare& share = place.share(block);
+  if (place.layer() == a.n_layers) return finish_head(a, share, shared);
   const uint32_t shift = share.strip_shift;
   const float* part = shared.parts + (i / kTileRows << shift) * kTileRows + i % kTileRows;
   if (stage == kGateUpStage) {
@@ -233,7 +243,7 @@ __device__ __forceinline__ void finish_stage(const PersistentArgs& a, StreamBloc
     y[0] = __fadd_rn(residual, __fmul_rn(y[0], scale));
     block.residual[i] = y[0];
   }
-  if (place.index + 1 == a.n_layers * kLinearStages) {
+  if (place.index + 1 == a.n_stages) {
     a.x[share.first_row + i] = y[0];
   } else {
     publish(to, y[0], stage == kDownStage ? tag + 1 : tag);
@@ -251,12 +261,7 @@ __device__ __forceinline__ void prefetch_norm(const PersistentLinear& l) {
 // The input of a stage of which the block has a share.
 __device__ __forceinline__ void prepare_stage(const PersistentArgs& a, StreamBlock& block,
                                               const StreamParts& shared, StagePlace place) {
-  const uint32_t n = place.layer(), stage = place.stage(), tid = thread_here();
-  const bool is_first = n == 0;
-  if (stage == kProjectStage && is_first) {
-    const StageShare& share = place.share(block);
-    if (tid < share.n_rows) block.residual[tid] = __ldcg(a.x + share.first_row + tid);
-  }
+  const uint32_t n = place.layer(), stage = place.stage();
   const uint32_t tag = block.first_tag + n;
   if (stage == kProjectStage || stage == kDownStage) {
     quantized_words(place.share(block).n_groups,
@@ -264,9 +269,8 @@ __device__ __forceinline__ void prepare_stage(const PersistentArgs& a, StreamBlo
                     shared.scales);
   } else {
     const PersistentLinear& l = block.layers[n].linears[stage];
-    normed_octets(l.cols, l.norm, stage == kQkvStage && is_first ? a.x : nullptr,
-                  stage == kQkvStage ? a.exchange.input : a.exchange.middle, tag, shared.row, shared.codes,
-                  shared.scales);
+    normed_octets(l.cols, l.norm, stage == kQkvStage ? a.exchange.input : a.exchange.middle, tag, shared.row,
+                  shared.codes, shared.scales);
   }
 }
 
@@ -278,7 +282,7 @@ __device__ __forceinline__ void stream_stage(const PersistentArgs& a, StreamBloc
   if (place.stage() == kProjectStage && thread_here() == kComputeThreads - 1) {
     const uint32_t n = place.layer();
     prefetch_norm(block.layers[n].linears[kGateUpStage]);
-    if (n + 1 != a.n_layers) prefetch_norm(block.layers[n + 1].linears[kQkvStage]);
+    if (n + 1 != a.n_entries) prefetch_norm(block.layers[n + 1].linears[kQkvStage]);
   }
   if (place.here().share(block).n_tiles == 0) return;
   prepare_stage(a, block, stream_parts(a.stream, shared), place.here());
@@ -289,7 +293,7 @@ __device__ __forceinline__ void stream_stage(const PersistentArgs& a, StreamBloc
     const bool one_tile = of_block.n_tiles == 1;
     const StreamParts of_stage = stream_parts(a.stream, shared);
     compute_sync();
-    if (place.here().index + 1 == a.n_layers * kLinearStages) {
+    if (place.here().index + 1 == a.n_stages) {
       launch_dependents();
       // The next launch begins with these.
       const uint32_t at = thread_here() * kPrefetchChunk;

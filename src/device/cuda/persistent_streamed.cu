@@ -10,9 +10,9 @@ namespace {
 
 #if __CUDA_ARCH__ >= 900
 // Arguments of the layer to come are there, and those of the layer before are not read any more. Nobody tells
-// of a layer before all have told of the one before.
+// of a layer before all have told of the one before. The head counts as one.
 __device__ __forceinline__ void begin_layer(const PersistentArgs& a, StreamBlock& block, uint32_t n) {
-  if (n + 1 < a.n_layers) block.layers.wait(n + 1);
+  if (n + 1 < a.n_entries) block.layers.wait(n + 1);
   if (n != 0) barrier_wait(&block.layer_begun, (n - 1) & 1);
   __syncwarp();
   if ((thread_here() & 31) == 0) barrier_arrive(&block.layer_begun);
@@ -83,8 +83,10 @@ __global__ void __launch_bounds__(kStreamThreads, 1) stream_kernel(const __grid_
   Slots slots = {0};
   block.layers.wait(0);
   wait_for_inputs();
+  const StageShare& own = block.share(0, kProjectStage);
+  begin_residual(a, own.first_row, own.n_rows, block.first_tag, block.residual);
 #pragma unroll 1
-  for (StagePlace place = {0}; place.index != a.n_layers * kLinearStages; ++place.index) {
+  for (StagePlace place = {0}; place.index != a.n_stages; ++place.index) {
     if (place.stage() == kQkvStage) begin_layer(a, block, place.here().layer());
     if (place.stage() == kProjectStage && block.n_own != 0)
       attention_stage<kDim>(a, block, shared, place.here().layer());

@@ -104,12 +104,12 @@ CudaPlan::CudaPlan(const model::Program& program, const device::ResolvedLimits& 
   if (const auto shape = persistent_shape(program, blocks)) {
     const uint32_t n_splits = std::min(shape->max_splits, max_splits);
     persistent = {
-        plan.add("decode.layers", Category::kActivations, spec.n_layers * sizeof(PersistentLayer)),
+        plan.add("decode.layers", Category::kActivations, shape->layers.size() * sizeof(PersistentLayer)),
         plan.add("decode.exchange", Category::kActivations, persistent_words(program, n_splits).n * 8),
         n_splits, 0};
     if (shape->stream.n_slots != 0) {
       persistent->shares = plan.add("decode.shares", Category::kActivations,
-                                    uint64_t{spec.n_layers} * blocks.n * sizeof(BlockShares));
+                                    shape->layers.size() * blocks.n * sizeof(BlockShares));
     }
   }
   if (pairs != 0) {

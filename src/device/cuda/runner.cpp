@@ -14,11 +14,12 @@ void Runner::run(const StepShape& shape) {
   input_quantized_ = false;  // a step before may have failed between two ops
   const std::vector<model::Op>& ops = state_.program->ops;
   for (size_t i = 0; i < ops.size(); ++i) {
-    if (shape.persistent && i == 1) {
+    if (shape.persistent && i == 0) {
       PersistentArgs args = persistent_->args;
       args.step = step_;
       launch_persistent(calls_, persistent_->n_blocks, args);
-      i = ops.size() - 1;  // the head
+      if (persistent_->has_head) break;
+      i = ops.size() - 1;
     }
     project_ = i + 1 < ops.size() ? std::get_if<model::ProjectOp>(&ops[i + 1]) : nullptr;
     down_ = i + 1 < ops.size() ? std::get_if<model::MoeDownOp>(&ops[i + 1]) : nullptr;

@@ -1,4 +1,5 @@
 // Embedding look-ups, and what follows the logits: digests and sampling by the rules of sampling/rules.h.
+#include "device/cuda/embedding.cuh"
 #include "device/cuda/ops.h"
 #include "device/cuda/ptx.cuh"
 #include "sampling/rules.h"
@@ -8,38 +9,12 @@ namespace {
 
 using sampling::SamplingParams;
 
-__device__ __forceinline__ float table_value(const Matrix& table, uint64_t row, uint64_t i,
-                                             const numerics::WeightGroup& g, uint32_t in_group) {
-  if (!numerics::is_block_format(table.type)) {
-    const uint64_t at = (row / 32 * table.cols + i) * 32 + row % 32;
-    return numerics::load_element(table.type, table.data, at);
-  }
-  const uint32_t half = in_group / 16;
-  const float value =
-      __fmul_rn(__fmul_rn(g.d, static_cast<float>(g.scale[half])), static_cast<float>(g.w[0]));
-  return numerics::has_minimum(table.type)
-             ? __fadd_rn(value, __fmul_rn(g.dm, static_cast<float>(g.min[half])))
-             : value;
-}
-
-// The dequantised element; scales are decoded by every thread for itself.
-__device__ float look_up(const Matrix& table, uint64_t row, uint64_t i) {
-  numerics::WeightGroup g = numerics::plain_group(0.0f);
-  if (numerics::is_block_format(table.type)) {
-    g = packed_scales(table, row, i / 32);
-    g.w[0] = static_cast<int16_t>(packed_value(table, row, i));
-  }
-  return table_value(table, row, i, g, static_cast<uint32_t>(i % 32));
-}
-
 __global__ void __launch_bounds__(256) embed_kernel(const EmbedArgs a) {
   launch_dependents();
   const uint32_t token = blockIdx.y, i = blockIdx.x * 256 + threadIdx.x;
-  int32_t id = __ldcg(a.step.token + token);  // the step's words were there before its first kernel
   wait_for_inputs();
   if (i >= a.dim) return;
-  if (id < 0) id = __ldcg(a.last_token + (-1 - id));
-  if (id < 0) id = 0;  // nothing was sampled: the host has seen the row's flag and drops what follows
+  const int32_t id = id_of(__ldcg(a.step.token + token), a.last_token);
   float x = look_up(a.table, static_cast<uint64_t>(id), i) * a.scale;
   if (a.positions.data)
     x = x + look_up(a.positions, static_cast<uint64_t>(__ldcg(a.step.position + token)), i);
@@ -80,7 +55,8 @@ __global__ void __launch_bounds__(kStatsThreads) row_stats_kernel(const SampleAr
   const uint32_t n_words = (a.n_vocab + 1) / 2;
   // Words whose loads are on their way together.
   constexpr uint32_t kBatch = 4, kStride = kStatsBlocks * kStatsThreads;
-  for (uint32_t first = blockIdx.x * kStatsThreads + threadIdx.x; first < n_words; first += kBatch * kStride) {
+  for (uint32_t first = blockIdx.x * kStatsThreads + threadIdx.x; first < n_words;
+       first += kBatch * kStride) {
     float value[kBatch][2] = {};
 #pragma unroll
     for (uint32_t j = 0; j < kBatch; ++j) {
