@@ -180,6 +180,7 @@ TEST_P(SampleRows, EqualTheHostsForAnyParametersAndLogits) {
   if (rig.context->has_clusters) sizes = {1, 2, kSampleBlocks};
   for (const uint32_t n_blocks : sizes) {
     buffers.write(args.seen, seen);
+    launch_row_stats(&rig.calls(), n_rows, args);
     launch_sample(&rig.calls(), n_rows, n_blocks, args);
     const std::vector<RowResult> got = buffers.read(args.published, n_rows);
     const std::vector<int32_t> last = buffers.read(args.last_token, n_rows);

@@ -110,12 +110,14 @@ __device__ __forceinline__ void publish_group(uint64_t* words, uint32_t n_groups
 }
 
 // The residual that the layers begin with: of the token's embedding each block has the rows that it owns, a
-// thread each, and all get them as the first layer's input.
-__device__ __forceinline__ void begin_residual(const PersistentArgs& a, uint32_t first_row, uint32_t n_rows,
-                                               uint32_t tag, float* residual) {
+// thread each, and all get them as the first layer's input. id: of the token.
+__device__ __forceinline__ int32_t token_id(const PersistentArgs& a) {
+  return id_of(__ldcg(a.step.token), a.last_token);
+}
+__device__ __forceinline__ void begin_residual(const PersistentArgs& a, int32_t id, uint32_t first_row,
+                                               uint32_t n_rows, uint32_t tag, float* residual) {
   const uint32_t i = threadIdx.x;
   if (i >= n_rows) return;
-  const int32_t id = id_of(__ldcg(a.step.token), a.last_token);
   const float x = look_up(a.embeddings, static_cast<uint64_t>(id), first_row + i) * a.embedding_scale;
   residual[i] = x;
   publish(a.exchange.input + first_row + i, x, tag);

@@ -133,6 +133,9 @@ struct SampleArgs {
   uint32_t* ids;         // [R, n_vocab]
 };
 void prepare_sample(Calls* calls);  // once per context
+// What rows are drawn from besides their logits: results and row_best. Not where the kernel of all layers
+// made the row (persistent.h).
+void launch_row_stats(Calls* calls, uint32_t n_rows, const SampleArgs& args);
 // n_blocks: clusters of so many blocks draw a row; 1 where the device has no clusters.
 void launch_sample(Calls* calls, uint32_t n_rows, uint32_t n_blocks, const SampleArgs& args);
 inline constexpr uint32_t kSampleBlocks = 8;            // that every device with clusters takes

@@ -393,6 +393,7 @@ void launch_persistent(Calls* calls, uint32_t n_blocks, const PersistentArgs& ar
   shape.block = dim3(streams ? kStreamThreads : kResidentThreads);
   shape.shared_bytes = streams ? args.stream.bytes : args.shared.bytes;
   shape.together = true;
+  shape.overlap = false;  // it reads what the step before left from its first instruction on
   calls->launch("layers, one token", (streams ? streamed_kernel : resident_kernel)(args.head_dim), shape,
                 args);
 }

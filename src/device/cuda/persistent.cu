@@ -49,9 +49,7 @@ __device__ __forceinline__ void load_layers(const PersistentArgs& a, bool attend
       if (is_layer && starts)
         fetch_share(layer.linears[stage], stage, shared + a.shared.slots_at[stage], &block.ready[stage]);
       if (stage == kQkvStage && attends) {
-        if (n == 0) {
-          wait_for_inputs();  // the pages are those of steps before
-        } else {
+        if (n != 0) {
           __syncwarp();
           wait_for_readers(kLinearStages);
         }
@@ -69,14 +67,15 @@ template <uint32_t kDim>
 __device__ __forceinline__ void compute_layers(const PersistentArgs& a, const StepAttention& step,
                                                bool attends, const AttentionItem& item, BlockShared& block,
                                                uint8_t* shared) {
-  const uint32_t first_tag = __ldcg(a.exchange.epoch) + 1;  // the epoch is of the step before
-  wait_for_inputs();
+  // The kernel is the step's first: its words are there, and what the step before left.
+  const uint32_t first_tag = __ldcg(a.exchange.epoch) + 1;
+  const int32_t id = token_id(a);
   const StageShared stage_shared = {shared, a.shared, block.residual};
   block.layers.wait(0);
   const PersistentLinear& project = block.layers[0].linears[kProjectStage];
   const PersistentShare own = share_of(project, false, blockIdx.x);
   const uint32_t first_row = own.first_tile * kTileRows, rows = project.segments[0].rows;
-  begin_residual(a, first_row, own.n_tiles == 0 ? 0 : min(own.n_tiles * kTileRows, rows - first_row),
+  begin_residual(a, id, first_row, own.n_tiles == 0 ? 0 : min(own.n_tiles * kTileRows, rows - first_row),
                  first_tag, block.residual);
 #pragma unroll 1
   for (uint32_t n = 0; n < a.n_layers; ++n) {
@@ -114,7 +113,6 @@ __global__ void __launch_bounds__(kResidentThreads, 1)
   const uint32_t tid = threadIdx.x;
   if (tid <= kLinearStages) barrier_init(&block.ready[tid]);
   if (tid < LayerRing::kLayers) barrier_init(&block.layers.ready[tid]);
-  // The step's words were there before its first kernel.
   const StepAttention step = step_attention(a);
   const bool attends = first_item() < step.n_items;
   const AttentionItem item = item_at(step, first_item());

@@ -121,8 +121,9 @@ struct PersistentArgs {
   float embedding_scale;
   const int32_t* last_token;  // [slots]
   float* x;                   // [dim] what the head begins with, where it is not one of the stages
-  float* logits;              // else [n_vocab]
+  float* logits;              // else [n_vocab], with what is known of the row (SampleArgs::results)
   float softcap;
+  SampleArgs sample;
   PersistentExchange exchange;
   PersistentShared shared;
   StreamShared stream;
@@ -156,7 +157,7 @@ PersistentWords persistent_words(const model::Program& program, uint32_t n_split
 struct Persistent {
   PersistentArgs args;
   uint32_t n_blocks;
-  bool has_head;  // logits are there behind it
+  bool has_head;  // logits and what launch_row_stats() makes of them are there behind it
 };
 struct State;
 // nullopt where the plan has none. Writes the layers' arguments into VRAM.

@@ -37,6 +37,9 @@ __device__ __forceinline__ StepAttention step_attention(const PersistentArgs& a)
 }
 // The first item of a block: the last blocks attend, which have less to do in the linear stages.
 __device__ __forceinline__ uint32_t first_item() { return gridDim.x - 1 - blockIdx.x; }
+__device__ __forceinline__ uint32_t items_of_block(const StepAttention& step) {
+  return first_item() < step.n_items ? (step.n_items - first_item() - 1) / gridDim.x + 1 : 0;
+}
 __device__ __forceinline__ AttentionItem item_at(const StepAttention& step, uint32_t index) {
   const uint32_t query = index % step.n_queries;
   return {index / step.n_queries, query / step.chunks, query % step.chunks};

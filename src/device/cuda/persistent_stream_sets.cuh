@@ -96,16 +96,24 @@ __device__ __forceinline__ void prefetch_first(const StageShare& s, uint32_t war
   }
 }
 
+// A layer's arguments and the block's shares of it on their way, by one thread.
+__device__ __forceinline__ void fetch_entry(const PersistentArgs& a, StreamBlock& block, uint32_t n) {
+  const uint32_t at = n % LayerRing::kLayers;
+  block.layers.fetch(a, n, sizeof(BlockShares));
+  bulk_copy(&block.shares[at], a.shares + n * gridDim.x + blockIdx.x, sizeof(BlockShares),
+            &block.layers.ready[at]);
+}
+
 // The loading warps have all sets of units on their way as soon as what they replace has been read, a lane
-// those of one warp. Lanes go on each for itself, since their warps do. The first of them has the layers'
-// arguments too.
-__device__ __forceinline__ void load_sets(const PersistentArgs& a, bool attends, StreamBlock& block,
-                                          uint8_t* shared) {
+// those of one warp. Lanes go on each for itself, since their warps do. The first of them has the arguments
+// of layers too, from the third on.
+__device__ __forceinline__ void load_sets(const PersistentArgs& a, StreamBlock& block, uint8_t* shared) {
   constexpr uint32_t kLanes = kTokenWarps / kLoadingWarps;
   const uint32_t lane = threadIdx.x & 31, loader = (threadIdx.x - kComputeThreads) >> 5;
   const uint32_t warp = loader * kLanes + lane % kLanes;
+  const bool attends = items_of_block(step_attention(a)) != 0;
   uint8_t* const slots = shared + warp * a.stream.slot_bytes * a.stream.n_slots;
-  uint32_t n_fetched = loader == 0 ? 0 : a.n_entries;  // layers whose arguments are there or on their way
+  uint32_t n_fetched = loader == 0 ? 2 : a.n_entries;  // entries whose arguments are there or on their way
   uint32_t n_begun = 0;                                // layers that all lanes have come to
   bool over = lane >= kLanes;
   uint32_t layer = 0, stage = 0, pair = 0;
@@ -182,13 +190,8 @@ __device__ __forceinline__ void load_sets(const PersistentArgs& a, bool attends,
       }
     }
     __syncwarp();
-    if (n_fetched < a.n_entries && (n_fetched < 2 || barrier_test(&block.layer_begun, n_fetched & 1))) {
-      if (lane == 0) {
-        const uint32_t at = n_fetched % LayerRing::kLayers;
-        block.layers.fetch(a, n_fetched, sizeof(BlockShares));
-        bulk_copy(&block.shares[at], a.shares + n_fetched * gridDim.x + blockIdx.x, sizeof(BlockShares),
-                  &block.layers.ready[at]);
-      }
+    if (n_fetched < a.n_entries && barrier_test(&block.layer_begun, n_fetched & 1)) {
+      if (lane == 0) fetch_entry(a, block, n_fetched);
       ++n_fetched;
     }
     if (n_begun < a.n_entries && __all_sync(~0u, over || layer >= n_begun) &&

@@ -4,6 +4,7 @@
 
 #include "device/cuda/exchange.cuh"
 #include "device/cuda/persistent_stream_sets.cuh"
+#include "device/cuda/row_stats.cuh"
 #include "device/cuda/weight_prefetch.cuh"
 
 namespace orcd::cuda {
@@ -193,20 +194,30 @@ struct StagePlace {
   }
 };
 
-// Logits of the block's tiles.
+// Logits of the block's tiles, two neighbours' lanes a word of the row's digest.
 __device__ __forceinline__ void finish_head(const PersistentArgs& a, const StageShare& share,
                                             const StreamParts& shared) {
-  const uint32_t shift = share.strip_shift;
+  const uint32_t shift = share.strip_shift, n_rows = share.n_rows;
+  const RowSampling sampling = row_sampling(a.sample, 0);
+  RowStats stats;
   compute_sync();
 #pragma unroll 1
-  for (uint32_t i = thread_here(); i < share.n_rows; i += kComputeThreads) {
-    float y[1];
-    fold_rows(shared.parts + (i / kTileRows << shift) * kTileRows + i % kTileRows, 0, 1u << shift, y);
-    if (share.bias) y[0] = __fadd_rn(y[0], __ldg(share.bias + i));
-    y[0] = __fmul_rn(y[0], share.scale);
-    if (a.softcap > 0.0f) y[0] = softcap_call(y[0], a.softcap);
-    a.logits[share.first_row + i] = y[0];
+  for (uint32_t i = thread_here(); (i & ~31u) < n_rows; i += kComputeThreads) {
+    float y[1] = {};
+    if (i < n_rows) {
+      fold_rows(shared.parts + (i / kTileRows << shift) * kTileRows + i % kTileRows, 0, 1u << shift, y);
+      if (share.bias) y[0] = __fadd_rn(y[0], __ldg(share.bias + i));
+      y[0] = __fmul_rn(y[0], share.scale);
+      if (a.softcap > 0.0f) y[0] = softcap_call(y[0], a.softcap);
+      a.logits[share.first_row + i] = y[0];
+    }
+    const float other = __shfl_down_sync(~0u, y[0], 1);
+    if (i < n_rows && i % 2 == 0)
+      add_word(a.sample, sampling, (share.first_row + i) / 2, y[0], other, &stats);
   }
+  // The normalised row has been used.
+  publish_stats<kComputeWarps>(a.sample, 0, stats, reinterpret_cast<RowStats*>(shared.row),
+                               [] { compute_sync(); });
 }
 
 // Outputs of the block's tiles, a thread a row; gate and up: a warp the 32 rows of a group. What they need

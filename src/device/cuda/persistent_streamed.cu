@@ -53,7 +53,11 @@ __global__ void __launch_bounds__(kStreamThreads, 1) stream_kernel(const __grid_
   __shared__ __align__(16) uint8_t block_bytes[sizeof(StreamBlock)];
   StreamBlock& block = *reinterpret_cast<StreamBlock*>(block_bytes);
   const uint32_t tid = threadIdx.x;
-  if (tid < LayerRing::kLayers) barrier_init(&block.layers.ready[tid]);
+  if (tid == kComputeThreads) {
+    // Nothing can begin before the first layers' arguments are there.
+    for (uint32_t n = 0; n < LayerRing::kLayers; ++n) barrier_init(&block.layers.ready[n]);
+    for (uint32_t n = 0; n < min(2u, a.n_entries); ++n) fetch_entry(a, block, n);
+  }
   if (tid < kTokenWarps * kMostSlots) {
     barrier_init(&block.set_ready[0][0] + tid);
     barrier_init(&block.set_read[0][0] + tid, 32);
@@ -62,29 +66,33 @@ __global__ void __launch_bounds__(kStreamThreads, 1) stream_kernel(const __grid_
     barrier_init(&block.layer_begun, kComputeWarps + kLoadingWarps);
     barrier_init(&block.attention_over);
     barrier_init(&block.pages_ready);
-    // The step's words were there before its first kernel; the epoch is of the step before.
-    block.first_tag = __ldcg(a.exchange.epoch) + 1;
-    const StepAttention step = step_attention(a);
-    block.step = step;
-    block.n_own = first_item() < step.n_items ? (step.n_items - first_item() - 1) / gridDim.x + 1 : 0;
   }
   __syncthreads();
   if (tid >= kComputeThreads) {
-    load_sets(a, block.n_own != 0, block, shared);
+    load_sets(a, block, shared);
     return;
   }
-  const StepAttention& step = block.step;
-  if (tid < block.n_own * kPages) {
-    const AttentionItem item = item_at(step, first_item() + tid / kPages * gridDim.x);
-    block.own[tid / kPages] = item;
-    block.page_ids[tid / kPages][tid % kPages] = page_id(a, step, item, tid % kPages);
+  // The kernel is the step's first: its words are there, and what the step before left.
+  const int32_t id = token_id(a);
+  if (tid < kMostItems * kPages) {
+    const StepAttention step = step_attention(a);
+    const uint32_t n_own = items_of_block(step), own = tid / kPages;
+    if (tid == 0) {
+      block.step = step;
+      block.n_own = n_own;
+      block.first_tag = __ldcg(a.exchange.epoch) + 1;
+    }
+    if (own < n_own) {
+      const AttentionItem item = item_at(step, first_item() + own * gridDim.x);
+      block.own[own] = item;
+      block.page_ids[own][tid % kPages] = page_id(a, step, item, tid % kPages);
+    }
   }
   compute_sync();
   Slots slots = {0};
   block.layers.wait(0);
-  wait_for_inputs();
   const StageShare& own = block.share(0, kProjectStage);
-  begin_residual(a, own.first_row, own.n_rows, block.first_tag, block.residual);
+  begin_residual(a, id, own.first_row, own.n_rows, block.first_tag, block.residual);
 #pragma unroll 1
   for (StagePlace place = {0}; place.index != a.n_stages; ++place.index) {
     if (place.stage() == kQkvStage) begin_layer(a, block, place.here().layer());

@@ -17,6 +17,7 @@ void Runner::run(const StepShape& shape) {
     if (shape.persistent && i == 0) {
       PersistentArgs args = persistent_->args;
       args.step = step_;
+      args.sample = sample_args();
       launch_persistent(calls_, persistent_->n_blocks, args);
       if (persistent_->has_head) break;
       i = ops.size() - 1;
@@ -28,6 +29,13 @@ void Runner::run(const StepShape& shape) {
     std::visit([this](const auto& one) { run(one); }, ops[i]);
   }
   if (shape_.n_rows == 0) return;
+  const SampleArgs args = sample_args();
+  if (!shape.persistent || !persistent_->has_head) launch_row_stats(calls_, shape_.n_rows, args);
+  const bool by_cluster = state_.context->has_clusters && args.n_vocab >= kClusterVocabulary;
+  launch_sample(calls_, shape_.n_rows, by_cluster ? kSampleBlocks : 1, args);
+}
+
+SampleArgs Runner::sample_args() const {
   SampleArgs args;
   args.step = step_;
   args.logits = state_.floats(state_.plan.logits);
@@ -38,11 +46,10 @@ void Runner::run(const StepShape& shape) {
   args.last_token = state_.as<int32_t>(state_.plan.last_token);
   args.row_best = state_.as<uint64_t>(state_.plan.row_best);
   args.results = state_.as<RowResult>(state_.plan.results);
-  args.published = state_.published(shape.buffer);
+  args.published = state_.published(shape_.buffer);
   args.values = state_.floats(state_.plan.values);
   args.ids = state_.as<uint32_t>(state_.plan.ids);
-  const bool by_cluster = state_.context->has_clusters && args.n_vocab >= kClusterVocabulary;
-  launch_sample(calls_, shape_.n_rows, by_cluster ? kSampleBlocks : 1, args);
+  return args;
 }
 
 bool Runner::can_persist(uint32_t position) const {

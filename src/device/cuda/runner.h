@@ -75,6 +75,7 @@ class Runner {
     return static_cast<uint32_t>(align_up(n_tokens, kTokenAlignment));
   }
 
+  SampleArgs sample_args() const;
   void run(const model::EmbedOp& op);
   void run(const model::QkvOp& op);
   void run(const model::AttentionOp& op);

@@ -2,12 +2,10 @@
 #include "device/cuda/embedding.cuh"
 #include "device/cuda/ops.h"
 #include "device/cuda/ptx.cuh"
-#include "sampling/rules.h"
+#include "device/cuda/row_stats.cuh"
 
 namespace orcd::cuda {
 namespace {
-
-using sampling::SamplingParams;
 
 __global__ void __launch_bounds__(256) embed_kernel(const EmbedArgs a) {
   launch_dependents();
@@ -25,33 +23,17 @@ constexpr uint32_t kStatsBlocks = 64, kStatsThreads = 256;
 constexpr uint32_t kThreads = 1024;
 constexpr uint32_t kWarps = kThreads / 32;
 
-__device__ __forceinline__ bool is_seen(const SampleArgs& a, uint32_t slot, uint32_t id) {
-  return (__ldcg(a.seen + static_cast<uint64_t>(slot) * a.seen_words + id / 32) >> (id % 32)) & 1;
-}
-
-__device__ __forceinline__ float adjusted(const SampleArgs& a, const SamplingParams& params, uint32_t slot,
-                                          uint32_t id, float logit) {
-  const bool seen = params.repetition_penalty != 1.0f && is_seen(a, slot, id);
-  return sampling::adjust_logit(logit, params.temperature, params.repetition_penalty, seen);
-}
-
-// Over a row by kStatsBlocks blocks: its digest, whether it is sound, its best adjusted logit. Integer
-// atomics only, one of each a block: those of an address queue.
+// Over a row by kStatsBlocks blocks.
 __global__ void __launch_bounds__(kStatsThreads) row_stats_kernel(const SampleArgs a) {
   constexpr uint32_t kStatsWarps = kStatsThreads / 32;
-  __shared__ numerics::Digest digests[kStatsWarps];
-  __shared__ uint64_t bests[kStatsWarps];
+  __shared__ __align__(16) uint8_t of_warps[kStatsWarps * sizeof(RowStats)];
   launch_dependents();
   // What does not come from the kernels before is read while they run.
   const uint32_t row = blockIdx.y;
-  const int32_t slot = __ldcg(a.step.row_slot + row);
+  const RowSampling sampling = row_sampling(a, row);
   const float* logits = a.logits + static_cast<uint64_t>(row) * a.n_vocab;
-  SamplingParams params;
-  if (slot >= 0) params = a.slots[slot].params;
   wait_for_inputs();
-  numerics::Digest digest;
-  uint64_t best = 0;
-  bool broken = false;
+  RowStats stats;
   const uint32_t n_words = (a.n_vocab + 1) / 2;
   // Words whose loads are on their way together.
   constexpr uint32_t kBatch = 4, kStride = kStatsBlocks * kStatsThreads;
@@ -70,47 +52,10 @@ __global__ void __launch_bounds__(kStatsThreads) row_stats_kernel(const SampleAr
     for (uint32_t j = 0; j < kBatch; ++j) {
       const uint32_t i = first + j * kStride;
       if (i >= n_words) break;
-      numerics::digest_add(&digest, numerics::digest_word(value[j][0], value[j][1]), i);
-#pragma unroll
-      for (uint32_t h = 0; h < 2; ++h) {
-        const uint32_t id = 2 * i + h;
-        if (id >= a.n_vocab) break;
-        broken = broken || !sampling::is_valid_logit(value[j][h]);
-        if (slot < 0) continue;
-        const uint64_t key =
-            static_cast<uint64_t>(sampling::order_key(adjusted(a, params, slot, id, value[j][h]))) << 32 |
-            static_cast<uint32_t>(~id);
-        best = key > best ? key : best;
-      }
+      add_word(a, sampling, i, value[j][0], value[j][1], &stats);
     }
   }
-  const auto reduce = [&](uint32_t n_lanes) {
-    for (uint32_t stride = n_lanes / 2; stride > 0; stride /= 2) {
-      digest.a += __shfl_down_sync(~0u, digest.a, stride);
-      digest.b += __shfl_down_sync(~0u, digest.b, stride);
-      const uint64_t other = __shfl_down_sync(~0u, best, stride);
-      best = other > best ? other : best;
-    }
-  };
-  reduce(32);
-  if (threadIdx.x % 32 == 0) {
-    digests[threadIdx.x / 32] = digest;
-    bests[threadIdx.x / 32] = best;
-  }
-  broken = __syncthreads_or(broken);
-  if (threadIdx.x >= 32) return;
-  digest = threadIdx.x < kStatsWarps ? digests[threadIdx.x] : numerics::Digest();
-  best = threadIdx.x < kStatsWarps ? bests[threadIdx.x] : 0;
-  reduce(kStatsWarps);
-  if (threadIdx.x != 0) return;
-  RowResult* result = a.results + row;
-  atomicAdd(reinterpret_cast<unsigned long long*>(&result->digest.a),
-            static_cast<unsigned long long>(digest.a));
-  atomicAdd(reinterpret_cast<unsigned long long*>(&result->digest.b),
-            static_cast<unsigned long long>(digest.b));
-  if (broken) atomicOr(&result->non_finite, 1u);
-  if (best != 0)
-    atomicMax(reinterpret_cast<unsigned long long*>(a.row_best + row), static_cast<unsigned long long>(best));
+  publish_stats<kStatsWarps>(a, row, stats, reinterpret_cast<RowStats*>(of_warps), [] { __syncthreads(); });
 }
 
 // A row is drawn by the blocks of a cluster (or by one): each has a contiguous part of the vocabulary, and
@@ -467,8 +412,11 @@ void launch_embed(Calls* calls, uint32_t n_tokens, const EmbedArgs& args) {
   calls->launch("embed", embed_kernel, {dim3((args.dim + 255) / 256, n_tokens), dim3(256)}, args);
 }
 
-void launch_sample(Calls* calls, uint32_t n_rows, uint32_t n_blocks, const SampleArgs& args) {
+void launch_row_stats(Calls* calls, uint32_t n_rows, const SampleArgs& args) {
   calls->launch("row digests", row_stats_kernel, {dim3(kStatsBlocks, n_rows), dim3(kStatsThreads)}, args);
+}
+
+void launch_sample(Calls* calls, uint32_t n_rows, uint32_t n_blocks, const SampleArgs& args) {
   LaunchShape shape = {dim3(n_blocks, n_rows), dim3(kThreads), kBinBytes};
   shape.cluster = n_blocks;
   calls->launch("sample", sample_kernel, shape, args);
