@@ -264,6 +264,8 @@ __device__ __forceinline__ float chain_set(const SetRegisters<F, kTiles>& set, u
   const uint8_t* mine = codes + (lane & 3) * 8;
 #pragma unroll
   for (uint32_t u = 0; u < T::kUnits; ++u) {
+    // Strips of narrow matrices are short.
+    if (T::kUnits == 4 && u == 2 && n_groups <= 4) break;
     const float4 both = *reinterpret_cast<const float4*>(scales + 2 * u);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
