@@ -53,6 +53,36 @@ std::vector<std::string> compared_kernels() {
   return {"", "streamed", "launches"};
 }
 
+// Tokens drawn one by one behind a prompt, and the digest of the rows that they were drawn from.
+struct Drawn {
+  std::vector<int32_t> tokens;
+  numerics::Digest digest;
+  bool operator==(const Drawn&) const = default;
+};
+Drawn draw(Loaded& loaded, std::span<const int32_t> prompt, float temperature) {
+  sampling::SamplingParams params;
+  params.temperature = temperature;
+  params.repetition_penalty = 1.1f;
+  params.seed = 7;
+  loaded.executor->begin_sequence(0, params, prompt);
+  const std::vector<uint32_t> pages = test::pages_of(loaded.resolved, 0);
+  Drawn out;
+  device::SequenceStep step;
+  step.pages = pages;
+  step.tokens = prompt;
+  step.sample = true;
+  step.logits = device::LogitsMode::kLast;
+  while (out.tokens.size() < 8) {
+    loaded.executor->submit({&step, 1});
+    const device::SequenceResult result = loaded.executor->collect()[0];
+    out.tokens.push_back(result.token);
+    numerics::digest_chain(&out.digest, result.logits_digest);
+    step.first_position += step.tokens.empty() ? 1 : static_cast<uint32_t>(step.tokens.size());
+    step.tokens = {};
+  }
+  return out;
+}
+
 void expect_cpu_bits(const SyntheticModel& shape, uint32_t n_tokens, const std::string& what,
                      bool narrow = true) {
   const LoadedModel model(shape);
@@ -60,17 +90,23 @@ void expect_cpu_bits(const SyntheticModel& shape, uint32_t n_tokens, const std::
   const std::vector<int32_t> tokens = test::random_tokens(n_tokens, shape.n_vocab, 5);
   Loaded cpu(cpu::open_cpu_device(0), model, limits_of(context));
   const std::vector<float> want = all_logits(cpu, tokens, 1);
+  const std::span<const int32_t> prompt = std::span(tokens).first(20);
   for (const std::string& kernels : compared_kernels()) {
     const Environment wanted("ORCD_CUDA_KERNELS", kernels.c_str());
     const PersistentBlocks blocks = Context(0).persistent;
     if (blocks.n != 0) {
       const std::optional<Persistent> persistent = taken(model, context);
       ASSERT_TRUE(persistent) << what << " " << kernels;
-      EXPECT_EQ(persistent->args.stream.n_slots != 0, blocks.streams || !narrow) << what << " " << kernels;
+      const bool streams = persistent->args.stream.n_slots != 0;
+      EXPECT_EQ(streams, blocks.streams || !narrow) << what << " " << kernels;
+      EXPECT_EQ(persistent->has_head, streams && numerics::is_block_format(shape.types[0]))
+          << what << kernels;
     }
     Loaded cuda(model, limits_of(context));
     // On the GPU each token is a decode step.
     EXPECT_EQ(n_different(want, all_logits(cuda, tokens, 1)), 0u) << what << " " << kernels;
+    for (const float temperature : {0.0f, 0.8f})
+      EXPECT_EQ(draw(cuda, prompt, temperature), draw(cpu, prompt, temperature)) << what << " " << kernels;
   }
 }
 
@@ -145,7 +181,17 @@ TEST(PersistentKernel, WeightsThatStreamGiveTheCpusBits) {
   shape.ffn_dim = 7168;
   shape.n_heads = 16;
   shape.n_kv_heads = 4;
+  shape.n_vocab = 70'001;  // more rows of the head than a block has threads; half a word of the row's digest
   expect_cpu_bits(shape, 40, "2048 x 7168", false);
+}
+
+// The head is no stage of the kernel then, and a launch of its own.
+TEST(PersistentKernel, AHeadInFloatsGivesTheCpusBits) {
+  SyntheticModel shape;
+  shape.types = {TensorType::kF16};
+  shape.types.insert(shape.types.end(), 7 * shape.n_layers, TensorType::kQ8_0);
+  shape.n_vocab = 333;
+  expect_cpu_bits(shape, 40, "F16");
 }
 
 TEST(PersistentKernel, ContextsThatAreTooLongForItGoOnWithTheSameBits) {

@@ -84,7 +84,8 @@ class Calls {
 
   static int device_count();  // throws Error(kCudaError) where there is no usable driver
   cudaDeviceProp properties();
-  // How many blocks with so much dynamic shared memory a multiprocessor has room for; once properties() are known.
+  // How many blocks with so much dynamic shared memory a multiprocessor has room for; once properties() are
+  // known.
   uint32_t blocks_per_sm(uint32_t shared_bytes) const;
   std::string pci_bus_id();
   int runtime_version();

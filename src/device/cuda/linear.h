@@ -101,8 +101,8 @@ struct ExpertArgs {
 inline constexpr uint32_t kWideExpertTokens = 64;  // of an ExpertTile for wgmma
 inline constexpr uint32_t kFewExpertTokens = 8;    // and for mma
 
-// Blocks of a multiprocessor that the head has for one token, where its shared memory has room for them: it is
-// the largest matrix, and twice as much of it is on its way.
+// Blocks of a multiprocessor that the head has for one token, where its shared memory has room for them: it
+// is the largest matrix, and twice as much of it is on its way.
 inline constexpr uint32_t kHeadBlocksPerSm = 2;
 
 // A launch over block formats; fills in what follows from the shape. All segments are of one format, but for
