@@ -1,11 +1,12 @@
-// One token of one sequence through all layers by one kernel: its blocks stay for the whole step, one a
-// multiprocessor, have weights in shared memory before they are needed, and give each other activations as
-// words that carry their own tag. A layer of a chain of kernels is bound by what lies between and at the
-// beginning of them (docs/PERFORMANCE.md).
+// One token of one sequence, from its embedding through all layers, by one kernel: its blocks stay for the
+// whole step, one a multiprocessor, have weights in shared memory before they are needed, and give each other
+// activations as words that carry their own tag. A layer of a chain of kernels is bound by what lies between
+// and at the beginning of them (docs/PERFORMANCE.md).
 //
 // There are two. In one a block's share of a whole layer is resident in shared memory, one layer ahead
 // (persistent.cu): of the narrow models that have room for it. Through the other it streams, to each warp the
-// units that it will work on (persistent_streamed.cu): of all others, or where ORCD_CUDA_KERNELS asks for it.
+// units that it will work on, and the head's too (persistent_streamed.cu): of all others, or where
+// ORCD_CUDA_KERNELS asks for it.
 #pragma once
 
 #include <optional>
