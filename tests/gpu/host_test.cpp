@@ -21,22 +21,29 @@ using test::fake_operations_run;
 using test::Rig;
 using test::SyntheticModel;
 
+// A prompt of 20 tokens in slot 0.
+struct FirstStep {
+  FirstStep() {
+    step.tokens = prompt;
+    step.pages = pages;
+  }
+  const std::vector<int32_t> prompt = test::random_tokens(20, 300, 1);
+  const std::vector<uint32_t> pages = {0};
+  device::SequenceStep step;
+};
+
 TEST(HostSide, BeginningASequenceWaitsForNoStep) {
   Rig rig;
   const auto executor = rig.load();
-  const std::vector<int32_t> prompt = test::random_tokens(20, 300, 1);
-  const std::vector<uint32_t> pages = {0};
-  executor->begin_sequence(0, {}, prompt);
-  device::SequenceStep step;
-  step.tokens = prompt;
-  step.pages = pages;
-  executor->submit({&step, 1});
+  FirstStep first;
+  executor->begin_sequence(0, {}, first.prompt);
+  executor->submit({&first.step, 1});
   const uint64_t run = fake_operations_run();
   EXPECT_LT(run, fake_operations_queued());
-  executor->begin_sequence(1, {}, prompt);
+  executor->begin_sequence(1, {}, first.prompt);
   EXPECT_EQ(fake_operations_run(), run) << "the step under way was waited for";
   // The slot's own staging is: it would be overwritten before its copy is made.
-  executor->begin_sequence(1, {}, std::span(prompt).first(3));
+  executor->begin_sequence(1, {}, std::span(first.prompt).first(3));
   EXPECT_GT(fake_operations_run(), run);
   executor->collect();
 }
@@ -45,17 +52,13 @@ TEST(HostSide, BeginningASequenceWaitsForNoStep) {
 TEST(HostSide, AStepWaitsForItsWordsAndItsResultsForTheStepButNotForThoseOfTheNext) {
   Rig rig;
   const auto executor = rig.load();
-  const std::vector<int32_t> prompt = test::random_tokens(20, 300, 1);
-  const std::vector<uint32_t> pages = {0};
-  executor->begin_sequence(0, {}, prompt);
-  device::SequenceStep step;
-  step.tokens = prompt;
-  step.pages = pages;
-  executor->submit({&step, 1});
+  FirstStep first;
+  executor->begin_sequence(0, {}, first.prompt);
+  executor->submit({&first.step, 1});
   const uint64_t of_first = fake_operations_queued();
-  step.tokens = {};
-  step.first_position = 20;
-  executor->submit({&step, 1});
+  first.step.tokens = {};
+  first.step.first_position = 20;
+  executor->submit({&first.step, 1});
   executor->collect();
   EXPECT_EQ(fake_operations_run(), of_first);
   executor->collect();
