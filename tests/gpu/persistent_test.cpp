@@ -99,7 +99,7 @@ void expect_cpu_bits(const SyntheticModel& shape, uint32_t n_tokens, const std::
       ASSERT_TRUE(persistent) << what << " " << kernels;
       const bool streams = persistent->args.stream.n_slots != 0;
       EXPECT_EQ(streams, blocks.streams || !narrow) << what << " " << kernels;
-      EXPECT_EQ(persistent->has_head, streams && numerics::is_block_format(shape.types[0]))
+      EXPECT_EQ(persistent->has_head(), streams && numerics::is_block_format(shape.types[0]))
           << what << kernels;
     }
     Loaded cuda(model, limits_of(context));

@@ -109,11 +109,11 @@ __device__ __forceinline__ void publish_group(uint64_t* words, uint32_t n_groups
     publish(words + n_groups * 8 + group * 2 + lane / 4, lane < 4 ? q.scale.x : q.scale.y, tag);
 }
 
-// The residual that the layers begin with: of the token's embedding each block has the rows that it owns, a
-// thread each, and all get them as the first layer's input. id: of the token.
 __device__ __forceinline__ int32_t token_id(const PersistentArgs& a) {
   return id_of(__ldcg(a.step.token), a.last_token);
 }
+// The residual that the layers begin with: of the token's embedding each block has the rows that it owns, a
+// thread each, and all get them as the first layer's input. id: of the token.
 __device__ __forceinline__ void begin_residual(const PersistentArgs& a, int32_t id, uint32_t first_row,
                                                uint32_t n_rows, uint32_t tag, float* residual) {
   const uint32_t i = threadIdx.x;

@@ -268,14 +268,13 @@ PersistentShared lay_out(const std::vector<PersistentLayer>& layers, uint32_t pa
   return out;
 }
 
-// Where weights stream, the last n_heads entries being of the head. page_bytes: of a split.
-StreamShared lay_out_stream(const std::vector<PersistentLayer>& layers, uint32_t n_heads,
-                            uint32_t page_bytes) {
+// Where weights stream. has_head: it is the last entry. page_bytes: of a split.
+StreamShared lay_out_stream(const std::vector<PersistentLayer>& layers, bool has_head, uint32_t page_bytes) {
   StreamShared out = {};
   uint32_t row = kAttentionShared, parts = 0, codes = 0, scales = 0;
   for (size_t entry = 0; entry < layers.size(); ++entry) {
     const PersistentLayer& layer = layers[entry];
-    const bool is_head = entry + n_heads >= layers.size();
+    const bool is_head = has_head && entry + 1 == layers.size();
     for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
       const PersistentLinear& linear = layer.linears[stage];
       const bool glu = stage == kGateUpStage;
@@ -344,10 +343,10 @@ std::optional<PersistentShape> persistent_shape(const model::Program& program, P
     out.shared = {};
     if (std::any_of(out.layers.begin(), out.layers.end(), streams_slowly)) return std::nullopt;
   }
-  out.stream = lay_out_stream(out.layers, 0, page_bytes);
+  out.stream = lay_out_stream(out.layers, false, page_bytes);
   if (can_have_head(program)) {
     out.layers.push_back(shape_head(program, n_blocks));
-    const StreamShared with_head = lay_out_stream(out.layers, 1, page_bytes);
+    const StreamShared with_head = lay_out_stream(out.layers, true, page_bytes);
     out.has_head = with_head.n_slots != 0 && with_head.n_slots == out.stream.n_slots;
     if (out.has_head) {
       out.stream = with_head;
@@ -422,7 +421,6 @@ std::optional<Persistent> make_persistent(State& state) {
   args.embedding_scale = embed.scale;
   args.last_token = state.as<const int32_t>(state.plan.last_token);
   args.x = state.floats(state.plan.x);
-  out.has_head = shape.has_head;
   args.exchange = {exchange + words.input,
                    exchange + words.middle,
                    exchange + words.q,

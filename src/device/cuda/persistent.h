@@ -158,7 +158,8 @@ PersistentWords persistent_words(const model::Program& program, uint32_t n_split
 struct Persistent {
   PersistentArgs args;
   uint32_t n_blocks;
-  bool has_head;  // logits and what launch_row_stats() makes of them are there behind it
+  // Logits and what launch_row_stats() makes of them are there behind it.
+  bool has_head() const { return args.logits != nullptr; }
 };
 struct State;
 // nullopt where the plan has none. Writes the layers' arguments into VRAM.

@@ -19,8 +19,8 @@ void Runner::run(const StepShape& shape) {
       args.step = step_;
       args.sample = sample_args();
       launch_persistent(calls_, persistent_->n_blocks, args);
-      if (persistent_->has_head) break;
-      i = ops.size() - 1;
+      if (persistent_->has_head()) break;
+      i = ops.size() - 1;  // the head
     }
     project_ = i + 1 < ops.size() ? std::get_if<model::ProjectOp>(&ops[i + 1]) : nullptr;
     down_ = i + 1 < ops.size() ? std::get_if<model::MoeDownOp>(&ops[i + 1]) : nullptr;
@@ -30,7 +30,7 @@ void Runner::run(const StepShape& shape) {
   }
   if (shape_.n_rows == 0) return;
   const SampleArgs args = sample_args();
-  if (!shape.persistent || !persistent_->has_head) launch_row_stats(calls_, shape_.n_rows, args);
+  if (!shape.persistent || !persistent_->has_head()) launch_row_stats(calls_, shape_.n_rows, args);
   const bool by_cluster = state_.context->has_clusters && args.n_vocab >= kClusterVocabulary;
   launch_sample(calls_, shape_.n_rows, by_cluster ? kSampleBlocks : 1, args);
 }
