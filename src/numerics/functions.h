@@ -5,6 +5,17 @@
 
 namespace orcd::numerics {
 
+// e^r where |r| is half of ln 2 or little more: what exp_f32() has left of x.
+ORCD_HD float exp_of_rest(float r) {
+  float p = 1.9875691500e-4f;
+  p = fma_rn(p, r, 1.3981999507e-3f);
+  p = fma_rn(p, r, 8.3334519073e-3f);
+  p = fma_rn(p, r, 4.1665795894e-2f);
+  p = fma_rn(p, r, 1.6666665459e-1f);
+  p = fma_rn(p, r, 5.0000001201e-1f);
+  return fma_rn(p, r * r, r) + 1.0f;
+}
+
 // e^x, max error about 1 ulp. exp(0) == 1 exactly; x < -104 gives 0, x > 88.72284 gives +Inf, NaN gives NaN.
 // Cody & Waite range reduction; polynomial of Cephes expf (Moshier 1989).
 ORCD_HD float exp_f32(float x) {
@@ -14,13 +25,7 @@ ORCD_HD float exp_f32(float x) {
   const float n = t - kMagic;
   float r = fma_rn(n, -0.693359375f, clamped);
   r = fma_rn(n, 2.12194440e-4f, r);
-  float p = 1.9875691500e-4f;
-  p = fma_rn(p, r, 1.3981999507e-3f);
-  p = fma_rn(p, r, 8.3334519073e-3f);
-  p = fma_rn(p, r, 4.1665795894e-2f);
-  p = fma_rn(p, r, 1.6666665459e-1f);
-  p = fma_rn(p, r, 5.0000001201e-1f);
-  const float y = fma_rn(p, r * r, r) + 1.0f;
+  const float y = exp_of_rest(r);
   // 2^n in two factors, so that results below the normal range are rounded once.
   const int32_t exponent = static_cast<int32_t>(float_bits(t) - 0x4b400000u);
   const int32_t low = exponent >> 1;

@@ -55,13 +55,7 @@ __device__ __forceinline__ float exp_nonpositive(float x) {
   const float t = __fmaf_rn(fmaxf(x, -104.0f), 1.44269504088896341f, kMagic);
   const float n = t - kMagic;
   const float r = __fmaf_rn(n, 2.12194440e-4f, __fmaf_rn(n, -0.693359375f, x));
-  float p = 1.9875691500e-4f;
-  p = __fmaf_rn(p, r, 1.3981999507e-3f);
-  p = __fmaf_rn(p, r, 8.3334519073e-3f);
-  p = __fmaf_rn(p, r, 4.1665795894e-2f);
-  p = __fmaf_rn(p, r, 1.6666665459e-1f);
-  p = __fmaf_rn(p, r, 5.0000001201e-1f);
-  const float y = __fmaf_rn(p, __fmul_rn(r, r), r) + 1.0f;
+  const float y = numerics::exp_of_rest(r);
   const float scaled =
       y * numerics::bits_float(numerics::float_bits(t) << 23) * numerics::bits_float(0x1f800000u);
   return x < -104.0f ? 0.0f : scaled;
