@@ -141,16 +141,19 @@ int run(const char* device_name, const char* path, bool digest_only) {
               b.prefill(0, b.tokens(512, 2), LogitsMode::kNone, nullptr, 512) * 1e3);
   for (uint32_t slot = 1; slot < b.limits.slots; ++slot)
     b.prefill(slot, b.tokens(512, 3 + slot), LogitsMode::kNone, nullptr, 512);
-  for (const uint32_t n_slots : {1u, 2u, 4u, 8u, 12u, 16u, 32u}) {
-    b.decode(n_slots, 512, 16, nullptr);
-    const double seconds = b.decode(n_slots, 512, 128, nullptr) / 128;
-    uint64_t kv = 0;
-    for (const model::LayerSpec& layer : b.program->spec.layers)
-      kv += kv::page_bytes(layer.n_kv_heads, layer.head_dim) / 64;
-    const double moved = bytes + static_cast<double>(kv) * 576 * n_slots;
-    std::printf("decode batch %u: %.1f tok/s, %.3f ms a step, %.1f %% of the bandwidth\n", n_slots,
+  uint64_t kv = 0;
+  for (const model::LayerSpec& layer : b.program->spec.layers)
+    kv += kv::page_bytes(layer.n_kv_heads, layer.head_dim) / 64;
+  // 128 steps; the bytes that they move by the mean position.
+  const auto decoded = [&](const char* what, uint32_t n_slots, uint32_t position) {
+    b.decode(n_slots, position, 16, nullptr);
+    const double seconds = b.decode(n_slots, position, 128, nullptr) / 128;
+    const double moved = bytes + static_cast<double>(kv) * (position + 64) * n_slots;
+    std::printf("decode batch %u%s: %.1f tok/s, %.3f ms a step, %.1f %% of the bandwidth\n", n_slots, what,
                 n_slots / seconds, seconds * 1e3, 100 * moved / seconds / bandwidth);
-  }
+  };
+  decoded(" from position 0", 1, 0);
+  for (const uint32_t n_slots : {1u, 2u, 4u, 8u, 12u, 16u, 32u}) decoded("", n_slots, 512);
   params.temperature = 0.8f;
   const auto drawn = [&](const char* what, uint32_t n_slots) {
     for (uint32_t slot = 0; slot < n_slots; ++slot) b.executor->begin_sequence(slot, params, {});

@@ -67,6 +67,24 @@ __global__ void count_exponentials(unsigned long long* count) {
   atomicAdd(count, n);
 }
 
+__global__ void count_reciprocals(unsigned long long* count) {
+  unsigned long long n = 0;
+  for (uint64_t bits = blockIdx.x * kThreads + threadIdx.x; bits < 1ull << 31; bits += kBlocks * kThreads) {
+    const float b = bits_float(static_cast<uint32_t>(bits));
+    n += float_bits(cuda::reciprocal(b)) != float_bits(1.0f / b);
+  }
+  atomicAdd(count, n);
+}
+
+__global__ void count_halves(unsigned long long* count) {
+  unsigned long long n = 0;
+  for (uint64_t bits = blockIdx.x * kThreads + threadIdx.x; bits < 1ull << 32; bits += kBlocks * kThreads) {
+    const float x = bits_float(static_cast<uint32_t>(bits));
+    n += cuda::half_bits(x) != numerics::float_to_half(x);
+  }
+  atomicAdd(count, n);
+}
+
 template <typename Launch>
 uint64_t counted(int device, Launch launch) {
   unsigned long long* count = nullptr;
@@ -92,6 +110,12 @@ uint64_t different_inverse_roots(int device) {
 }
 uint64_t different_exponentials(int device) {
   return counted(device, [](unsigned long long* count) { count_exponentials<<<kBlocks, kThreads>>>(count); });
+}
+uint64_t different_reciprocals(int device) {
+  return counted(device, [](unsigned long long* count) { count_reciprocals<<<kBlocks, kThreads>>>(count); });
+}
+uint64_t different_halves(int device) {
+  return counted(device, [](unsigned long long* count) { count_halves<<<kBlocks, kThreads>>>(count); });
 }
 uint64_t different_quotients(int device, uint32_t n) {
   return counted(device,

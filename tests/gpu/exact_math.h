@@ -11,6 +11,10 @@ uint64_t different_code_scales(int device);
 uint64_t different_inverse_roots(int device);
 // exp_nonpositive() against numerics::exp_f32, for every x <= 0 and NaN.
 uint64_t different_exponentials(int device);
+// reciprocal() against 1 / b, for every b >= 0.
+uint64_t different_reciprocals(int device);
+// half_bits() against numerics::float_to_half, for every float.
+uint64_t different_halves(int device);
 // divide() against a / n, for every a from 1 to 2 and some at the ends of what is ordinary; n: an integer.
 uint64_t different_quotients(int device, uint32_t n);
 

@@ -13,6 +13,10 @@ TEST(ExactMath, InverseRootsOfEveryMean) { EXPECT_EQ(different_inverse_roots(0),
 
 TEST(ExactMath, ExponentialsOfAllThatIsNotPositive) { EXPECT_EQ(different_exponentials(0), 0u); }
 
+TEST(ExactMath, ReciprocalsOfAllThatIsNotNegative) { EXPECT_EQ(different_reciprocals(0), 0u); }
+
+TEST(ExactMath, HalvesOfEveryFloat) { EXPECT_EQ(different_halves(0), 0u); }
+
 TEST(ExactMath, MeansOfRowsOfAnyWidth) {
   for (uint32_t n = 32; n <= 4096; n += 32) EXPECT_EQ(different_quotients(0, n), 0u) << n;
 }

@@ -11,7 +11,8 @@ namespace orcd::cuda {
 
 using numerics::kMaxHeadDim;
 using numerics::kPageKeys;
-inline constexpr uint32_t kSplitKeys = numerics::kPageKeys * numerics::kPagesPerSplit;
+inline constexpr uint32_t kPages = numerics::kPagesPerSplit;
+inline constexpr uint32_t kSplitKeys = kPageKeys * kPages;
 
 __device__ __forceinline__ float larger(float a, float b) { return b > a ? b : a; }
 

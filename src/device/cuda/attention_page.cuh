@@ -7,7 +7,6 @@
 namespace orcd::cuda {
 
 inline constexpr uint32_t kHeads = 2;
-inline constexpr uint32_t kPages = numerics::kPagesPerSplit;
 
 // What a block shares: two query heads, the token's own key and value, a split's weights.
 struct DecodeShared {

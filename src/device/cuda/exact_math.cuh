@@ -5,6 +5,8 @@
 // compares them with the compiler's for all operands. So is an exponential of what a softmax needs.
 #pragma once
 
+#include <cuda_fp16.h>
+
 #include <cstdint>
 
 #include "numerics/functions.h"
@@ -37,6 +39,11 @@ __device__ __forceinline__ float2 code_scales(float amax) {
   return make_float2(d, d > 0.0f ? divide(127.0f, amax, near_reciprocal(amax)) : 0.0f);
 }
 
+// 1 / b of any number.
+__device__ __forceinline__ float reciprocal(float b) {
+  return __builtin_expect(is_ordinary(b), true) ? divide(1.0f, b, near_reciprocal(b)) : 1.0f / b;
+}
+
 // 1 / sqrt(x), both correctly rounded: 2^-90 <= x < 2^90.
 __device__ __forceinline__ float inverse_root(float x) {
   float r;
@@ -59,6 +66,12 @@ __device__ __forceinline__ float exp_nonpositive(float x) {
   const float scaled =
       y * numerics::bits_float(numerics::float_bits(t) << 23) * numerics::bits_float(0x1f800000u);
   return x < -104.0f ? 0.0f : scaled;
+}
+
+// numerics::float_to_half by the instruction, whose NaN is another.
+__device__ __forceinline__ uint16_t half_bits(float x) {
+  const uint32_t sign = numerics::float_bits(x) >> 16 & 0x8000u;
+  return static_cast<uint16_t>(x == x ? __half_as_ushort(__float2half_rn(x)) : sign | 0x7e00u);
 }
 
 }  // namespace orcd::cuda

@@ -88,7 +88,7 @@ __device__ __forceinline__ void compute_layers(const PersistentArgs& a, const St
       if (stage == kProjectStage) compute_sync();
       if (stage == kProjectStage && attends) {
         // Where the links of the linear stages lie.
-        auto& of_attention = *reinterpret_cast<DecodeShared*>(shared + a.shared.links_at);
+        auto& of_attention = *reinterpret_cast<AttentionShared*>(shared + a.shared.links_at);
         attend<kDim>(a, layer, step, item, block.page_ids, of_attention, shared + a.shared.pages_at,
                      &block.ready[kLinearStages], n & 1, tag);
         tell_loader(kLinearStages);

@@ -180,7 +180,7 @@ inline constexpr uint32_t kMostResiduals = 64;  // rows of the residual that a b
 // Of shared memory: dynamic; beside it the kernels have 6 and 8 KiB; and of it what attention shares in a
 // block.
 inline constexpr uint32_t kMostResidentShared = 220 * 1024, kMostStreamShared = 215 * 1024;
-inline constexpr uint32_t kAttentionShared = 17 * 1024;
+inline constexpr uint32_t kAttentionShared = 6 * 1024;
 inline constexpr uint32_t kMostSlots = 4;  // of a warp
 inline constexpr uint32_t kMostItems = 2;  // of a block in attention, where weights stream
 

@@ -2,13 +2,23 @@
 // query heads of a KV head at a time.
 #pragma once
 
-#include "device/cuda/attention_page.cuh"
+#include "device/cuda/attention_heads.cuh"
 #include "device/cuda/exchange.cuh"
 #include "device/cuda/persistent.h"
 
 namespace orcd::cuda {
 
-static_assert(sizeof(DecodeShared) <= kAttentionShared && kHeads == kPersistentQueries);
+// What a block shares of an item: heads of q, and room for norms of heads; weights of the split, and what is
+// known of half pages and pages.
+struct AttentionShared {
+  static constexpr uint32_t kMostDim = 128;
+  float q[kPersistentQueries][kMostDim];
+  float scratch[kPersistentQueries + 2][kMostDim];
+  float p[kPersistentQueries][kSplitKeys];
+  float half_max[kPersistentQueries][2 * kPages];
+  float correction[kPersistentQueries][kPages], page_sum[kPersistentQueries][kPages];
+};
+static_assert(sizeof(AttentionShared) <= kAttentionShared);
 
 // What a block knows of a step's attention: all layers have the same window.
 struct StepAttention {
@@ -29,7 +39,7 @@ __device__ __forceinline__ StepAttention step_attention(const PersistentArgs& a)
   step.begin = numerics::first_visible(step.position, a.window);
   step.first_split = step.begin / kSplitKeys;
   step.n_splits = step.position / kSplitKeys - step.first_split + 1;
-  step.heads = a.n_heads * step.n_splits <= a.n_attending ? 1 : kHeads;
+  step.heads = a.n_heads * step.n_splits <= a.n_attending ? 1 : kPersistentQueries;
   step.chunks = (a.n_heads / a.n_kv_heads + step.heads - 1) / step.heads;
   step.n_queries = a.n_kv_heads * step.chunks;
   step.n_items = step.n_queries * step.n_splits;
@@ -78,121 +88,313 @@ __device__ __forceinline__ void fetch_pages(const PersistentArgs& a, const Persi
   }
 }
 
+// A head of q or k by one warp: a lane has pairs of elements that rotate together, or of those that do not.
+// Pair i of a head, of which the first n_rotated rotate.
+__device__ __forceinline__ uint2 pair_elements(uint32_t i, uint32_t n_rotated, bool halves) {
+  return halves && i < n_rotated ? make_uint2(i, i + n_rotated) : make_uint2(2 * i, 2 * i + 1);
+}
+template <uint32_t kDim>
+struct HeadPairs {
+  static constexpr uint32_t kPairs = kDim / 64;
+  uint2 at[kPairs];
+  float2 x[kPairs];
+};
+
+// Waits for a head's words, then its norm and rotation. weight: of the norm, or nullptr; angles: of the
+// position, [n_rotated]; scratch: [kDim] in shared memory, used where there is a norm. What does not depend
+// on the words is loaded before they are there. Whole warps.
+template <uint32_t kDim>
+__device__ __forceinline__ void receive_head(const uint64_t* words, uint32_t tag, const float* weight,
+                                             float eps, uint32_t n_rotated, bool halves, const float2* angles,
+                                             float* scratch, HeadPairs<kDim>& head) {
+  constexpr uint32_t kPairs = HeadPairs<kDim>::kPairs;
+  const uint32_t lane = thread_here() & 31;
+  float2 angle[kPairs], w[kPairs];
+#pragma unroll
+  for (uint32_t m = 0; m < kPairs; ++m) {
+    const uint32_t i = lane + 32 * m;
+    head.at[m] = pair_elements(i, n_rotated, halves);
+    angle[m] = i < n_rotated ? __ldg(angles + i) : make_float2(1.0f, 0.0f);
+    w[m] = weight ? make_float2(__ldg(weight + head.at[m].x), __ldg(weight + head.at[m].y))
+                  : make_float2(1.0f, 1.0f);
+  }
+  float value[2 * kPairs];
+  poll<2 * kPairs>([&](uint32_t j) { return words + (j % 2 == 0 ? head.at[j / 2].x : head.at[j / 2].y); },
+                   2 * kPairs, tag, value);
+#pragma unroll
+  for (uint32_t m = 0; m < kPairs; ++m) head.x[m] = make_float2(value[2 * m], value[2 * m + 1]);
+  if (weight) {
+#pragma unroll
+    for (uint32_t m = 0; m < kPairs; ++m) {
+      scratch[head.at[m].x] = head.x[m].x;
+      scratch[head.at[m].y] = head.x[m].y;
+    }
+    __syncwarp();
+    float sums[8] = {};
+#pragma unroll
+    for (uint32_t m = 0; m < kDim / 32; ++m) {
+      const float x = scratch[lane + 32 * m];
+      sums[m] = __fmaf_rn(x, x, 0.0f);
+    }
+    __syncwarp();
+    constexpr auto kCols = static_cast<float>(kDim);
+    const float inverse = inverse_rms(warp_tree_256(sums), kDim, near_reciprocal(kCols), eps);
+#pragma unroll
+    for (uint32_t m = 0; m < kPairs; ++m)
+      head.x[m] = make_float2(head.x[m].x * inverse * w[m].x, head.x[m].y * inverse * w[m].y);
+  }
+#pragma unroll
+  for (uint32_t m = 0; m < kPairs; ++m) {
+    if (lane + 32 * m < n_rotated) numerics::rotate_pair(&head.x[m].x, &head.x[m].y, angle[m].x, angle[m].y);
+  }
+}
+
+// A batch of dimensions of a lane's key.
+inline constexpr uint32_t kKeyBatch = 16;
+struct KeyBatch {
+  float x[kKeyBatch];
+};
+__device__ __forceinline__ KeyBatch load_key(const uint16_t* key, uint32_t d) {
+  KeyBatch batch;
+#pragma unroll
+  for (uint32_t i = 0; i < kKeyBatch; ++i) batch.x[i] = half_value(key + (d + i) * kPageKeys);
+  return batch;
+}
+// The chain of a score, dimensions ascending; one: the first batch. Others come while those before are added.
+template <uint32_t kDim>
+__device__ __forceinline__ float key_score(const float* q, const uint16_t* key, KeyBatch one) {
+  float score = 0.0f;
+  const auto add = [&](uint32_t d, const KeyBatch& batch) {
+#pragma unroll
+    for (uint32_t i = 0; i < kKeyBatch; i += 4) {
+      const float4 query = *reinterpret_cast<const float4*>(q + d + i);
+      score = __fmaf_rn(query.x, batch.x[i], score);
+      score = __fmaf_rn(query.y, batch.x[i + 1], score);
+      score = __fmaf_rn(query.z, batch.x[i + 2], score);
+      score = __fmaf_rn(query.w, batch.x[i + 3], score);
+    }
+  };
+#pragma unroll
+  for (uint32_t d = 0; d < kDim; d += 2 * kKeyBatch) {
+    const KeyBatch other = load_key(key, d + kKeyBatch);
+    add(d, one);
+    if (d + 2 * kKeyBatch < kDim) one = load_key(key, d + 2 * kKeyBatch);
+    add(d + kKeyBatch, other);
+  }
+  return score;
+}
+
+// The largest of a warp's numbers: as integers in the order of the numbers. With a NaN among them it is any:
+// what is made of it is NaN then.
+__device__ __forceinline__ float warp_maximum(float x) {
+  const auto bits = static_cast<int32_t>(numerics::float_bits(x));
+  const int32_t most = __reduce_max_sync(~0u, bits ^ ((bits >> 31) & 0x7fffffff));
+  return numerics::bits_float(static_cast<uint32_t>(most ^ ((most >> 31) & 0x7fffffff)));
+}
+
+// The chain of an element over keys [first, last) of a split, v: the element in the values of page 0. Batches
+// of values come while those before are added; keys that cannot be seen have weights of 0 and count as 0.
+template <uint32_t kDim>
+__device__ __forceinline__ float split_values(const float* weights, const float* correction,
+                                              const uint16_t* v, uint32_t first, uint32_t last) {
+  constexpr uint32_t kBatch = 16, kPageStep = kPageBytes<kDim> / 2;
+  float o = 0.0f, one[kBatch], other[kBatch];
+  const auto load = [&](const uint16_t* from, float(&value)[kBatch]) {
+#pragma unroll
+    for (uint32_t i = 0; i < kBatch; ++i) value[i] = half_value(from + i * kDim);
+  };
+  const auto add = [&](const float* p, const float(&value)[kBatch]) {
+#pragma unroll
+    for (uint32_t i = 0; i < kBatch; i += 4) {
+      const float4 weight = *reinterpret_cast<const float4*>(p + i);
+      o = __fmaf_rn(weight.x, value[i], o);
+      o = __fmaf_rn(weight.y, value[i + 1], o);
+      o = __fmaf_rn(weight.z, value[i + 2], o);
+      o = __fmaf_rn(weight.w, value[i + 3], o);
+    }
+  };
+  uint32_t page = first / kPageKeys;
+  v += page * kPageStep;
+  load(v, one);
+#pragma unroll 1
+  for (; page * kPageKeys < last; ++page) {
+    const float* p = weights + page * kPageKeys;
+    const uint16_t* next = page + 1 < kPages ? v + kPageStep : v;
+    o = o * correction[page];
+    if (first <= page * kPageKeys && (page + 1) * kPageKeys <= last) {
+      load(v + kBatch * kDim, other);
+      add(p, one);
+      load(v + 2 * kBatch * kDim, one);
+      add(p + kBatch, other);
+      load(v + 3 * kBatch * kDim, other);
+      add(p + 2 * kBatch, one);
+      load(next, one);
+      add(p + 3 * kBatch, other);
+    } else {
+      const uint32_t begin = page * kPageKeys;
+      const uint32_t from = first > begin ? (first - begin) / kBatch * kBatch : 0,
+                     to = min(last - begin, kPageKeys);
+#pragma unroll 1
+      for (uint32_t j = from; j < to; j += kBatch) {
+#pragma unroll
+        for (uint32_t i = 0; i < kBatch; ++i) {
+          const uint32_t key = begin + j + i;
+          other[i] = key >= first && key < last ? half_value(v + (j + i) * kDim) : 0.0f;
+        }
+        add(p + j, other);
+      }
+      load(next, one);
+    }
+    v = next;
+  }
+  return o;
+}
+
+// The sum of a page's weights by a warp.
+__device__ __forceinline__ float page_weight_sum(const float* weights) {
+  float2 p = *reinterpret_cast<const float2*>(weights + 2 * (thread_here() & 31));
+#pragma unroll
+  for (uint32_t stride = 16; stride > 0; stride /= 2) {
+    p.x = p.x + __shfl_down_sync(~0u, p.x, stride);
+    p.y = p.y + __shfl_down_sync(~0u, p.y, stride);
+  }
+  return p.x + p.y;
+}
+
 // An item of a layer's attention, whose pages are in their slot when `ready` comes to `parity`: published
-// where it is all of its query, or else to be merged. Ends with the barrier of those that compute, behind
+// where it is all of its query, or else to be merged. Its last barrier of those that compute is one behind
 // which other pages may come.
 template <uint32_t kDim>
 __device__ __forceinline__ void attend(const PersistentArgs& a, const PersistentLayer& layer,
                                        const StepAttention& step, const AttentionItem& item,
-                                       const int32_t* page_ids, DecodeShared& s, uint8_t* slot,
+                                       const int32_t* page_ids, AttentionShared& s, uint8_t* slot,
                                        uint64_t* ready, uint32_t parity, uint32_t tag) {
-  constexpr uint32_t kBytes = kPageBytes<kDim>, kOutputs = kHeads * kDim;
+  constexpr uint32_t kBytes = kPageBytes<kDim>, kHalfKeys = kPageKeys / 2, kHalves = 2 * kPages;
+  constexpr uint32_t kFirstHeadWarp = kComputeWarps - kPersistentQueries - 2;
+  static_assert(kPersistentQueries * kHalves <= kComputeWarps && kHalfKeys == 32);
+  const float kNone = numerics::bits_float(0xff800000u);
   const PersistentExchange& words = a.exchange;
   const uint32_t tid = thread_here(), warp = __shfl_sync(~0u, tid >> 5, 0), lane = tid & 31;
   const uint32_t per_kv = a.n_heads / a.n_kv_heads, kv_head = item.kv_head, local_split = item.local_split;
   const uint32_t first_head = kv_head * per_kv + item.chunk * step.heads;
   const uint32_t n_heads = min(step.heads, (kv_head + 1) * per_kv - first_head);
   const uint32_t split = step.first_split + local_split, base = split * kSplitKeys;
-  const uint32_t end = step.position + 1;
-  const uint32_t first_page = step.begin > base ? (step.begin - base) / kPageKeys : 0;
-  const uint32_t end_page = min(kPages, (end - base + kPageKeys - 1) / kPageKeys);
+  // Keys of the split that can be seen.
+  const uint32_t first = step.begin > base ? step.begin - base : 0;
+  const uint32_t last = min(step.position + 1 - base, kSplitKeys);
   const bool has_new = step.position / kSplitKeys == split;
-  const uint32_t new_page = step.position % kSplitKeys / kPageKeys, new_key = step.position % kPageKeys;
+  const uint32_t new_key = step.position % kSplitKeys;
 
-  RopeArgs r = {};
-  r.head_dim = kDim;
-  r.n_dims = layer.n_dims;
-  r.halves = layer.halves;
-  r.eps = layer.qk_eps;
-  r.scale = layer.q_scale;
-  r.table = layer.rope_table;
-  const float2* angles = angles_of(r, step.position);
-  for (uint32_t i = tid; i < r.n_dims / 2; i += kComputeThreads) s.angles[i] = __ldg(angles + i);
-  for (uint32_t d = tid; d < kDim; d += kComputeThreads) {
-    if (layer.q_norm) s.q_norm[d] = __ldg(layer.q_norm + d);
-    if (layer.k_norm) s.k_norm[d] = __ldg(layer.k_norm + d);
-  }
-  compute_sync();
-  // The heads, a warp each: one or two of q, one of k, one of v.
-  const bool is_q = warp < kHeads;
-  if (is_q ? warp < n_heads : warp < kHeads + 2) {
-    float* mine = is_q ? s.q[warp] : warp == kHeads ? s.k : s.v;
-    const uint64_t* from =
-        is_q ? words.q + (first_head + warp) * kDim : (warp == kHeads ? words.k : words.v) + kv_head * kDim;
-    float value[kDim / 32];
-    poll<kDim / 32>([&](uint32_t i) { return from + lane + 32 * i; }, kDim / 32, tag, value);
+  // Half a page of a head's scores a warp, a key a lane.
+  const uint32_t half = warp % kHalves, scored_head = warp / kHalves, scored_page = half / 2;
+  const uint32_t key = half * kHalfKeys + lane;
+  const bool scores =
+      scored_head < n_heads && scored_page >= first / kPageKeys && scored_page * kPageKeys < last;
+  const uint16_t* const key_at =
+      reinterpret_cast<const uint16_t*>(slot + scored_page * kBytes) + key % kPageKeys;
+  const bool is_new = scores && has_new && half == new_key / kHalfKeys;
+  if (warp >= kFirstHeadWarp) {
+    const uint32_t role = warp - kFirstHeadWarp;
+    const bool is_q = role < kPersistentQueries, is_k = role == kPersistentQueries;
+    if (is_q ? role < n_heads : has_new) {
+      const uint32_t n_rotated = is_q || is_k ? layer.n_dims / 2 : 0;
+      const auto* angles = reinterpret_cast<const float2*>(layer.rope_table) +
+                           static_cast<uint64_t>(step.position) * n_rotated;
+      const uint64_t* from =
+          is_q ? words.q + (first_head + role) * kDim : (is_k ? words.k : words.v) + kv_head * kDim;
+      HeadPairs<kDim> head;
+      receive_head<kDim>(from, tag,
+                         is_q   ? layer.q_norm
+                         : is_k ? layer.k_norm
+                                : nullptr,
+                         layer.qk_eps, n_rotated, layer.halves, angles, s.scratch[role], head);
+      if (!is_q) barrier_wait(ready, parity);
+      const uint32_t in_page = new_key % kPageKeys;
+      uint16_t* here = reinterpret_cast<uint16_t*>(slot + new_key / kPageKeys * kBytes);
+      uint16_t* there = !is_q && item.chunk == 0
+                            ? page_data<kDim>(a, layer, page_ids[new_key / kPageKeys], kv_head)
+                            : nullptr;
 #pragma unroll
-    for (uint32_t i = 0; i < kDim / 32; ++i) mine[lane + 32 * i] = value[i];
-    __syncwarp();
-    if (is_q) {
-      finish_head(r, mine, layer.q_norm ? s.q_norm : nullptr, s.angles);
-      for (uint32_t d = lane; d < kDim; d += 32) mine[d] = mine[d] * r.scale;
-    } else if (warp == kHeads) {
-      finish_head(r, mine, layer.k_norm ? s.k_norm : nullptr, s.angles);
+      for (uint32_t j = 0; j < kDim / 32; ++j) {
+        const uint32_t d = j % 2 == 0 ? head.at[j / 2].x : head.at[j / 2].y;
+        const float x = j % 2 == 0 ? head.x[j / 2].x : head.x[j / 2].y;
+        if (is_q) {
+          s.q[role][d] = x * layer.q_scale;
+        } else {
+          const uint16_t bits = half_bits(x);
+          const uint32_t place = is_k ? d * kPageKeys + in_page : (kPageKeys + in_page) * kDim + d;
+          here[place] = bits;
+          if (there) there[place] = bits;
+        }
+      }
     }
   }
   barrier_wait(ready, parity);
+  KeyBatch ahead = {};
+  if (scores && !is_new) ahead = load_key(key_at, 0);
   compute_sync();
-  if (has_new) {
-    uint16_t* k = reinterpret_cast<uint16_t*>(slot + new_page * kBytes);
-    uint16_t* v = k + kDim * kPageKeys;
-    if (tid < kDim) {
-      const uint16_t key = numerics::float_to_half(s.k[tid]), value = numerics::float_to_half(s.v[tid]);
-      k[tid * kPageKeys + new_key] = key;
-      v[new_key * kDim + tid] = value;
-      if (item.chunk == 0) {
-        uint16_t* page = page_data<kDim>(a, layer, page_ids[new_page], kv_head);
-        page[tid * kPageKeys + new_key] = key;
-        page[(kPageKeys + new_key) * kDim + tid] = value;
-      }
+  const bool is_seen = key >= first && key < last;
+  float score = kNone;
+  if (scores) {
+    if (is_new) ahead = load_key(key_at, 0);
+    const float of_key = key_score<kDim>(s.q[scored_head], key_at, ahead);
+    score = is_seen ? of_key : kNone;
+  }
+  if (scored_head < n_heads) {
+    const float most = warp_maximum(score);
+    if (lane == 0) s.half_max[scored_head][half] = most;
+  }
+  compute_sync();
+  if (scores) {
+    float before = kNone, most = kNone;
+#pragma unroll
+    for (uint32_t i = 0; i < kHalves; ++i) {
+      const float of_half = s.half_max[scored_head][i];
+      before = larger(before, i / 2 < scored_page ? of_half : kNone);
+      most = larger(most, i / 2 <= scored_page ? of_half : kNone);
     }
-    compute_sync();
-  }
-  const auto first_of = [&](uint32_t page) {
-    const uint32_t page_base = base + page * kPageKeys;
-    return step.begin > page_base ? min(step.begin - page_base, kPageKeys) : 0;
-  };
-  const auto last_of = [&](uint32_t page) {
-    return page < end_page ? min(end - base - page * kPageKeys, kPageKeys) : 0;
-  };
-  const uint32_t scored_page = warp % kPages, scored_head = warp / kPages;
-  const bool scores = scored_head < n_heads && scored_page >= first_page && scored_page < end_page;
-  if (scores) {
-    float2 score[1] = {};
-    page_scores<kDim, 1>(s, slot + scored_page * kBytes, kDim, scored_head, score);
-    page_maximum(s, score, scored_head, scored_page, first_of(scored_page), last_of(scored_page));
+    const float weight = exp_nonpositive(score - most), correction = exp_nonpositive(before - most);
+    s.p[scored_head][key] = weight;
+    if (lane == 0) s.correction[scored_head][scored_page] = correction;
   }
   compute_sync();
-  if (scores) {
-    page_weights<1>(s, scored_head, scored_page, first_of(scored_page), last_of(scored_page), first_page);
-  }
-  compute_sync();
-  const bool direct = step.n_splits == 1;
+  const uint32_t first_page = first / kPageKeys, end_page = (last + kPageKeys - 1) / kPageKeys;
   const uint32_t head = tid / kDim, d = tid % kDim;
-  const bool mine = tid < kOutputs && head < n_heads;
-  uint64_t* partial = words.partial + (static_cast<uint64_t>(first_head + head) * a.max_splits) * (kDim + 2);
-  if (mine) {
-    float o[1] = {0.0f};
-#pragma unroll 1
-    for (uint32_t page = first_page; page < end_page; ++page) {
-      const uint16_t* v = reinterpret_cast<const uint16_t*>(slot + page * kBytes) + kDim * kPageKeys;
-      page_values<1>(s, v + d, kDim, head, page, first_of(page), last_of(page), o);
-    }
-    const numerics::SoftmaxState state = split_state(s, head, first_page, end_page);
-    if (direct) {
-      publish_group(words.attention, a.n_heads * kDim / 32, ((first_head + head) * kDim + d) / 32,
-                    o[0] * (1.0f / state.sum), tag);
-    } else {
-      uint64_t* to = partial + local_split * (kDim + 2);
-      publish(to + d, o[0], tag);
-      if (d == 0) {
-        publish(to + kDim, state.max, tag);
-        publish(to + kDim + 1, state.sum, tag);
-      }
+  const bool has_output = head < n_heads;
+  constexpr uint32_t kFirstSumWarp = kPersistentQueries * kDim / 32;
+  static_assert(kFirstSumWarp + kPersistentQueries * kPages <= kComputeWarps);
+  float o = 0.0f;
+  if (has_output) {
+    o = split_values<kDim>(s.p[head], s.correction[head],
+                           reinterpret_cast<const uint16_t*>(slot) + kDim * kPageKeys + d, first, last);
+  } else if (warp >= kFirstSumWarp) {
+    const uint32_t page = (warp - kFirstSumWarp) % kPages, of_head = (warp - kFirstSumWarp) / kPages;
+    if (of_head < n_heads && page >= first_page && page < end_page) {
+      const float sum = page_weight_sum(s.p[of_head] + page * kPageKeys);
+      if (lane == 0) s.page_sum[of_head][page] = sum;
     }
   }
   fence_async_shared();  // the new key and value were written where the next pages go
   compute_sync();
+  if (!has_output) return;
+  numerics::SoftmaxState state = {kNone, 0.0f};
+#pragma unroll 1
+  for (uint32_t page = first_page; page < end_page; ++page) {
+    state.max = larger(state.max, larger(s.half_max[head][2 * page], s.half_max[head][2 * page + 1]));
+    state.sum = __fmaf_rn(state.sum, s.correction[head][page], s.page_sum[head][page]);
+  }
+  if (step.n_splits == 1) {
+    publish_group(words.attention, a.n_heads * kDim / 32, ((first_head + head) * kDim + d) / 32,
+                  o * reciprocal(state.sum), tag);
+  } else {
+    uint64_t* to =
+        words.partial + (static_cast<uint64_t>(first_head + head) * a.max_splits + local_split) * (kDim + 2);
+    publish(to + d, o, tag);
+    if (d == 0) {
+      publish(to + kDim, state.max, tag);
+      publish(to + kDim + 1, state.sum, tag);
+    }
+  }
 }
 
 // The splits of an item's query, by the block that has its first one.
@@ -230,7 +432,7 @@ __device__ __forceinline__ void merge_splits(const PersistentArgs& a, const Step
     }
   }
   publish_group(words.attention, a.n_heads * kDim / 32, ((first_head + head) * kDim + d) / 32,
-                o * (1.0f / state.sum), tag);
+                o * reciprocal(state.sum), tag);
 }
 #endif
 

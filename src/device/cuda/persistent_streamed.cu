@@ -22,7 +22,7 @@ __device__ __forceinline__ void begin_layer(const PersistentArgs& a, StreamBlock
 template <uint32_t kDim>
 __device__ __forceinline__ void attention_stage(const PersistentArgs& a, StreamBlock& block, uint8_t* shared,
                                                 uint32_t n) {
-  auto& of_attention = *reinterpret_cast<DecodeShared*>(shared + a.stream.row_at);
+  auto& of_attention = *reinterpret_cast<AttentionShared*>(shared + a.stream.row_at);
   const StepAttention& step = block.step;
   const PersistentLayer& layer = block.layers[n];
   const uint32_t tag = block.first_tag + n;
