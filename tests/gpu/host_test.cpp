@@ -175,6 +175,7 @@ TEST(HostSide, ThroughTheKernelOfAllLayersStreamWeightsThatAreNoBlocksShare) {
   EXPECT_EQ(at.n_slots, 2u);
   EXPECT_GE(at.row_at, at.n_slots * 16 * at.slot_bytes);
   EXPECT_GE(at.row_at, 4u * 64 * 64 * 2 * 2) << "the pages of a split in the slots' place";
+  EXPECT_TRUE(at.pages_beside) << "64 KiB beside one slot of each warp, and warps take as many sets";
   EXPECT_GE(at.parts_at, at.row_at + (2048 + 256) * 4) << "a row and its sums";
   EXPECT_LT(at.parts_at, at.codes_at);
   EXPECT_GE(at.scales_at, at.codes_at + 8192 + 256);
@@ -182,6 +183,13 @@ TEST(HostSide, ThroughTheKernelOfAllLayersStreamWeightsThatAreNoBlocksShare) {
   EXPECT_LE(at.bytes, kMostStreamShared);
   EXPECT_EQ(taken->n_attending, 132u);
   EXPECT_EQ(taken->max_splits, 132u * kMostItems / 16) << "of eight KV heads with two pairs of heads each";
+  // Sevens of units in sets of four: two sets or three; pages of 128 KiB.
+  wide.ffn_dim = 7168;
+  EXPECT_FALSE(persistent(wide)->stream.pages_beside);
+  wide.ffn_dim = 8192;
+  wide.head_dim = 128;
+  EXPECT_FALSE(persistent(wide)->stream.pages_beside);
+  wide.head_dim = 64;
   // Small sets leave room for more of them; launches are faster with these formats.
   for (const TensorType type : {TensorType::kQ2_K, TensorType::kQ3_K}) {
     wide.types = {type};

@@ -185,6 +185,21 @@ TEST(PersistentKernel, WeightsThatStreamGiveTheCpusBits) {
   expect_cpu_bits(shape, 40, "2048 x 7168", false);
 }
 
+// Pages leave room for sets of the projection that are on their way during attention; one split and two.
+TEST(PersistentKernel, WeightsThatComeBesideThePagesGiveTheCpusBits) {
+  SyntheticModel shape;
+  shape.n_layers = 2;
+  shape.types = {TensorType::kQ4_K};
+  shape.dim = 2048;
+  shape.ffn_dim = 8192;
+  shape.n_heads = 32;
+  shape.n_kv_heads = 8;
+  if (Context(0).persistent.n == 132) {
+    EXPECT_TRUE(taken(LoadedModel(shape), 320)->args.stream.pages_beside);
+  }
+  expect_cpu_bits(shape, 300, "2048 x 8192", false);
+}
+
 // The head is no stage of the kernel then, and a launch of its own.
 TEST(PersistentKernel, AHeadInFloatsGivesTheCpusBits) {
   SyntheticModel shape;

@@ -36,9 +36,10 @@ struct SetShape {
   uint32_t unit_bytes, super_bytes,
       tile_bytes;  // tile_bytes: of a whole set in one tile, with its piece of stream 2
 };
-ORCD_HD constexpr SetShape set_shape(TensorType type) {
+ORCD_HD constexpr SetShape set_shape(TensorType type, uint32_t tiles = 2) {
   const PackedShape shape = packed_shape(type);
-  const uint32_t units = numerics::has_half_scales(type) || type == TensorType::kQ8_0 ? 2 : 4;
+  const bool is_wide = numerics::has_half_scales(type) || type == TensorType::kQ8_0;
+  const uint32_t units = is_wide && tiles == 2 ? 2 : 4;
   return {units, shape.unit_bytes, shape.super_bytes, units * shape.unit_bytes + shape.super_bytes};
 }
 

@@ -16,14 +16,15 @@ namespace orcd::cuda {
 inline constexpr uint32_t kTokenThreads = kTokenWarps * 32;
 static_assert(kTokenWarps % numerics::kMaxStrips == 0, "a warp keeps its strip");
 
-template <TensorType F>
+// A set of units of one or two tiles.
+template <TensorType F, uint32_t kTiles = 2>
 struct TokenSet {
   static constexpr PackedShape kShape = packed_shape(F);
   // Kinds of columns: with scales of halves one a half; Q2_K: one of codes and one of minimums.
   static constexpr uint32_t kColumns = numerics::has_half_scales(F) ? 2 : 1;
-  static constexpr uint32_t kUnits = set_shape(F).units;
+  static constexpr uint32_t kUnits = set_shape(F, kTiles).units;
   static constexpr uint32_t kUnitBytes = kUnits * kShape.unit_bytes;
-  static constexpr uint32_t kBytes = set_shape(F).tile_bytes;
+  static constexpr uint32_t kBytes = set_shape(F, kTiles).tile_bytes;
 };
 
 // Shared memory: two sets a warp and a barrier for them, then the partial results, whose place holds the f32
@@ -215,15 +216,15 @@ __device__ __forceinline__ LaneRow row_of_lane(uint32_t lane) {
 // whole warp has it, the slot is free.
 template <TensorType F, uint32_t kTiles = 2>
 struct SetRegisters {
-  LaneBits bits[kTiles][TokenSet<F>::kUnits];
-  RowScales<F> scales[TokenSet<F>::kUnits];
+  LaneBits bits[kTiles][TokenSet<F, kTiles>::kUnits];
+  RowScales<F> scales[TokenSet<F, kTiles>::kUnits];
   float2 super;
   // Q2_K: scales of rows g and g + 8 of both tiles.
-  uint32_t weights[F == TensorType::kQ2_K ? kTiles : 1][TokenSet<F>::kUnits][2];
+  uint32_t weights[F == TensorType::kQ2_K ? kTiles : 1][TokenSet<F, kTiles>::kUnits][2];
 };
 template <TensorType F, uint32_t kTiles>
 __device__ __forceinline__ void load_set(const uint8_t* slot, uint32_t lane, SetRegisters<F, kTiles>* set) {
-  using T = TokenSet<F>;
+  using T = TokenSet<F, kTiles>;
   const LaneRow own = row_of_lane<kTiles>(lane);
   const uint8_t* mine = slot + own.tile * T::kBytes;
 #pragma unroll
@@ -259,7 +260,7 @@ template <TensorType F, uint32_t kTiles>
 __device__ __forceinline__ float chain_set(const SetRegisters<F, kTiles>& set, uint32_t n_groups,
                                            const uint8_t* codes, const float2* scales, uint32_t lane,
                                            float acc) {
-  using T = TokenSet<F>;
+  using T = TokenSet<F, kTiles>;
   const bool odd = lane & 4;  // the lane's column of B
   const uint8_t* mine = codes + (lane & 3) * 8;
 #pragma unroll

@@ -1,6 +1,7 @@
 #include "device/cuda/persistent.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 #include <variant>
 
@@ -89,7 +90,6 @@ PersistentLinear shape_linear(const model::Program& program, uint32_t n_blocks,
   for (const model::WeightId id : weights) {
     const model::Weight& weight = program.weights[id];
     args.segments[args.n_segments].rows = static_cast<uint32_t>(weight.rows);
-    out.sets[args.n_segments] = set_shape(weight.type);
     out.types[args.n_segments++] = weight.type;
     args.cols = static_cast<uint32_t>(weight.cols);
   }
@@ -189,7 +189,7 @@ StageShare stage_share(const PersistentLinear& l, bool glu, uint32_t block) {
   if (share.n_tiles == 0) return out;
   const Segment& first = l.segments[share.segment];
   out.type = l.types[share.segment];
-  out.set = l.sets[share.segment];
+  out.set = set_shape(out.type, std::min(share.n_tiles, 2u));
   for (uint32_t i = 0; i < (glu ? 2 : 1); ++i) {
     const Segment& s = l.segments[share.segment + i];
     out.units[i] = s.data + uint64_t{share.first_tile} * l.n_units * out.set.unit_bytes;
@@ -268,8 +268,34 @@ PersistentShared lay_out(const std::vector<PersistentLayer>& layers, uint32_t pa
   return out;
 }
 
+// Sets of units that a warp takes of a stage.
+uint32_t sets_of_warp(const StageShare& s, bool glu, uint32_t warp) {
+  const WarpShare share = warp_share(s, glu, warp);
+  uint32_t n = 0;
+  for (uint32_t pair = share.first_pair; pair < share.n_pairs; pair += share.pair_step) {
+    for (uint32_t unit = share.begin; unit < share.end; ++n) unit += units_from(unit, share.end, s.set.units);
+  }
+  return n;
+}
+
+// Whether all warps of a block take as many sets of each stage.
+bool warps_keep_step(std::span<const PersistentLayer> layers, uint32_t n_blocks) {
+  for (const PersistentLayer& layer : layers) {
+    for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
+      for (uint32_t block = 0; block < n_blocks; ++block) {
+        const bool glu = stage == kGateUpStage;
+        const StageShare share = stage_share(layer.linears[stage], glu, block);
+        for (uint32_t warp = 1; warp < kTokenWarps; ++warp)
+          if (sets_of_warp(share, glu, warp) != sets_of_warp(share, glu, 0)) return false;
+      }
+    }
+  }
+  return true;
+}
+
 // Where weights stream. has_head: it is the last entry. page_bytes: of a split.
-StreamShared lay_out_stream(const std::vector<PersistentLayer>& layers, bool has_head, uint32_t page_bytes) {
+StreamShared lay_out_stream(const std::vector<PersistentLayer>& layers, uint32_t n_blocks, bool has_head,
+                            uint32_t page_bytes) {
   StreamShared out = {};
   uint32_t row = kAttentionShared, parts = 0, codes = 0, scales = 0;
   for (size_t entry = 0; entry < layers.size(); ++entry) {
@@ -288,7 +314,7 @@ StreamShared lay_out_stream(const std::vector<PersistentLayer>& layers, bool has
         parts = std::max(parts, (tiles << s.strip_shift) * kTileRows * 4);
         // A thread a row finishes them.
         if (!is_head && tiles * kTileRows > kComputeThreads * (glu ? 2 : 1)) return {};
-        out.slot_bytes = std::max(out.slot_bytes, 2 * linear.sets[i].tile_bytes);
+        out.slot_bytes = std::max(out.slot_bytes, 2 * set_shape(linear.types[i]).tile_bytes);
       }
     }
   }
@@ -298,6 +324,8 @@ StreamShared lay_out_stream(const std::vector<PersistentLayer>& layers, bool has
   const uint32_t warps_slot = kTokenWarps * out.slot_bytes;
   out.n_slots = std::min(kMostSlots, (kMostStreamShared - others) / warps_slot);
   const auto take = [&](uint32_t bytes) { return take_part(&out.bytes, bytes); };
+  out.pages_beside = out.n_slots == 2 && page_bytes <= warps_slot &&
+                     warps_keep_step({layers.data(), layers.size() - (has_head ? 1 : 0)}, n_blocks);
   take(std::max(out.n_slots * warps_slot, page_bytes));
   out.row_at = take(row);
   out.parts_at = take(parts);
@@ -343,10 +371,10 @@ std::optional<PersistentShape> persistent_shape(const model::Program& program, P
     out.shared = {};
     if (std::any_of(out.layers.begin(), out.layers.end(), streams_slowly)) return std::nullopt;
   }
-  out.stream = lay_out_stream(out.layers, false, page_bytes);
+  out.stream = lay_out_stream(out.layers, n_blocks, false, page_bytes);
   if (can_have_head(program)) {
     out.layers.push_back(shape_head(program, n_blocks));
-    const StreamShared with_head = lay_out_stream(out.layers, true, page_bytes);
+    const StreamShared with_head = lay_out_stream(out.layers, n_blocks, true, page_bytes);
     out.has_head = with_head.n_slots != 0 && with_head.n_slots == out.stream.n_slots;
     if (out.has_head) {
       out.stream = with_head;

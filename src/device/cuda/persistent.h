@@ -26,7 +26,6 @@ enum PersistentStage : uint32_t { kQkvStage, kProjectStage, kGateUpStage, kDownS
 struct PersistentLinear {
   Segment segments[3];
   TensorType types[3];
-  SetShape sets[3];
   uint64_t* outputs[3];  // words of the exchange; GLU and the head: not used
   uint32_t n_segments;
   uint32_t cols, n_units, n_groups;
@@ -72,6 +71,34 @@ struct BlockShares {
   StageShare stages[kLinearStages];
 };
 
+// What a warp reads of a stage: items, each one strip of a pair of tiles, every pair_step-th pair. Pairs of
+// the gate, then as many of the up projection.
+struct WarpShare {
+  uint32_t n_pairs, of_gate;  // of_gate: pairs before those of the up projection
+  uint32_t first_pair, pair_step;
+  uint32_t strip, begin, end;  // units of the strip
+};
+
+ORCD_HD WarpShare warp_share(const StageShare& s, bool glu, uint32_t warp) {
+  const uint32_t shift = s.strip_shift, n_units = s.n_units;
+  WarpShare out;
+  out.of_gate = (s.n_tiles + 1) / 2;
+  out.n_pairs = glu ? 2 * out.of_gate : out.of_gate;
+  out.first_pair = warp >> shift;
+  out.pair_step = kTokenWarps >> shift;
+  out.strip = warp & ((1u << shift) - 1);
+  out.begin = (n_units * out.strip) >> shift;
+  out.end = (n_units * (out.strip + 1)) >> shift;
+  return out;
+}
+
+// How many units the set that begins at a unit has: sets end where a multiple of so many units does, so that
+// one piece of stream 2 serves them, or where the strip does.
+ORCD_HD uint32_t units_from(uint32_t unit, uint32_t end, uint32_t units_of_set) {
+  const uint32_t whole = units_of_set - (unit & (units_of_set - 1));
+  return end - unit < whole ? end - unit : whole;
+}
+
 struct alignas(16) PersistentLayer {
   PersistentLinear linears[kLinearStages];
   const float* rope_table;  // [context][n_dims / 2][2]
@@ -102,11 +129,13 @@ struct PersistentShared {
   uint32_t bytes;
 };
 
-// Of streamed weights: first the sets of units on their way, n_slots of slot_bytes a warp, in whose place the
-// pages stand during attention; then the row that is normalised, in whose place attention has what a block
-// shares; partial results; the quantised row. n_slots 0: weights are resident.
+// Of streamed weights: first the sets of units on their way, n_slots times a slot of slot_bytes for each
+// warp, in whose place the pages stand during attention: of those slots whose turn it is not, where all warps
+// have the same turns (pages_beside); then the row that is normalised, in whose place attention has what a
+// block shares; partial results; the quantised row. n_slots 0: weights are resident.
 struct StreamShared {
   uint32_t n_slots, slot_bytes;
+  bool pages_beside;
   uint32_t row_at, parts_at, codes_at, scales_at;
   uint32_t bytes;
 };

@@ -10,14 +10,6 @@
 
 namespace orcd::cuda {
 
-// What a warp reads of a stage: items, each one strip of a pair of tiles, every pair_step-th pair. Pairs of
-// the gate, then as many of the up projection.
-struct WarpShare {
-  uint32_t n_pairs, of_gate;  // of_gate: pairs before those of the up projection
-  uint32_t first_pair, pair_step;
-  uint32_t strip, begin, end;  // units of the strip
-};
-
 // What a block has in shared memory besides StreamShared.
 struct StreamBlock {
   LayerRing layers;
@@ -40,18 +32,6 @@ struct StreamBlock {
 };
 
 #if __CUDA_ARCH__ >= 900
-__device__ __forceinline__ WarpShare warp_share(const StageShare& s, bool glu, uint32_t warp) {
-  const uint32_t shift = s.strip_shift, n_units = s.n_units;
-  WarpShare out;
-  out.of_gate = (s.n_tiles + 1) / 2;
-  out.n_pairs = glu ? 2 * out.of_gate : out.of_gate;
-  out.first_pair = warp >> shift;
-  out.pair_step = kTokenWarps >> shift;
-  out.strip = warp & ((1u << shift) - 1);
-  out.begin = (n_units * out.strip) >> shift;
-  out.end = (n_units * (out.strip + 1)) >> shift;
-  return out;
-}
 __device__ __forceinline__ PairData pair_at(const StageShare& s, const WarpShare& share, uint32_t pair) {
   const bool up = pair >= share.of_gate;
   const uint32_t first = 2 * (up ? pair - share.of_gate : pair);  // tile of the share
@@ -64,12 +44,6 @@ __device__ __forceinline__ PairData pair_at(const StageShare& s, const WarpShare
     data.super[half] = s.super[up] + static_cast<uint64_t>(tile) * s.super_stride;
   }
   return data;
-}
-
-// How many units the set that begins at a unit has: sets end where a multiple of so many units does, so that
-// one piece of stream 2 serves them, or where the strip does.
-__device__ __forceinline__ uint32_t units_from(uint32_t unit, uint32_t end, uint32_t units_of_set) {
-  return min(end - unit, units_of_set - (unit & (units_of_set - 1)));
 }
 
 // The slots of a warp in turn, and the parity of their barriers: one word, since the warps that compute have
@@ -112,7 +86,8 @@ __device__ __forceinline__ void load_sets(const PersistentArgs& a, StreamBlock& 
   const uint32_t lane = threadIdx.x & 31, loader = (threadIdx.x - kComputeThreads) >> 5;
   const uint32_t warp = loader * kLanes + lane % kLanes;
   const bool attends = items_of_block(step_attention(a)) != 0;
-  uint8_t* const slots = shared + warp * a.stream.slot_bytes * a.stream.n_slots;
+  uint8_t* const slots = shared + warp * a.stream.slot_bytes;
+  const uint32_t slot_step = kTokenWarps * a.stream.slot_bytes;
   uint32_t n_fetched = loader == 0 ? 2 : a.n_entries;  // entries whose arguments are there or on their way
   uint32_t n_begun = 0;                                // layers that all lanes have come to
   bool over = lane >= kLanes;
@@ -123,7 +98,8 @@ __device__ __forceinline__ void load_sets(const PersistentArgs& a, StreamBlock& 
   uint32_t unit = 0, end = 0;
   SetShape shape = {};
   const uint8_t *units[2], *super[2];
-  Slots next = {1};  // slots begin as read
+  Slots next = {1};   // slots begin as read
+  bool held = false;  // attention is not over: one slot alone is free
   for (;;) {
     // Lane after lane: racecheck follows what was read before an arrival to a lane that asks for it alone.
     bool fetches = false;
@@ -134,7 +110,7 @@ __device__ __forceinline__ void load_sets(const PersistentArgs& a, StreamBlock& 
       if (!fetches) continue;
       const uint32_t n = units_from(unit, end, shape.units), bytes = n * shape.unit_bytes;
       uint64_t* ready = &block.set_ready[warp][next.slot()];
-      uint8_t* to = slots + next.slot() * a.stream.slot_bytes;
+      uint8_t* to = slots + next.slot() * slot_step;
       barrier_expect(ready, (bytes + shape.super_bytes) << (units[1] ? 1 : 0));
       bulk_copy(to, units[0], bytes, ready);
       if (units[1]) bulk_copy(to + shape.tile_bytes, units[1], bytes, ready);
@@ -162,12 +138,25 @@ __device__ __forceinline__ void load_sets(const PersistentArgs& a, StreamBlock& 
       const StageShare& s = block.share(layer, stage);
       if (!has_share) {
         if (!block.layers.is_there(layer)) break;
-        // The pages of a block that attends stand where the sets do.
-        if (attends && stage == kProjectStage && !barrier_test(&block.attention_over, layer & 1)) break;
+        // The pages of a block that attends stand where the sets do: of its first set there may be room
+        // beside them.
+        held = attends && stage == kProjectStage;
+        if (held && !a.stream.pages_beside) {
+          if (!barrier_test(&block.attention_over, layer & 1)) break;
+          held = false;
+        }
         share = warp_share(s, stage == kGateUpStage, warp);
         shape = s.set;
         pair = share.first_pair;
         has_share = true;
+      }
+      if (held && (pair != share.first_pair || pair >= share.n_pairs)) {
+        if (!barrier_test(&block.attention_over, layer & 1)) break;
+        held = false;
+        if (pair != share.first_pair && end != share.end) {
+          end = share.end;
+          continue;
+        }
       }
       if (pair < share.n_pairs) {
         const PairData data = pair_at(s, share, pair);
@@ -178,13 +167,13 @@ __device__ __forceinline__ void load_sets(const PersistentArgs& a, StreamBlock& 
         }
         pair += share.pair_step;
         unit = share.begin;
-        end = share.end;
+        end = held ? unit + units_from(unit, share.end, shape.units) : share.end;
       } else {
         has_share = false;
         if (++stage == kLinearStages) {
           stage = 0;
           ++layer;
-        } else if (stage == kProjectStage && attends && layer != a.n_layers) {
+        } else if (stage == kProjectStage && attends && layer != a.n_layers && !a.stream.pages_beside) {
           prefetch_first(block.share(layer, stage), warp);
         }
       }

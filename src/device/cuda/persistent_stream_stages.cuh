@@ -108,17 +108,17 @@ __device__ __forceinline__ void quantized_words(uint32_t n_groups, const uint64_
 
 // What a block's stages work with.
 struct StreamParts {
-  uint8_t* slots;  // of the warp
-  uint32_t n_slots, slot_bytes;
+  uint8_t* slots;  // the warp's first; the next ones are slot_step apart
+  uint32_t n_slots, slot_step;
   float *parts, *row;
   uint8_t* codes;
   float2* scales;
 };
 __device__ __forceinline__ StreamParts stream_parts(const StreamShared& at, uint8_t* shared) {
   StreamParts out;
-  out.slots = shared + (thread_here() >> 5) * at.slot_bytes * at.n_slots;
+  out.slots = shared + (thread_here() >> 5) * at.slot_bytes;
   out.n_slots = at.n_slots;
-  out.slot_bytes = at.slot_bytes;
+  out.slot_step = at.slot_bytes * kTokenWarps;
   out.parts = reinterpret_cast<float*>(shared + at.parts_at);
   out.row = reinterpret_cast<float*>(shared + at.row_at);
   out.codes = shared + at.codes_at;
@@ -131,7 +131,7 @@ __device__ __forceinline__ StreamParts stream_parts(const StreamShared& at, uint
 template <TensorType F, uint32_t kTiles>
 __device__ __forceinline__ void walk_items(StreamBlock& block, const StageShare& of_block,
                                            const WarpShare& share, const StreamParts& shared, Slots& slots) {
-  using T = TokenSet<F>;
+  using T = TokenSet<F, kTiles>;
   const uint32_t warp = thread_here() >> 5, lane = thread_here() & 31, n_groups = of_block.n_groups;
   const uint32_t shift = of_block.strip_shift;
 #pragma unroll 1
@@ -142,7 +142,7 @@ __device__ __forceinline__ void walk_items(StreamBlock& block, const StageShare&
       const uint32_t n = units_from(unit, share.end, T::kUnits);
       barrier_wait(&block.set_ready[warp][slots.slot()], slots.parity());
       SetRegisters<F, kTiles> set;
-      load_set(shared.slots + slots.slot() * shared.slot_bytes, lane, &set);
+      load_set(shared.slots + slots.slot() * shared.slot_step, lane, &set);
       __syncwarp();
       barrier_arrive(&block.set_read[warp][slots.slot()]);
       slots.next(shared.n_slots);

@@ -21,18 +21,20 @@ __device__ __forceinline__ void begin_layer(const PersistentArgs& a, StreamBlock
 // The block's items of a layer's attention.
 template <uint32_t kDim>
 __device__ __forceinline__ void attention_stage(const PersistentArgs& a, StreamBlock& block, uint8_t* shared,
-                                                uint32_t n) {
+                                                uint32_t n, const Slots& slots) {
   auto& of_attention = *reinterpret_cast<AttentionShared*>(shared + a.stream.row_at);
   const StepAttention& step = block.step;
   const PersistentLayer& layer = block.layers[n];
   const uint32_t tag = block.first_tag + n;
+  uint8_t* const pages =
+      shared + (a.stream.pages_beside ? (slots.slot() ^ 1) * kTokenWarps * a.stream.slot_bytes : 0);
 #pragma unroll 1
   for (uint32_t i = 0; i < block.n_own; ++i) {
     const AttentionItem item = block.own[i];
     // Behind a barrier since what was there has been read.
     if (thread_here() == kComputeThreads - 32)
-      fetch_pages<kDim>(a, layer, block.page_ids[i], item.kv_head, shared, &block.pages_ready);
-    attend<kDim>(a, layer, step, item, block.page_ids[i], of_attention, shared, &block.pages_ready,
+      fetch_pages<kDim>(a, layer, block.page_ids[i], item.kv_head, pages, &block.pages_ready);
+    attend<kDim>(a, layer, step, item, block.page_ids[i], of_attention, pages, &block.pages_ready,
                  (n * block.n_own + i) & 1, tag);
   }
   if (thread_here() == 0) {
@@ -97,7 +99,7 @@ __global__ void __launch_bounds__(kStreamThreads, 1) stream_kernel(const __grid_
   for (StagePlace place = {0}; place.index != a.n_stages; ++place.index) {
     if (place.stage() == kQkvStage) begin_layer(a, block, place.here().layer());
     if (place.stage() == kProjectStage && block.n_own != 0)
-      attention_stage<kDim>(a, block, shared, place.here().layer());
+      attention_stage<kDim>(a, block, shared, place.here().layer(), slots);
     stream_stage(a, block, shared, place, slots);
   }
   if (blockIdx.x == 0 && thread_here() == 0) *a.exchange.epoch = block.first_tag + a.n_layers;
