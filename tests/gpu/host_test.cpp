@@ -143,11 +143,10 @@ TEST(HostSide, TheKernelOfAllLayersTakesWhatFitsABlocksSharedMemory) {
   EXPECT_LE(taken->args.shared.bytes, kMostResidentShared);
   // Parts follow one another; the pages stand where the projections' weights do.
   const PersistentShared& at = taken->args.shared;
-  EXPECT_LT(at.row_at, at.codes_at);
-  EXPECT_LT(at.codes_at, at.scales_at);
-  EXPECT_LT(at.scales_at, at.gated_at);
-  EXPECT_LT(at.gated_at, at.links_at);
-  EXPECT_LE(at.links_at + kAttentionShared, at.slots_at[kQkvStage]);
+  EXPECT_LT(at.red_at, at.codes_at);
+  EXPECT_GE(at.scales_at, at.codes_at + 4864 + 256);
+  EXPECT_LT(at.scales_at, at.parts_at);
+  EXPECT_LE(at.parts_at + kAttentionShared, at.slots_at[kQkvStage]);
   EXPECT_EQ(at.pages_at, at.slots_at[kProjectStage]);
   EXPECT_GT(taken->args.prefetch.n_ranges, 0u);
   // Nothing is asked for early of a head in floats, which is the embedding here.

@@ -210,7 +210,7 @@ StageShare stage_share(const PersistentLinear& l, bool glu, uint32_t block) {
 // What a layer's stages take at most of a block.
 struct Needs {
   uint32_t slots[kLinearStages] = {};
-  uint32_t row = 0, codes = 0, scales = 0, gated = 0, links = 0;
+  uint32_t codes = 0, scales = 0, parts = 0;
 };
 
 void add_needs(const PersistentLayer& layer, Needs* needs) {
@@ -221,15 +221,11 @@ void add_needs(const PersistentLayer& layer, Needs* needs) {
       const Segment& s = linear.segments[i];
       const uint32_t tiles = (s.steps_per_block + (s.extra_steps != 0 ? 1 : 0)) * (glu ? 4 : 1);
       const uint32_t tile_bytes = linear.n_units * packed_shape(linear.types[i]).unit_bytes + s.super_stride;
-      const uint32_t link_bytes = numerics::has_minimum(linear.types[i]) ? 16 : 8;
       needs->slots[stage] = std::max(needs->slots[stage], tiles * tile_bytes);
-      if (glu) needs->gated = std::max(needs->gated, tiles * kTileRows * 4);
-      needs->links =
-          std::max(needs->links, (tiles * linear.n_units * 2 + kSpareGroups) * kGroupLinks * link_bytes);
+      needs->parts = std::max(needs->parts, ((tiles + 1) / 2 * 2 << s.strip_shift) * kTileRows * 4);
     }
-    if (stage == kQkvStage || glu) needs->row = std::max(needs->row, (linear.cols + numerics::kLanes) * 4);
-    needs->codes = std::max(needs->codes, linear.n_units * kUnit);
-    needs->scales = std::max(needs->scales, linear.n_units * 16);
+    needs->codes = std::max(needs->codes, linear.n_units * kUnit + 256);  // a set may be read past the end
+    needs->scales = std::max(needs->scales, (linear.n_units + 4) * 16);
   }
 }
 
@@ -254,11 +250,10 @@ PersistentShared lay_out(const std::vector<PersistentLayer>& layers, uint32_t pa
   for (const PersistentLayer& layer : layers) add_needs(layer, &needs);
   PersistentShared out = {};
   const auto take = [&](uint32_t bytes) { return take_part(&out.bytes, bytes); };
-  out.row_at = take(needs.row);
+  out.red_at = take(numerics::kLanes * 4);
   out.codes_at = take(needs.codes);
   out.scales_at = take(needs.scales);
-  out.gated_at = take(needs.gated);
-  out.links_at = take(std::max(needs.links, kAttentionShared));
+  out.parts_at = take(std::max(needs.parts, kAttentionShared));
   out.slots_at[kQkvStage] = take(needs.slots[kQkvStage]);
   out.slots_at[kGateUpStage] = take(needs.slots[kGateUpStage]);
   out.pages_at = out.bytes;
@@ -367,7 +362,8 @@ std::optional<PersistentShape> persistent_shape(const model::Program& program, P
     out.shared = lay_out(out.layers, page_bytes);
     out.n_attending = n_blocks - std::min(n_blocks, n_adding);
     out.max_splits = out.n_attending / queries;
-    if (out.shared.bytes <= kMostResidentShared && out.max_splits != 0) return out;
+    const bool is_narrow = program.spec.dim <= kMostResidentCols;
+    if (is_narrow && out.shared.bytes <= kMostResidentShared && out.max_splits != 0) return out;
     out.shared = {};
     if (std::any_of(out.layers.begin(), out.layers.end(), streams_slowly)) return std::nullopt;
   }

@@ -15,6 +15,9 @@ struct BlockShared {
   // Of the linear stages, and last of the attention.
   uint64_t ready[kLinearStages + 1];
   int32_t page_ids[kPages];
+  // What all layers have of attention, and the block of it.
+  StepAttention step;
+  AttentionItem item;
   float residual[kMostResiduals];
 };
 
@@ -64,8 +67,7 @@ __device__ __forceinline__ void load_layers(const PersistentArgs& a, bool attend
 
 // What the other warps do: all stages of all layers.
 template <uint32_t kDim>
-__device__ __forceinline__ void compute_layers(const PersistentArgs& a, const StepAttention& step,
-                                               bool attends, const AttentionItem& item, BlockShared& block,
+__device__ __forceinline__ void compute_layers(const PersistentArgs& a, bool attends, BlockShared& block,
                                                uint8_t* shared) {
   // The kernel is the step's first: its words are there, and what the step before left.
   const uint32_t first_tag = __ldcg(a.exchange.epoch) + 1;
@@ -84,15 +86,16 @@ __device__ __forceinline__ void compute_layers(const PersistentArgs& a, const St
     const uint32_t tag = first_tag + n;
 #pragma unroll 1
     for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
-      // The links of q, k and v have been read before others come in their place.
+      // Partial results of q, k and v have been read before what attention shares comes in their place.
       if (stage == kProjectStage) compute_sync();
       if (stage == kProjectStage && attends) {
-        // Where the links of the linear stages lie.
-        auto& of_attention = *reinterpret_cast<AttentionShared*>(shared + a.shared.links_at);
-        attend<kDim>(a, layer, step, item, block.page_ids, of_attention, shared + a.shared.pages_at,
-                     &block.ready[kLinearStages], n & 1, tag);
+        // Where the partial results of the linear stages lie.
+        auto& of_attention = *reinterpret_cast<AttentionShared*>(shared + a.shared.parts_at);
+        attend<kDim>(a, layer, block.step, block.item, block.page_ids, of_attention,
+                     shared + a.shared.pages_at, &block.ready[kLinearStages], n & 1, tag);
         tell_loader(kLinearStages);
-        if (step.n_splits > 1 && item.local_split == 0) merge_splits<kDim>(a, step, item, tag);
+        if (block.step.n_splits > 1 && block.item.local_split == 0)
+          merge_splits<kDim>(a, block.step, block.item, tag);
       }
       if (n + 1 == a.n_layers && stage == kDownStage) launch_dependents();
       linear_stage(a, layer.linears[stage], stage, n + 1 == a.n_layers, tag, &block.ready[stage], n & 1,
@@ -116,12 +119,16 @@ __global__ void __launch_bounds__(kResidentThreads, 1)
   const StepAttention step = step_attention(a);
   const bool attends = first_item() < step.n_items;
   const AttentionItem item = item_at(step, first_item());
+  if (tid == 0) {
+    block.step = step;
+    block.item = item;
+  }
   if (attends && tid < kPages) block.page_ids[tid] = page_id(a, step, item, tid);
   __syncthreads();
   if (tid >= kComputeThreads) {
     load_layers<kDim>(a, attends, item.kv_head, block, shared);
   } else {
-    compute_layers<kDim>(a, step, attends, item, block, shared);
+    compute_layers<kDim>(a, attends, block, shared);
   }
   __syncthreads();  // nobody leaves before the loading warp has been at the last of its barriers
 #endif

@@ -124,7 +124,7 @@ struct PersistentExchange {
 // slot: of the layer to come as soon as this one's have been read. Blocks that have a share of the
 // projections have none of the attention, whose pages stand in the same place.
 struct PersistentShared {
-  uint32_t row_at, codes_at, scales_at, gated_at, links_at;
+  uint32_t red_at, codes_at, scales_at, parts_at;
   uint32_t slots_at[kLinearStages], pages_at;
   uint32_t bytes;
 };
@@ -201,10 +201,8 @@ inline constexpr uint32_t kResidentThreads = kComputeThreads + 32;
 inline constexpr uint32_t kLoadingWarps = 4;
 inline constexpr uint32_t kStreamThreads = kComputeThreads + 32 * kLoadingWarps;
 inline constexpr uint32_t kPersistentQueries = 2;  // query heads of a block in attention
-// Links of a tile's group: of 16 rows, and one to spread the groups over the banks; and groups that may be
-// read behind the last.
-inline constexpr uint32_t kGroupLinks = kTileRows + 1;
-inline constexpr uint32_t kSpareGroups = 8;
+inline constexpr uint32_t kMostResidentCols =
+    1024;                                       // of a row that is normalised, where weights are resident
 inline constexpr uint32_t kMostResiduals = 64;  // rows of the residual that a block owns
 // Of shared memory: dynamic; beside it the kernels have 6 and 8 KiB; and of it what attention shares in a
 // block.
