@@ -7,10 +7,12 @@
 //   in stream 2.
 // Lane l = 4 g + t holds, in register r and byte j, element row = g + 8 (r & 1), k = 16 (r >> 1) + 4 t + j of
 // a group of 32: the A fragment. Nibble formats hold the unit's first group in the low nibbles and the second
-// in the high ones. Formats with a zero point (Q4_0, Q5_0, Q6_K, Q3_K) hold two's complement: value = code -
-// zero point is stored with code's top bit flipped.
-//   Q5_x, Q5_K  high bits: lane: u32, fifth bit of (register r, group h, byte j) at bit 8 j + 4 h + r
-//   Q6_K        high bits: lane: 2 u32, of group h: bits 4, 5 of (r, j) at bits 8 j + 2 r
+// in the high ones; formats of five and six bits the first group's codes and above each as many of the second
+// group's top bits as a byte has room for. Formats with a zero point (Q4_0, Q5_0, Q6_K, Q3_K) hold two's
+// complement: value = code - zero point is stored with code's top bit flipped.
+//   Q5_x, Q5_K  then lane: u32, bits 0, 1 of the second group's (register r, byte j) at bits 8 j + 2 r
+//   Q6_K        then lane: 2 u32, bits 0 .. 3 of the second group's (r, j) in word r / 2 at bits 8 j + 4 (r %
+//   2)
 // Formats of two and three bits have no nibbles:
 //   Q2_K, Q3_K  lane: 2 u32, of group h: bits 0, 1 of (r, j) at bits 8 j + 2 r
 //   Q3_K        then lane: u32, third bit of (r, h, j) at bit 8 j + 4 h + r
@@ -125,6 +127,12 @@ ORCD_HD constexpr bool has_fifth_bit(TensorType type) {
   return type == TensorType::kQ5_0 || type == TensorType::kQ5_1 || type == TensorType::kQ5_K;
 }
 
+// Of the formats that have bytes of a whole code and a part of another: how many bits a code has; 0
+// elsewhere.
+ORCD_HD constexpr uint32_t wide_bits(TensorType type) {
+  return has_fifth_bit(type) ? 5 : type == TensorType::kQ6_K ? 6 : 0;
+}
+
 // The integer of element (row, k) of a packed matrix, as decode_group gives it.
 ORCD_HD int32_t packed_value(const Matrix& m, uint64_t row, uint64_t k) {
   const PackedShape shape = packed_shape(m.type);
@@ -143,9 +151,16 @@ ORCD_HD int32_t packed_value(const Matrix& m, uint64_t row, uint64_t k) {
     return (pair ^ zero_point(m.type)) - zero_point(m.type);
   }
   const uint8_t byte = unit[lane * 16 + r * 4 + j];
-  int32_t value = h ? byte >> 4 : byte & 15;
-  if (has_fifth_bit(m.type)) value |= ((unit[512 + lane * 4 + j] >> (4 * h + r)) & 1) << 4;
-  if (m.type == TensorType::kQ6_K) value |= ((unit[512 + lane * 8 + h * 4 + j] >> (2 * r)) & 3) << 4;
+  const uint32_t bits = wide_bits(m.type);
+  int32_t value = 0;
+  if (bits == 0) {
+    value = h ? byte >> 4 : byte & 15;
+  } else if (h == 0) {
+    value = byte & ((1 << bits) - 1);
+  } else {
+    value = bits == 5 ? (byte >> 5) << 2 | (unit[512 + lane * 4 + j] >> (2 * r) & 3)
+                      : (byte >> 6) << 4 | (unit[512 + lane * 8 + r / 2 * 4 + j] >> (4 * (r % 2)) & 15);
+  }
   return (value ^ zero_point(m.type)) - zero_point(m.type);
 }
 

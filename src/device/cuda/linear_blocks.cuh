@@ -94,7 +94,8 @@ __device__ __forceinline__ void link(const uint32_t (&reg)[4], const uint32_t (&
     mma_s8(minimums, mins[0], mins[1], mins[2], mins[3], b0, b1);
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      acc[i] = chain_link<F>(factors[i / 2], k[i], with_minimums(x[i % 2], minimums[i]), acc[i]);
+      acc[i] = chain_link<F>(factors[i / 2], static_cast<float>(k[i]), with_minimums(x[i % 2], minimums[i]),
+                             acc[i]);
   } else {
     if constexpr (numerics::has_half_scales(F)) {
       int32_t high[4] = {0, 0, 0, 0};
@@ -108,7 +109,8 @@ __device__ __forceinline__ void link(const uint32_t (&reg)[4], const uint32_t (&
       mma_s8(k, reg[0], reg[1], reg[2], reg[3], b0, b1);
     }
 #pragma unroll
-    for (int i = 0; i < 4; ++i) acc[i] = chain_link<F>(factors[i / 2], k[i], x[i % 2], acc[i]);
+    for (int i = 0; i < 4; ++i)
+      acc[i] = chain_link<F>(factors[i / 2], static_cast<float>(k[i]), x[i % 2], acc[i]);
   }
 }
 

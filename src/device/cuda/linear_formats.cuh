@@ -10,7 +10,7 @@ namespace orcd::cuda {
 struct LaneBits {
   uint4 low;         // nibbles, or Q8_0's first group, or codes of a codebook
   uint4 second;      // Q8_0's second group
-  uint32_t high[2];  // what stands above the nibbles; Q2_K, Q3_K: the two low bits
+  uint32_t high[2];  // what of the second group has no room in `low`; Q2_K, Q3_K: the two low bits
   uint32_t top;      // Q3_K's third bits
 };
 
@@ -68,6 +68,9 @@ __device__ constexpr int code_shift(int h) {
     case TensorType::kQ4_1:
     case TensorType::kQ4_K:
       return h ? 4 : 0;
+    case TensorType::kQ5_1:
+    case TensorType::kQ5_K:
+      return h ? 3 : 0;
     case TensorType::kQ3_K:
       return 5;
     case TensorType::kQ5_0:
@@ -102,15 +105,15 @@ __device__ __forceinline__ void scaled_codes(const LaneBits& bits, int h, uint32
                  (shift_left(bits.top, 7 - (4 * h + r)) & 0x80808080u);
       } else if constexpr (F == TensorType::kQ4_0) {
         reg[r] = (h ? low[r] : low[r] << 4) & 0xf0f0f0f0u;
-      } else if constexpr (F == TensorType::kQ5_0) {
-        reg[r] = ((h ? low[r] >> 1 : low[r] << 3) & 0x78787878u) |
-                 (shift_left(bits.high[0], 7 - (4 * h + r)) & 0x80808080u);
       } else if constexpr (F == TensorType::kQ6_K) {
-        reg[r] = ((h ? low[r] >> 2 : low[r] << 2) & 0x3c3c3c3cu) |
-                 (shift_left(bits.high[h], 6 - 2 * r) & 0xc0c0c0c0u);
+        reg[r] = h ? (shift_left(bits.high[r / 2], 2 - 4 * (r % 2)) & 0x3c3c3c3cu) | (low[r] & 0xc0c0c0c0u)
+                   : (low[r] << 2) & 0xfcfcfcfcu;
       } else if constexpr (has_fifth_bit(F)) {
-        reg[r] = ((h ? low[r] >> 4 : low[r]) & 0x0f0f0f0fu) |
-                 (shift_left(bits.high[0], 4 - (4 * h + r)) & 0x10101010u);
+        if (h) {
+          reg[r] = (shift_left(bits.high[0], 3 - 2 * r) & 0x18181818u) | (low[r] & 0xe0e0e0e0u);
+        } else {
+          reg[r] = kUnsignedCodes<F> ? low[r] & 0x1f1f1f1fu : (low[r] << 3) & 0xf8f8f8f8u;
+        }
       } else {
         reg[r] = low[r] & (h ? 0xf0f0f0f0u : 0x0f0f0f0fu);
       }
@@ -130,7 +133,7 @@ __device__ __forceinline__ void exact_codes(const LaneBits& bits, int h, uint32_
       const uint32_t code = ((reg[r] >> code_shift<F>(h)) & (2 * kZero - 0x01010101u)) ^ kZero;
       reg[r] = (code + (0x80808080u - kZero)) ^ 0x80808080u;
     } else if (code_shift<F>(h) != 0) {
-      reg[r] = (reg[r] >> code_shift<F>(h)) & 0x0f0f0f0fu;
+      reg[r] = (reg[r] >> code_shift<F>(h)) & ((0xffu >> code_shift<F>(h)) * 0x01010101u);
     }
   }
 }
@@ -223,10 +226,18 @@ __device__ __forceinline__ int32_t half_scale(uint32_t word, int h, int half) {
   return static_cast<int8_t>(word >> (16 * h + 8 * half));
 }
 
-// One link of a chain: isum over the 32 products, x = {d, d * sum} of the activations.
+// The sum over the products of group h with scaled_codes(), as a number: exact, as what bits are left below
+// the value are zeros.
 template <TensorType F>
-__device__ __forceinline__ float chain_link(float2 factors, int32_t isum, float2 x, float acc) {
-  acc = __fmaf_rn(__fmul_rn(factors.x, x.x), static_cast<float>(isum), acc);
+__device__ __forceinline__ float unscaled(int32_t isum, int h) {
+  const auto sum = static_cast<float>(isum);
+  return code_shift<F>(h) == 0 ? sum : __fmul_rn(sum, 1.0f / static_cast<float>(1 << code_shift<F>(h)));
+}
+
+// One link of a chain: sum over the 32 products, x = {d, d * sum} of the activations.
+template <TensorType F>
+__device__ __forceinline__ float chain_link(float2 factors, float sum, float2 x, float acc) {
+  acc = __fmaf_rn(__fmul_rn(factors.x, x.x), sum, acc);
   if constexpr (numerics::has_minimum(F)) acc = __fmaf_rn(factors.y, x.y, acc);
   return acc;
 }

@@ -104,13 +104,13 @@ __device__ __forceinline__ void link_group(const GroupProducts<F, kN>& group, co
       const uint32_t at = n * 4 + i, r = i / 2;
       const float2 token = i % 2 ? make_float2(v.z, v.w) : make_float2(v.x, v.y);
       if constexpr (F == TensorType::kQ2_K) {
-        acc[at] =
-            chain_link<F>(group.factors[r], group.d[at], with_minimums(token, group.second[at]), acc[at]);
+        acc[at] = chain_link<F>(group.factors[r], static_cast<float>(group.d[at]),
+                                with_minimums(token, group.second[at]), acc[at]);
       } else if constexpr (GroupProducts<F, kN>::kTwo) {
         const int32_t isum = group.scale[r][0] * group.d[at] + group.scale[r][1] * group.second[at];
-        acc[at] = chain_link<F>(group.factors[r], isum, token, acc[at]);
+        acc[at] = chain_link<F>(group.factors[r], static_cast<float>(isum), token, acc[at]);
       } else {
-        acc[at] = chain_link<F>(group.factors[r], group.d[at], token, acc[at]);
+        acc[at] = chain_link<F>(group.factors[r], static_cast<float>(group.d[at]), token, acc[at]);
       }
     }
   }

@@ -298,8 +298,8 @@ __device__ __forceinline__ float chain_set(const SetRegisters<F, kTiles>& set, u
         isum = half_scale(set.scales[u].words[0], h, 0) * isum +
                half_scale(set.scales[u].words[0], h, 1) * sum_of_row(k, 1, lane);
       }
-      isum >>= code_shift<F>(h);
-      const float next = chain_link<F>(group_factors<F>(set.scales[u], set.super, h), isum, xs, acc);
+      const float next =
+          chain_link<F>(group_factors<F>(set.scales[u], set.super, h), unscaled<F>(isum, h), xs, acc);
       acc = group < n_groups ? next : acc;
     }
   }

@@ -143,6 +143,7 @@ __global__ void __launch_bounds__(256) repack_kernel(const RepackArgs a) {
         }
       }
     }
+    const uint32_t bits = wide_bits(a.type);
     uint32_t high[2] = {0, 0}, top = 0;
     for (uint32_t r = 0; r < 4; ++r) {
       for (uint32_t j = 0; j < 4; ++j) {
@@ -164,12 +165,17 @@ __global__ void __launch_bounds__(256) repack_kernel(const RepackArgs a) {
           top |= ((v0 >> 2) & 1) << (8 * j + r) | ((v1 >> 2) & 1) << (8 * j + 4 + r);
           continue;
         }
-        unit[lane * 16 + r * 4 + j] = static_cast<uint8_t>((v0 & 15) | (v1 & 15) << 4);
-        if (has_fifth_bit(a.type))
-          high[0] |= ((v0 >> 4) & 1) << (8 * j + r) | ((v1 >> 4) & 1) << (8 * j + 4 + r);
-        if (a.type == TensorType::kQ6_K) {
-          high[0] |= ((v0 >> 4) & 3) << (8 * j + 2 * r);
-          high[1] |= ((v1 >> 4) & 3) << (8 * j + 2 * r);
+        if (bits == 0) {
+          unit[lane * 16 + r * 4 + j] = static_cast<uint8_t>((v0 & 15) | (v1 & 15) << 4);
+          continue;
+        }
+        const uint32_t rest = 2 * bits - 8;  // bits of the second code that have no room in the byte
+        unit[lane * 16 + r * 4 + j] =
+            static_cast<uint8_t>((v0 & ((1u << bits) - 1)) | (v1 >> rest & ((1u << (8 - bits)) - 1)) << bits);
+        if (bits == 5) {
+          high[0] |= (v1 & 3) << (8 * j + 2 * r);
+        } else {
+          high[r / 2] |= (v1 & 15) << (8 * j + 4 * (r % 2));
         }
       }
     }

@@ -195,6 +195,7 @@ StageShare stage_share(const PersistentLinear& l, bool glu, uint32_t block) {
     out.units[i] = s.data + uint64_t{share.first_tile} * l.n_units * out.set.unit_bytes;
     out.super[i] = s.data + s.super_at + uint64_t{share.first_tile} * s.super_stride;
   }
+  out.n_pairs = (share.n_tiles + 1) / 2 * (glu ? 2 : 1);
   out.first_row = share.first_tile * kTileRows;
   out.n_tiles = share.n_tiles;
   out.n_rows = std::min(share.n_tiles * kTileRows, first.rows - out.first_row);
@@ -221,7 +222,9 @@ void add_needs(const PersistentLayer& layer, Needs* needs) {
       const Segment& s = linear.segments[i];
       const uint32_t tiles = (s.steps_per_block + (s.extra_steps != 0 ? 1 : 0)) * (glu ? 4 : 1);
       const uint32_t tile_bytes = linear.n_units * packed_shape(linear.types[i]).unit_bytes + s.super_stride;
-      needs->slots[stage] = std::max(needs->slots[stage], tiles * tile_bytes);
+      // Sets of four units are read whole.
+      needs->slots[stage] =
+          std::max(needs->slots[stage], tiles * tile_bytes + 3 * packed_shape(linear.types[i]).unit_bytes);
       needs->parts = std::max(needs->parts, ((tiles + 1) / 2 * 2 << s.strip_shift) * kTileRows * 4);
     }
     needs->codes = std::max(needs->codes, linear.n_units * kUnit + 256);  // a set may be read past the end
@@ -264,11 +267,11 @@ PersistentShared lay_out(const std::vector<PersistentLayer>& layers, uint32_t pa
 }
 
 // Sets of units that a warp takes of a stage.
-uint32_t sets_of_warp(const StageShare& s, bool glu, uint32_t warp) {
-  const WarpShare share = warp_share(s, glu, warp);
+uint32_t sets_of_warp(const StageShare& s, uint32_t warp) {
+  const StripUnits units = strip_units(s, warp);
   uint32_t n = 0;
-  for (uint32_t pair = share.first_pair; pair < share.n_pairs; pair += share.pair_step) {
-    for (uint32_t unit = share.begin; unit < share.end; ++n) unit += units_from(unit, share.end, s.set.units);
+  for (uint32_t pair = warp >> s.strip_shift; pair < s.n_pairs; pair += kTokenWarps >> s.strip_shift) {
+    for (uint32_t unit = units.begin; unit < units.end; ++n) unit += units_from(unit, units.end, s.set.units);
   }
   return n;
 }
@@ -278,10 +281,9 @@ bool warps_keep_step(std::span<const PersistentLayer> layers, uint32_t n_blocks)
   for (const PersistentLayer& layer : layers) {
     for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
       for (uint32_t block = 0; block < n_blocks; ++block) {
-        const bool glu = stage == kGateUpStage;
-        const StageShare share = stage_share(layer.linears[stage], glu, block);
+        const StageShare share = stage_share(layer.linears[stage], stage == kGateUpStage, block);
         for (uint32_t warp = 1; warp < kTokenWarps; ++warp)
-          if (sets_of_warp(share, glu, warp) != sets_of_warp(share, glu, 0)) return false;
+          if (sets_of_warp(share, warp) != sets_of_warp(share, 0)) return false;
       }
     }
   }

@@ -59,6 +59,7 @@ struct alignas(16) StageShare {
   const float* bias;                    // of its first row, or nullptr
   uint64_t* out;                        // words of its first row; GLU and the head: not used
   uint32_t n_tiles, n_rows, first_row;  // of one matrix; rows: those that there are
+  uint32_t n_pairs;                     // of tiles: of the gate, then as many of the up projection
   uint32_t n_units, n_groups, strip_shift;
   uint32_t super_stride;  // bytes of a tile in stream 2
   TensorType type;
@@ -71,25 +72,14 @@ struct BlockShares {
   StageShare stages[kLinearStages];
 };
 
-// What a warp reads of a stage: items, each one strip of a pair of tiles, every pair_step-th pair. Pairs of
-// the gate, then as many of the up projection.
-struct WarpShare {
-  uint32_t n_pairs, of_gate;  // of_gate: pairs before those of the up projection
-  uint32_t first_pair, pair_step;
-  uint32_t strip, begin, end;  // units of the strip
+// What a warp reads of a stage: items, each one strip of a pair of tiles, every (kTokenWarps >>
+// strip_shift)-th pair from (warp >> strip_shift) on. The units of its strip:
+struct StripUnits {
+  uint32_t begin, end;
 };
-
-ORCD_HD WarpShare warp_share(const StageShare& s, bool glu, uint32_t warp) {
-  const uint32_t shift = s.strip_shift, n_units = s.n_units;
-  WarpShare out;
-  out.of_gate = (s.n_tiles + 1) / 2;
-  out.n_pairs = glu ? 2 * out.of_gate : out.of_gate;
-  out.first_pair = warp >> shift;
-  out.pair_step = kTokenWarps >> shift;
-  out.strip = warp & ((1u << shift) - 1);
-  out.begin = (n_units * out.strip) >> shift;
-  out.end = (n_units * (out.strip + 1)) >> shift;
-  return out;
+ORCD_HD StripUnits strip_units(const StageShare& s, uint32_t warp) {
+  const uint32_t shift = s.strip_shift, strip = warp & ((1u << shift) - 1);
+  return {(s.n_units * strip) >> shift, (s.n_units * (strip + 1)) >> shift};
 }
 
 // How many units the set that begins at a unit has: sets end where a multiple of so many units does, so that

@@ -96,25 +96,27 @@ struct ResidentTiles {
   float* parts;  // [tile][strip][16 rows]
 };
 
-// A set of n units of kTiles neighbouring tiles.
+// A set of units of kTiles neighbouring tiles. Units past the strip's end, or the slot's last, are read and
+// not used.
 template <TensorType F, uint32_t kTiles>
 __device__ __forceinline__ void load_resident(const ResidentTiles& tiles, uint32_t tile, uint32_t unit,
-                                              uint32_t n, uint32_t lane, SetRegisters<F, kTiles>* set) {
+                                              uint32_t lane, SetRegisters<F, kTiles>* set) {
   using T = TokenSet<F, kTiles>;
   const LaneRow own = row_of_lane<kTiles>(lane);
   const uint32_t tile_bytes = tiles.n_units * T::kShape.unit_bytes;
   const uint8_t* first = tiles.slot + tile * tile_bytes + unit * T::kShape.unit_bytes;
+  const uint8_t* of_row = first + own.tile * tile_bytes;
 #pragma unroll
-  for (uint32_t u = 0; u < T::kUnits; ++u) {
-    const uint8_t* unit_at = first + (u < n ? u : 0) * T::kShape.unit_bytes;  // no unit is read past the last
-    set->scales[u] = load_row_scales<F>(unit_at + own.tile * tile_bytes, own.row);
+  for (uint32_t half = 0; half < kTiles; ++half) {
+    const uint8_t* at = first + half * tile_bytes;
 #pragma unroll
-    for (uint32_t half = 0; half < kTiles; ++half) {
-      const uint8_t* at = unit_at + half * tile_bytes;
-      set->bits[half][u] = load_bits<F>(at, lane);
+    for (uint32_t u = 0; u < T::kUnits; ++u) {
+      const uint8_t* unit_at = at + u * T::kShape.unit_bytes;
+      set->bits[half][u] = load_bits<F>(unit_at, lane);
+      if (half == 0) set->scales[u] = load_row_scales<F>(of_row + u * T::kShape.unit_bytes, own.row);
       if constexpr (F == TensorType::kQ2_K) {
-        set->weights[half][u][0] = load_row_scales<F>(at, lane >> 2).words[0];
-        set->weights[half][u][1] = load_row_scales<F>(at, (lane >> 2) + 8).words[0];
+        set->weights[half][u][0] = load_row_scales<F>(unit_at, lane >> 2).words[0];
+        set->weights[half][u][1] = load_row_scales<F>(unit_at, (lane >> 2) + 8).words[0];
       }
     }
   }
@@ -128,7 +130,7 @@ template <TensorType F, uint32_t kTiles>
 __device__ __forceinline__ void walk_resident(const ResidentTiles& tiles) {
   using T = TokenSet<F, kTiles>;
   const uint32_t lane = thread_here() & 31, shift = tiles.strip_shift;
-  const uint32_t n_walks = (tiles.n_tiles + kTiles - 1) / kTiles << shift;
+  const uint32_t n_walks = tiles.n_tiles / kTiles << shift;
 #pragma unroll 1
   for (uint32_t walk = thread_here() >> 5; walk < n_walks; walk += kComputeWarps) {
     const uint32_t tile = (walk >> shift) * kTiles, strip = walk & ((1u << shift) - 1);
@@ -140,7 +142,7 @@ __device__ __forceinline__ void walk_resident(const ResidentTiles& tiles) {
       const uint32_t n =
           T::kShape.super_bytes != 0 ? units_from(unit, end, T::kUnits) : min(T::kUnits, end - unit);
       SetRegisters<F, kTiles> set;
-      load_resident(tiles, tile, unit, n, lane, &set);
+      load_resident(tiles, tile, unit, lane, &set);
       acc = chain_set(set, min(2 * n, tiles.n_groups - 2 * unit), tiles.codes + unit * kUnit,
                       tiles.scales + 2 * unit, lane, acc);
       unit += n;
@@ -194,7 +196,7 @@ __device__ __forceinline__ void linear_stage(const PersistentArgs& a, const Pers
                                scales,
                                parts};
   for_format(type, [&]<TensorType F>() {
-    if (n_tiles == 1) {
+    if (n_tiles % 2 != 0) {
       walk_resident<F, 1>(tiles);
     } else {
       walk_resident<F, 2>(tiles);

@@ -32,9 +32,10 @@ struct StreamBlock {
 };
 
 #if __CUDA_ARCH__ >= 900
-__device__ __forceinline__ PairData pair_at(const StageShare& s, const WarpShare& share, uint32_t pair) {
-  const bool up = pair >= share.of_gate;
-  const uint32_t first = 2 * (up ? pair - share.of_gate : pair);  // tile of the share
+__device__ __forceinline__ PairData pair_at(const StageShare& s, uint32_t pair) {
+  const uint32_t of_gate = (s.n_tiles + 1) / 2;
+  const bool up = pair >= of_gate;
+  const uint32_t first = 2 * (up ? pair - of_gate : pair);  // tile of the share
   const uint64_t tile_bytes = static_cast<uint64_t>(s.n_units) * s.set.unit_bytes;
   PairData data;
 #pragma unroll
@@ -60,13 +61,14 @@ struct Slots {
 
 // Asks L2 for a warp's first set of the projection, for which its slots have no room yet.
 __device__ __forceinline__ void prefetch_first(const StageShare& s, uint32_t warp) {
-  const WarpShare share = warp_share(s, false, warp);
-  if (share.first_pair >= share.n_pairs) return;
-  const PairData data = pair_at(s, share, share.first_pair);
-  const uint32_t bytes = units_from(share.begin, share.end, s.set.units) * s.set.unit_bytes;
+  const StripUnits strip = strip_units(s, warp);
+  const uint32_t pair = warp >> s.strip_shift;
+  if (pair >= s.n_pairs) return;
+  const PairData data = pair_at(s, pair);
+  const uint32_t bytes = units_from(strip.begin, strip.end, s.set.units) * s.set.unit_bytes;
 #pragma unroll
   for (uint32_t half = 0; half < 2; ++half) {
-    if (data.units[half]) prefetch_l2(data.units[half] + share.begin * s.set.unit_bytes, bytes);
+    if (data.units[half]) prefetch_l2(data.units[half] + strip.begin * s.set.unit_bytes, bytes);
   }
 }
 
@@ -93,7 +95,8 @@ __device__ __forceinline__ void load_sets(const PersistentArgs& a, StreamBlock& 
   bool over = lane >= kLanes;
   uint32_t layer = 0, stage = 0, pair = 0;
   bool has_share = false;
-  WarpShare share;
+  StripUnits strip = {};
+  uint32_t n_pairs = 0, first_pair = 0, pair_step = 0;
   // The item whose sets come next: one strip of a pair of tiles.
   uint32_t unit = 0, end = 0;
   SetShape shape = {};
@@ -145,29 +148,31 @@ __device__ __forceinline__ void load_sets(const PersistentArgs& a, StreamBlock& 
           if (!barrier_test(&block.attention_over, layer & 1)) break;
           held = false;
         }
-        share = warp_share(s, stage == kGateUpStage, warp);
+        strip = strip_units(s, warp);
         shape = s.set;
-        pair = share.first_pair;
+        n_pairs = s.n_pairs;
+        pair_step = kTokenWarps >> s.strip_shift;
+        first_pair = pair = warp >> s.strip_shift;
         has_share = true;
       }
-      if (held && (pair != share.first_pair || pair >= share.n_pairs)) {
+      if (held && (pair != first_pair || pair >= n_pairs)) {
         if (!barrier_test(&block.attention_over, layer & 1)) break;
         held = false;
-        if (pair != share.first_pair && end != share.end) {
-          end = share.end;
+        if (pair != first_pair && end != strip.end) {
+          end = strip.end;
           continue;
         }
       }
-      if (pair < share.n_pairs) {
-        const PairData data = pair_at(s, share, pair);
+      if (pair < n_pairs) {
+        const PairData data = pair_at(s, pair);
 #pragma unroll
         for (uint32_t half = 0; half < 2; ++half) {
-          units[half] = data.units[half] ? data.units[half] + share.begin * shape.unit_bytes : nullptr;
-          super[half] = data.super[half] + share.begin / 4 * shape.super_bytes;
+          units[half] = data.units[half] ? data.units[half] + strip.begin * shape.unit_bytes : nullptr;
+          super[half] = data.super[half] + strip.begin / 4 * shape.super_bytes;
         }
-        pair += share.pair_step;
-        unit = share.begin;
-        end = held ? unit + units_from(unit, share.end, shape.units) : share.end;
+        pair += pair_step;
+        unit = strip.begin;
+        end = held ? unit + units_from(unit, strip.end, shape.units) : strip.end;
       } else {
         has_share = false;
         if (++stage == kLinearStages) {

@@ -104,32 +104,34 @@ __device__ __forceinline__ StreamParts stream_parts(const StreamShared& at, uint
 }
 
 // The warp's items of a stage into partial results, [tile of the block][strip][16 rows]. kTiles: 1 where the
-// block has no more.
+// block has no more. What an item needs is looked up anew: values that are kept over a set would be spilled.
 template <TensorType F, uint32_t kTiles>
 __device__ __forceinline__ void walk_items(StreamBlock& block, const StageShare& of_block,
-                                           const WarpShare& share, const StreamParts& shared, Slots& slots) {
+                                           const StreamParts& shared, Slots& slots) {
   using T = TokenSet<F, kTiles>;
-  const uint32_t warp = thread_here() >> 5, lane = thread_here() & 31, n_groups = of_block.n_groups;
-  const uint32_t shift = of_block.strip_shift;
+  const uint32_t warp = thread_here() >> 5, lane = thread_here() & 31;
 #pragma unroll 1
-  for (uint32_t pair = share.first_pair; pair < share.n_pairs; pair += share.pair_step) {
+  for (uint32_t pair = warp >> of_block.strip_shift; pair < of_block.n_pairs;
+       pair += kTokenWarps >> of_block.strip_shift) {
+    const StripUnits units = strip_units(of_block, thread_here() >> 5);
     float acc = 0.0f;
 #pragma unroll 1
-    for (uint32_t unit = share.begin; unit < share.end;) {
-      const uint32_t n = units_from(unit, share.end, T::kUnits);
+    for (uint32_t unit = units.begin; unit < units.end;) {
+      const uint32_t n = units_from(unit, units.end, T::kUnits);
       barrier_wait(&block.set_ready[warp][slots.slot()], slots.parity());
       SetRegisters<F, kTiles> set;
       load_set(shared.slots + slots.slot() * shared.slot_step, lane, &set);
       __syncwarp();
       barrier_arrive(&block.set_read[warp][slots.slot()]);
       slots.next(shared.n_slots);
-      acc = chain_set(set, min(2 * n, n_groups - 2 * unit), shared.codes + unit * kUnit,
+      acc = chain_set(set, min(2 * n, of_block.n_groups - 2 * unit), shared.codes + unit * kUnit,
                       shared.scales + 2 * unit, lane, acc);
       unit += n;
     }
     const LaneRow own = row_of_lane<kTiles>(lane);
     if (kTiles == 1 && (lane & 2) != 0) continue;
-    shared.parts[(((2 * pair + own.tile) << shift) + share.strip) * kTileRows + own.row] = acc;
+    const uint32_t shift = of_block.strip_shift, strip = thread_here() >> 5 & ((1u << shift) - 1);
+    shared.parts[(((2 * pair + own.tile) << shift) + strip) * kTileRows + own.row] = acc;
   }
 }
 
@@ -249,7 +251,6 @@ __device__ __forceinline__ void stream_stage(const PersistentArgs& a, StreamBloc
   prepare_stage(a, block, stream_parts(a.stream, shared), place.here());
   {
     const StageShare& of_block = place.here().share(block);
-    const WarpShare share = warp_share(of_block, place.here().stage() == kGateUpStage, thread_here() >> 5);
     const TensorType type = of_block.type;
     const bool one_tile = of_block.n_tiles == 1;
     const StreamParts of_stage = stream_parts(a.stream, shared);
@@ -262,9 +263,9 @@ __device__ __forceinline__ void stream_stage(const PersistentArgs& a, StreamBloc
     }
     for_format(type, [&]<TensorType F>() {
       if (one_tile) {
-        walk_items<F, 1>(block, of_block, share, of_stage, slots);
+        walk_items<F, 1>(block, of_block, of_stage, slots);
       } else {
-        walk_items<F, 2>(block, of_block, share, of_stage, slots);
+        walk_items<F, 2>(block, of_block, of_stage, slots);
       }
     });
   }
