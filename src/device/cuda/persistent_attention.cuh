@@ -16,7 +16,8 @@ struct AttentionShared {
   float scratch[kPersistentQueries + 2][kMostDim];
   float p[kPersistentQueries][kSplitKeys];
   float half_max[kPersistentQueries][2 * kPages];
-  float correction[kPersistentQueries][kPages], page_sum[kPersistentQueries][kPages];
+  float correction[kPersistentQueries][kPages];
+  float inverse[kPersistentQueries];  // 1 / sum
 };
 static_assert(sizeof(AttentionShared) <= kAttentionShared);
 
@@ -250,15 +251,30 @@ __device__ __forceinline__ float split_values(const float* weights, const float*
   return o;
 }
 
-// The sum of a page's weights by a warp.
-__device__ __forceinline__ float page_weight_sum(const float* weights) {
-  float2 p = *reinterpret_cast<const float2*>(weights + 2 * (thread_here() & 31));
+// The softmax of a head over pages [first_page, end_page) of a split, by a warp, whose lanes all have it: all
+// sums side by side, then the chain.
+__device__ __forceinline__ numerics::SoftmaxState split_state(const AttentionShared& s, uint32_t head,
+                                                              uint32_t first_page, uint32_t end_page) {
+  float2 p[kPages];
+#pragma unroll
+  for (uint32_t page = 0; page < kPages; ++page)
+    p[page] = *reinterpret_cast<const float2*>(&s.p[head][page * kPageKeys + 2 * (thread_here() & 31)]);
 #pragma unroll
   for (uint32_t stride = 16; stride > 0; stride /= 2) {
-    p.x = p.x + __shfl_down_sync(~0u, p.x, stride);
-    p.y = p.y + __shfl_down_sync(~0u, p.y, stride);
+#pragma unroll
+    for (float2& of_page : p) {
+      of_page.x = of_page.x + __shfl_xor_sync(~0u, of_page.x, stride);
+      of_page.y = of_page.y + __shfl_xor_sync(~0u, of_page.y, stride);
+    }
   }
-  return p.x + p.y;
+  numerics::SoftmaxState state = {numerics::bits_float(0xff800000u), 0.0f};
+#pragma unroll
+  for (uint32_t page = 0; page < kPages; ++page) {
+    if (page < first_page || page >= end_page) continue;
+    state.max = larger(state.max, larger(s.half_max[head][2 * page], s.half_max[head][2 * page + 1]));
+    state.sum = __fmaf_rn(state.sum, s.correction[head][page], p[page].x + p[page].y);
+  }
+  return state;
 }
 
 // An item of a layer's attention, whose pages are in their slot when `ready` comes to `parity`: published
@@ -361,39 +377,34 @@ __device__ __forceinline__ void attend(const PersistentArgs& a, const Persistent
   const uint32_t first_page = first / kPageKeys, end_page = (last + kPageKeys - 1) / kPageKeys;
   const uint32_t head = tid / kDim, d = tid % kDim;
   const bool has_output = head < n_heads;
-  constexpr uint32_t kFirstSumWarp = kPersistentQueries * kDim / 32;
-  static_assert(kFirstSumWarp + kPersistentQueries * kPages <= kComputeWarps);
+  // Beside warps that have values of two heads, not of one.
+  constexpr uint32_t kFirstSumWarp = kPersistentQueries * kDim / 32 + 2;
+  static_assert(kFirstSumWarp + kPersistentQueries <= kComputeWarps);
+  const bool direct = step.n_splits == 1;
+  uint64_t* const partial =
+      words.partial + (static_cast<uint64_t>(first_head) * a.max_splits + local_split) * (kDim + 2);
+  const uint32_t apart = a.max_splits * (kDim + 2);  // of heads
   float o = 0.0f;
   if (has_output) {
     o = split_values<kDim>(s.p[head], s.correction[head],
                            reinterpret_cast<const uint16_t*>(slot) + kDim * kPageKeys + d, first, last);
-  } else if (warp >= kFirstSumWarp) {
-    const uint32_t page = (warp - kFirstSumWarp) % kPages, of_head = (warp - kFirstSumWarp) / kPages;
-    if (of_head < n_heads && page >= first_page && page < end_page) {
-      const float sum = page_weight_sum(s.p[of_head] + page * kPageKeys);
-      if (lane == 0) s.page_sum[of_head][page] = sum;
+  } else if (warp >= kFirstSumWarp && warp - kFirstSumWarp < n_heads) {
+    const uint32_t of_head = warp - kFirstSumWarp;
+    const numerics::SoftmaxState state = split_state(s, of_head, first_page, end_page);
+    if (direct) {
+      if (lane == 0) s.inverse[of_head] = reciprocal(state.sum);
+    } else if (lane < 2) {
+      publish(partial + of_head * apart + kDim + lane, lane == 0 ? state.max : state.sum, tag);
     }
   }
   fence_async_shared();  // the new key and value were written where the next pages go
   compute_sync();
   if (!has_output) return;
-  numerics::SoftmaxState state = {kNone, 0.0f};
-#pragma unroll 1
-  for (uint32_t page = first_page; page < end_page; ++page) {
-    state.max = larger(state.max, larger(s.half_max[head][2 * page], s.half_max[head][2 * page + 1]));
-    state.sum = __fmaf_rn(state.sum, s.correction[head][page], s.page_sum[head][page]);
-  }
-  if (step.n_splits == 1) {
+  if (direct) {
     publish_group(words.attention, a.n_heads * kDim / 32, ((first_head + head) * kDim + d) / 32,
-                  o * reciprocal(state.sum), tag);
+                  o * s.inverse[head], tag);
   } else {
-    uint64_t* to =
-        words.partial + (static_cast<uint64_t>(first_head + head) * a.max_splits + local_split) * (kDim + 2);
-    publish(to + d, o, tag);
-    if (d == 0) {
-      publish(to + kDim, state.max, tag);
-      publish(to + kDim + 1, state.sum, tag);
-    }
+    publish(partial + head * apart + d, o, tag);
   }
 }
 
