@@ -87,15 +87,15 @@ __device__ __forceinline__ void compute_layers(const PersistentArgs& a, bool att
 #pragma unroll 1
     for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
       // Partial results of q, k and v have been read before what attention shares comes in their place.
-      if (stage == kProjectStage) compute_sync();
       if (stage == kProjectStage && attends) {
+        compute_sync();
         // Where the partial results of the linear stages lie.
         auto& of_attention = *reinterpret_cast<AttentionShared*>(shared + a.shared.parts_at);
         attend<kDim>(a, layer, block.step, block.item, block.page_ids, of_attention,
                      shared + a.shared.pages_at, &block.ready[kLinearStages], n & 1, tag);
-        tell_loader(kLinearStages);
         if (block.step.n_splits > 1 && block.item.local_split == 0)
           merge_splits<kDim>(a, block.step, block.item, tag);
+        tell_loader(kLinearStages);
       }
       if (n + 1 == a.n_layers && stage == kDownStage) launch_dependents();
       linear_stage(a, layer.linears[stage], stage, n + 1 == a.n_layers, tag, &block.ready[stage], n & 1,
