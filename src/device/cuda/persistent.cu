@@ -18,6 +18,8 @@ struct BlockShared {
   // What all layers have of attention, and the block of it.
   StepAttention step;
   AttentionItem item;
+  bool attends;
+  uint32_t first_tag;
   float residual[kMostResiduals];
 };
 
@@ -67,42 +69,35 @@ __device__ __forceinline__ void load_layers(const PersistentArgs& a, bool attend
 
 // What the other warps do: all stages of all layers.
 template <uint32_t kDim>
-__device__ __forceinline__ void compute_layers(const PersistentArgs& a, bool attends, BlockShared& block,
-                                               uint8_t* shared) {
+__device__ __forceinline__ void compute_layers(const PersistentArgs& a, BlockShared& block, uint8_t* shared) {
   // The kernel is the step's first: its words are there, and what the step before left.
-  const uint32_t first_tag = __ldcg(a.exchange.epoch) + 1;
   const int32_t id = token_id(a);
-  const StageShared stage_shared = {shared, a.shared, block.residual};
+  const StageShared stage_shared = {shared, a.shared, block.first_tag, block.residual};
   block.layers.wait(0);
   const PersistentLinear& project = block.layers[0].linears[kProjectStage];
   const PersistentShare own = share_of(project, false, blockIdx.x);
   const uint32_t first_row = own.first_tile * kTileRows, rows = project.segments[0].rows;
   begin_residual(a, id, first_row, own.n_tiles == 0 ? 0 : min(own.n_tiles * kTileRows, rows - first_row),
-                 first_tag, block.residual);
+                 block.first_tag, block.residual);
 #pragma unroll 1
-  for (uint32_t n = 0; n < a.n_layers; ++n) {
-    block.layers.wait(n);
-    const PersistentLayer& layer = block.layers[n];
-    const uint32_t tag = first_tag + n;
-#pragma unroll 1
-    for (uint32_t stage = 0; stage < kLinearStages; ++stage) {
-      // Partial results of q, k and v have been read before what attention shares comes in their place.
-      if (stage == kProjectStage && attends) {
-        compute_sync();
-        // Where the partial results of the linear stages lie.
-        auto& of_attention = *reinterpret_cast<AttentionShared*>(shared + a.shared.parts_at);
-        attend<kDim>(a, layer, block.step, block.item, block.page_ids, of_attention,
-                     shared + a.shared.pages_at, &block.ready[kLinearStages], n & 1, tag);
-        if (block.step.n_splits > 1 && block.item.local_split == 0)
-          merge_splits<kDim>(a, block.step, block.item, tag);
-        tell_loader(kLinearStages);
-      }
-      if (n + 1 == a.n_layers && stage == kDownStage) launch_dependents();
-      linear_stage(a, layer.linears[stage], stage, n + 1 == a.n_layers, tag, &block.ready[stage], n & 1,
-                   stage_shared);
+  for (StagePlace place = {0}; place.index != a.n_layers * kLinearStages; ++place.index) {
+    const uint32_t n = place.layer();
+    if (place.stage() == kQkvStage) block.layers.wait(n);
+    if (place.stage() == kProjectStage && block.attends) {
+      compute_sync();  // partial results of q, k and v have been read before what attention shares comes
+                       // there
+      auto& of_attention = *reinterpret_cast<AttentionShared*>(shared + a.shared.parts_at);
+      attend<kDim>(a, block.layers[n], block.step, block.item, block.page_ids, of_attention,
+                   shared + a.shared.pages_at, &block.ready[kLinearStages], n & 1, block.first_tag + n);
+      if (block.step.n_splits > 1 && block.item.local_split == 0)
+        merge_splits<kDim>(a, block.step, block.item, block.first_tag + place.here().layer());
+      tell_loader(kLinearStages);
     }
+    if (place.here().index + 1 == a.n_layers * kLinearStages) launch_dependents();
+    linear_stage(a, block.layers[place.here().layer()].linears[place.here().stage()], place, block.ready,
+                 stage_shared);
   }
-  if (blockIdx.x == 0 && threadIdx.x == 0) *a.exchange.epoch = first_tag + a.n_layers;
+  if (blockIdx.x == 0 && threadIdx.x == 0) *a.exchange.epoch = block.first_tag + a.n_layers;
 }
 #endif
 
@@ -122,13 +117,15 @@ __global__ void __launch_bounds__(kResidentThreads, 1)
   if (tid == 0) {
     block.step = step;
     block.item = item;
+    block.attends = attends;
+    block.first_tag = __ldcg(a.exchange.epoch) + 1;
   }
   if (attends && tid < kPages) block.page_ids[tid] = page_id(a, step, item, tid);
   __syncthreads();
   if (tid >= kComputeThreads) {
     load_layers<kDim>(a, attends, item.kv_head, block, shared);
   } else {
-    compute_layers<kDim>(a, attends, block, shared);
+    compute_layers<kDim>(a, block, shared);
   }
   __syncthreads();  // nobody leaves before the loading warp has been at the last of its barriers
 #endif

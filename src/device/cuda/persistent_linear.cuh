@@ -156,18 +156,20 @@ __device__ __forceinline__ void walk_resident(const ResidentTiles& tiles) {
 struct StageShared {
   uint8_t* base;
   const PersistentShared& at;
+  const uint32_t& first_tag;
   float* residual;  // of the block's rows
 };
 
-// The block's part of a stage of a layer, whose weights are there when `ready` comes to `parity`.
+// The block's part of a stage, whose weights are there when its barrier comes to the layer's phase. ready:
+// [kLinearStages].
 __device__ __forceinline__ void linear_stage(const PersistentArgs& a, const PersistentLinear& l,
-                                             uint32_t stage, bool is_last, uint32_t tag, uint64_t* ready,
-                                             uint32_t parity, const StageShared& shared) {
+                                             StagePlace place, uint64_t* ready, const StageShared& shared) {
+  const uint32_t stage = place.stage();
   const bool glu = stage == kGateUpStage, adds = stage == kProjectStage || stage == kDownStage;
   const PersistentShare share = share_of(l, glu, blockIdx.x);
   if (share.n_tiles == 0) {
     // The loading warp goes on with the next layer when all have been here, so nobody misses a phase.
-    barrier_wait(ready, parity);
+    barrier_wait(&ready[stage], place.layer() & 1);
     tell_loader(stage);
     return;
   }
@@ -178,7 +180,8 @@ __device__ __forceinline__ void linear_stage(const PersistentArgs& a, const Pers
   float2* scales = reinterpret_cast<float2*>(shared.base + shared.at.scales_at);
   float* parts = reinterpret_cast<float*>(shared.base + shared.at.parts_at);
   const uint32_t n_tiles = share.n_tiles * (glu ? 2 : 1);
-  barrier_wait(ready, parity);
+  barrier_wait(&ready[stage], place.layer() & 1);
+  const uint32_t tag = shared.first_tag + place.layer();
   if (adds) {
     quantized_words(l.n_groups, stage == kDownStage ? words.gated : words.attention, tag, codes, scales);
   } else {
@@ -217,9 +220,10 @@ __device__ __forceinline__ void linear_stage(const PersistentArgs& a, const Pers
     for (; i < n_rows; i += kComputeThreads) {
       float y[2];  // of the gate and of the up projection
       fold_rows(part_of(i), n_rows << shift, 1u << shift, y);
-      publish_group(words.gated, rows / 32, (first_row + i) / 32, gated_in_line(activation, y[0], y[1]), tag);
+      publish_group(words.gated, rows / 32, (first_row + i) / 32, gated_in_line(activation, y[0], y[1]),
+                    shared.first_tag + place.here().layer());
     }
-    tell_loader(stage);
+    tell_loader(place.here().stage());
     return;
   }
   const uint32_t n_rows = min(n_tiles * kTileRows, rows - first_row);
@@ -237,13 +241,14 @@ __device__ __forceinline__ void linear_stage(const PersistentArgs& a, const Pers
       y[0] = __fadd_rn(shared.residual[i], __fmul_rn(y[0], scale));
       shared.residual[i] = y[0];
     }
-    if (stage == kDownStage && is_last) {
+    if (place.here().index + 1 == a.n_layers * kLinearStages) {
       a.x[first_row + i] = y[0];
     } else {
-      publish(to + first_row + i, y[0], stage == kDownStage ? tag + 1 : tag);
+      publish(to + first_row + i, y[0],
+              shared.first_tag + place.here().layer() + (place.here().stage() == kDownStage ? 1 : 0));
     }
   }
-  tell_loader(stage);  // a tenth of a microsecond, for which the words need not wait
+  tell_loader(place.here().stage());  // a tenth of a microsecond, for which the words need not wait
 }
 #endif
 

@@ -7,6 +7,14 @@
 namespace orcd::cuda {
 
 #if __CUDA_ARCH__ >= 900
+// Which stage of which layer. As the thread's index, it is looked at anew where it is needed.
+struct StagePlace {
+  uint32_t index;
+  __device__ __forceinline__ StagePlace here() const { return {value_here(index)}; }
+  __device__ __forceinline__ uint32_t layer() const { return index / kLinearStages; }
+  __device__ __forceinline__ uint32_t stage() const { return index % kLinearStages; }
+};
+
 // A stage's input where it was published quantised. All see it behind a barrier.
 __device__ __forceinline__ void quantized_words(uint32_t n_groups, const uint64_t* words, uint32_t tag,
                                                 uint8_t* codes, float2* scales) {

@@ -135,16 +135,9 @@ __device__ __forceinline__ void walk_items(StreamBlock& block, const StageShare&
   }
 }
 
-// Which stage of which layer. As the thread's index, it is looked at anew where it is needed.
-struct StagePlace {
-  uint32_t index;
-  __device__ __forceinline__ StagePlace here() const { return {value_here(index)}; }
-  __device__ __forceinline__ uint32_t layer() const { return index / kLinearStages; }
-  __device__ __forceinline__ uint32_t stage() const { return index % kLinearStages; }
-  __device__ __forceinline__ const StageShare& share(const StreamBlock& block) const {
-    return block.share(layer(), stage());
-  }
-};
+__device__ __forceinline__ const StageShare& share_at(const StreamBlock& block, StagePlace place) {
+  return block.share(place.layer(), place.stage());
+}
 
 // Logits of the block's tiles, two neighbours' lanes a word of the row's digest.
 __device__ __forceinline__ void finish_head(const PersistentArgs& a, const StageShare& share,
@@ -177,7 +170,7 @@ __device__ __forceinline__ void finish_head(const PersistentArgs& a, const Stage
 __device__ __forceinline__ void finish_stage(const PersistentArgs& a, StreamBlock& block,
                                              const StreamParts& shared, StagePlace place) {
   const uint32_t stage = place.stage(), tag = block.first_tag + place.layer(), i = thread_here();
-  const StageShare& share = place.share(block);
+  const StageShare& share = share_at(block, place);
   if (place.layer() == a.n_layers) return finish_head(a, share, shared);
   const uint32_t shift = share.strip_shift;
   const float* part = shared.parts + (i / kTileRows << shift) * kTileRows + i % kTileRows;
@@ -227,7 +220,7 @@ __device__ __forceinline__ void prepare_stage(const PersistentArgs& a, StreamBlo
   const uint32_t n = place.layer(), stage = place.stage();
   const uint32_t tag = block.first_tag + n;
   if (stage == kProjectStage || stage == kDownStage) {
-    quantized_words(place.share(block).n_groups,
+    quantized_words(share_at(block, place).n_groups,
                     stage == kDownStage ? a.exchange.gated : a.exchange.attention, tag, shared.codes,
                     shared.scales);
   } else {
@@ -247,10 +240,10 @@ __device__ __forceinline__ void stream_stage(const PersistentArgs& a, StreamBloc
     prefetch_norm(block.layers[n].linears[kGateUpStage]);
     if (n + 1 != a.n_entries) prefetch_norm(block.layers[n + 1].linears[kQkvStage]);
   }
-  if (place.here().share(block).n_tiles == 0) return;
+  if (share_at(block, place.here()).n_tiles == 0) return;
   prepare_stage(a, block, stream_parts(a.stream, shared), place.here());
   {
-    const StageShare& of_block = place.here().share(block);
+    const StageShare& of_block = share_at(block, place.here());
     const TensorType type = of_block.type;
     const bool one_tile = of_block.n_tiles == 1;
     const StreamParts of_stage = stream_parts(a.stream, shared);
