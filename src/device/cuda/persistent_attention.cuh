@@ -194,7 +194,8 @@ __device__ __forceinline__ float warp_maximum(float x) {
 }
 
 // The chain of an element over keys [first, last) of a split, v: the element in the values of page 0. Batches
-// of values come while those before are added; keys that cannot be seen have weights of 0 and count as 0.
+// of values come while those before are added. Keys that cannot be seen have weights of 0 and count as 0: an
+// element that is -0 may become 0 by them, which neither a merge nor a code tells apart.
 template <uint32_t kDim>
 __device__ __forceinline__ float split_values(const float* weights, const float* correction,
                                               const uint16_t* v, uint32_t first, uint32_t last) {
