@@ -37,11 +37,10 @@ __device__ __forceinline__ void attention_stage(const PersistentArgs& a, StreamB
     attend<kDim>(a, layer, step, item, block.page_ids[i], of_attention, pages, &block.pages_ready,
                  (n * block.n_own + i) & 1, tag);
   }
-  if (thread_here() == 0) {
-    // The loading warps have seen that the attention before this one was over.
-    barrier_wait(&block.layer_begun, n & 1);
-    barrier_arrive(&block.attention_over);
-  }
+  // The loading warps have seen that the attention before this one was over. All tell them, since racecheck
+  // does not follow what others have read to the arrival of one behind their barrier.
+  if (thread_here() == 0) barrier_wait(&block.layer_begun, n & 1);
+  barrier_arrive(&block.attention_over);
   const AttentionItem item = block.own[0];
   if (step.n_splits > 1 && item.local_split == 0) merge_splits<kDim>(a, step, item, tag);
   compute_sync();  // as at the end of a linear stage
@@ -66,7 +65,7 @@ __global__ void __launch_bounds__(kStreamThreads, 1) stream_kernel(const __grid_
   }
   if (tid == 0) {
     barrier_init(&block.layer_begun, kComputeWarps + kLoadingWarps);
-    barrier_init(&block.attention_over);
+    barrier_init(&block.attention_over, kComputeThreads);
     barrier_init(&block.pages_ready);
   }
   __syncthreads();
