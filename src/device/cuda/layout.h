@@ -11,8 +11,8 @@
 // group's top bits as a byte has room for. Formats with a zero point (Q4_0, Q5_0, Q6_K, Q3_K) hold two's
 // complement: value = code - zero point is stored with code's top bit flipped.
 //   Q5_x, Q5_K  then lane: u32, bits 0, 1 of the second group's (register r, byte j) at bits 8 j + 2 r
-//   Q6_K        then lane: 2 u32, bits 0 .. 3 of the second group's (r, j) in word r / 2 at bits 8 j + 4 (r %
-//   2)
+//   Q6_K        then lane: 2 u32, bits 0 .. 3 of the second group's (r, j) in word r / 2,
+//               at bits 8 j + 4 (r & 1)
 // Formats of two and three bits have no nibbles:
 //   Q2_K, Q3_K  lane: 2 u32, of group h: bits 0, 1 of (r, j) at bits 8 j + 2 r
 //   Q3_K        then lane: u32, third bit of (r, h, j) at bit 8 j + 4 h + r

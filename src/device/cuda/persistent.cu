@@ -84,8 +84,7 @@ __device__ __forceinline__ void compute_layers(const PersistentArgs& a, BlockSha
     const uint32_t n = place.layer();
     if (place.stage() == kQkvStage) block.layers.wait(n);
     if (place.stage() == kProjectStage && block.attends) {
-      compute_sync();  // partial results of q, k and v have been read before what attention shares comes
-                       // there
+      compute_sync();  // what attention shares comes where partial results of q, k and v have been read
       auto& of_attention = *reinterpret_cast<AttentionShared*>(shared + a.shared.parts_at);
       attend<kDim>(a, block.layers[n], block.step, block.item, block.page_ids, of_attention,
                    shared + a.shared.pages_at, &block.ready[kLinearStages], n & 1, block.first_tag + n);
